@@ -1,0 +1,177 @@
+//! Owns time: the boot-time clock that every age and interval is counted on, the wall clock that only names and
+//! answers show, and how far the wall clock can be trusted. Never sleeps. Any thread.
+
+use std::ops::{Add, Sub};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Microseconds since boot, suspend included (`CLOCK_BOOTTIME`). No clock adjustment moves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct BootUs(pub u64);
+
+impl BootUs {
+    /// Time since `earlier`, zero when `earlier` is in fact later.
+    pub fn since(self, earlier: BootUs) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+    /// This instant moved back; stops at boot.
+    #[must_use]
+    pub fn back(self, by: Duration) -> BootUs {
+        BootUs(self.0.saturating_sub(by.as_micros() as u64))
+    }
+    /// Seconds since boot.
+    pub fn secs(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+}
+
+impl Add<Duration> for BootUs {
+    type Output = BootUs;
+    fn add(self, by: Duration) -> BootUs {
+        BootUs(self.0.saturating_add(by.as_micros() as u64))
+    }
+}
+
+impl Sub<BootUs> for BootUs {
+    type Output = i64;
+    /// Signed distance [µs].
+    fn sub(self, other: BootUs) -> i64 {
+        self.0 as i64 - other.0 as i64
+    }
+}
+
+/// Microseconds of the wall clock since 1970-01-01 UTC. Steps whenever NTP or a person says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct WallUs(pub i64);
+
+/// 2025-01-01 UTC [µs]: before the first release of this program, so a wall clock behind it was never set.
+const NEVER_SET_BEFORE: i64 = 1_735_689_600_000_000;
+
+impl WallUs {
+    /// False when the clock still stands where a board without a battery starts (1970 or the image's date).
+    pub fn is_set(self) -> bool {
+        self.0 >= NEVER_SET_BEFORE
+    }
+    /// Seconds since 1970.
+    pub fn secs(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+}
+
+/// How far the wall clock can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quality {
+    /// Never set since boot.
+    Unset,
+    /// Set, but nobody says it follows a time server.
+    Free,
+    /// A time daemon says it is synchronised.
+    Synced,
+}
+
+impl Quality {
+    /// The word shown in `status`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Quality::Unset => "unset",
+            Quality::Free => "free",
+            Quality::Synced => "synced",
+        }
+    }
+}
+
+/// Files by which time daemons tell that the clock is synchronised: systemd-timesyncd, then the images of this project.
+const SYNCED_MARKS: [&str; 2] = ["/run/systemd/timesync/synchronized", "/run/pastcam/clock-synced"];
+
+/// Both clocks. `now` pairs them as closely as two calls allow.
+pub trait Clock: Send + Sync {
+    /// The boot-time clock.
+    fn boot(&self) -> BootUs;
+    /// The wall clock.
+    fn wall(&self) -> WallUs;
+    /// Trust in the wall clock. May touch `/run`; not for the frame path.
+    fn quality(&self) -> Quality {
+        if !self.wall().is_set() {
+            Quality::Unset
+        } else if SYNCED_MARKS.iter().any(|f| std::path::Path::new(f).exists()) {
+            Quality::Synced
+        } else {
+            Quality::Free
+        }
+    }
+}
+
+/// The clocks of the kernel.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+fn read(id: ClockId) -> i64 {
+    // The three clocks used here exist on every Linux since 2.6.39, so the call cannot fail.
+    let t = clock_gettime(id).expect("the kernel knows this clock");
+    t.tv_sec() * 1_000_000 + t.tv_nsec() / 1000
+}
+
+impl Clock for SystemClock {
+    fn boot(&self) -> BootUs {
+        BootUs(read(ClockId::CLOCK_BOOTTIME) as u64)
+    }
+    fn wall(&self) -> WallUs {
+        WallUs(read(ClockId::CLOCK_REALTIME))
+    }
+}
+
+/// The kernel's monotonic clock [µs], for sources that stamp frames with it (`GStreamer`, V4L2).
+pub fn monotonic_us() -> u64 {
+    read(ClockId::CLOCK_MONOTONIC) as u64
+}
+
+/// A clock that stands still until a test moves it.
+#[derive(Debug, Default)]
+pub struct FakeClock(Mutex<(BootUs, WallUs)>);
+
+impl FakeClock {
+    /// Starts at these two instants.
+    pub fn at(boot: BootUs, wall: WallUs) -> Self {
+        FakeClock(Mutex::new((boot, wall)))
+    }
+    /// Moves both clocks on.
+    pub fn advance(&self, by: Duration) {
+        let mut now = self.0.lock().unwrap();
+        *now = (now.0 + by, WallUs(now.1.0 + by.as_micros() as i64));
+    }
+    /// Steps only the wall clock, as NTP does.
+    pub fn step_wall(&self, by_us: i64) {
+        self.0.lock().unwrap().1.0 += by_us;
+    }
+}
+
+impl Clock for FakeClock {
+    fn boot(&self) -> BootUs {
+        self.0.lock().unwrap().0
+    }
+    fn wall(&self) -> WallUs {
+        self.0.lock().unwrap().1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wall_step_leaves_the_boot_clock_alone() {
+        let c = FakeClock::at(BootUs(10), WallUs(1_800_000_000_000_000));
+        c.advance(Duration::from_secs(1));
+        c.step_wall(-1_700_000_000_000_000);
+        assert_eq!(c.boot(), BootUs(1_000_010));
+        assert_eq!(c.quality(), Quality::Unset);
+    }
+
+    #[test]
+    fn the_kernel_clocks_run() {
+        let a = SystemClock.boot();
+        assert!(SystemClock.boot() >= a && SystemClock.wall().is_set());
+    }
+}

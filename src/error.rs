@@ -1,0 +1,101 @@
+//! Owns the one error type of the program and the word each kind of error has on the wire.
+//! Never logs, never decides an exit code. Any thread.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// What sort of thing went wrong. The kind is also the word after `ERR` in an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `config.json` or the command line asks for something that cannot be.
+    Config,
+    /// A command's words are wrong.
+    Usage,
+    /// Not allowed: address, token.
+    Denied,
+    /// A limit of clients or of work is reached; ask again.
+    Busy,
+    /// A frame that was waited for did not come.
+    Timeout,
+    /// The asked-for moment is not in the ring.
+    Past,
+    /// The disk is full, read-only or gone.
+    Disk,
+    /// The camera, file or network stream failed.
+    Source,
+    /// A library (`GStreamer`, an encoder) failed.
+    Media,
+    /// Network or operating system.
+    Io,
+}
+
+impl Kind {
+    /// The lower-case word used on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Config => "config",
+            Kind::Usage => "usage",
+            Kind::Denied => "denied",
+            Kind::Busy => "busy",
+            Kind::Timeout => "timeout",
+            Kind::Past => "past",
+            Kind::Disk => "disk",
+            Kind::Source => "source",
+            Kind::Media => "media",
+            Kind::Io => "io",
+        }
+    }
+}
+
+/// An error: its kind, and one sentence naming attempt, object, cause and, where there is one, the cure.
+#[derive(Debug)]
+pub struct Error {
+    /// Which sort.
+    pub kind: Kind,
+    /// The sentence, lower case, without a final full stop.
+    pub what: String,
+    /// What lay beneath.
+    pub source: Option<Box<dyn StdError + Send + Sync + 'static>>,
+}
+
+/// The result of everything that can fail here.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error without a cause beneath it.
+    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Error { kind, what: what.into(), source: None }
+    }
+
+    /// An error with the error that caused it.
+    pub fn caused(kind: Kind, what: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {
+        Error { kind, what: what.into(), source: Some(source.into()) }
+    }
+}
+
+impl fmt::Display for Error {
+    /// The sentence and the chain of causes on one line: `what: cause: deeper cause`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        let mut next = self.source.as_deref().map(|e| e as &dyn StdError);
+        while let Some(e) = next {
+            write!(f, ": {e}")?;
+            next = e.source();
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chain_stands_on_one_line() {
+        let e = Error::caused(Kind::Disk, "write a.jpg", std::io::Error::other("no space left"));
+        assert_eq!(e.to_string(), "write a.jpg: no space left");
+        assert_eq!(e.kind.word(), "disk");
+    }
+}

@@ -1,0 +1,3 @@
+//! The door: reads the command line, calls the library, returns its exit code.
+
+fn main() {}
