@@ -3,3 +3,5 @@
 pub mod clock;
 pub mod error;
 pub mod frame;
+pub mod ring;
+pub mod stack;

@@ -1,0 +1,85 @@
+//! Owns the memory of one slot: a header page and the pixels behind it, private or in a file shared with the next process.
+//! The one room where `unsafe` is allowed: mapping a file. Any thread.
+
+use memmap2::{MmapMut, MmapOptions};
+
+use super::persist::Header;
+use crate::error::{Error, Kind, Result};
+use crate::frame::FrameMeta;
+
+/// The header's page in front of the pixels, so that pixels start on a page of their own.
+pub(super) const HEADER_BYTES: usize = 4096;
+
+/// Memory of one slot.
+pub(super) struct Region {
+    map: MmapMut,
+    /// Pixels a persisted slot may hold; a private one has no header to keep.
+    kept: bool,
+}
+
+impl Region {
+    pub(super) fn bytes(&self) -> usize {
+        self.map.len()
+    }
+    fn start(&self) -> usize {
+        if self.kept { HEADER_BYTES } else { 0 }
+    }
+    pub(super) fn pixels(&self) -> &[u8] {
+        &self.map[self.start()..]
+    }
+    pub(super) fn pixels_mut(&mut self) -> &mut [u8] {
+        let start = self.start();
+        &mut self.map[start..]
+    }
+
+    /// Marks the slot as being written, for a process that finds it after a crash.
+    pub(super) fn begin(&mut self) {
+        if self.kept {
+            Header::tear(&mut self.map[..HEADER_BYTES]);
+        }
+    }
+    /// Marks the slot as whole.
+    pub(super) fn finish(&mut self, meta: &FrameMeta) {
+        if self.kept {
+            Header::write(&mut self.map[..HEADER_BYTES], meta);
+        }
+    }
+    /// The frame a former process left here, when it is whole.
+    pub(super) fn found(&self) -> Option<FrameMeta> {
+        let meta = Header::read(&self.map[..HEADER_BYTES])?;
+        (meta.layout.bytes() <= self.pixels().len()).then_some(meta)
+    }
+
+    /// Lets the kernel hand out the pages now, so that the first frame does not fault for them.
+    pub(super) fn populate(&mut self) {
+        // Linux before 5.14 does not know the advice: touching one byte a page does the same, slower.
+        if self.map.advise(memmap2::Advice::PopulateWrite).is_err() {
+            for page in self.map.chunks_mut(4096) {
+                let first = std::hint::black_box(page[0]);
+                page[0] = first;
+            }
+        }
+    }
+    /// Keeps the pages out of swap.
+    pub(super) fn lock(&mut self) -> std::io::Result<()> {
+        self.map.lock()
+    }
+}
+
+/// Private memory for `pixels` bytes.
+pub(super) fn anonymous(pixels: usize) -> Result<Region> {
+    let map = MmapMut::map_anon(pixels)
+        .map_err(|e| Error::caused(Kind::Io, format!("set aside {pixels} bytes for a ring slot; make ring.size smaller"), e))?;
+    Ok(Region { map, kept: false })
+}
+
+/// The `index`-th slot of a file that is at least `(index + 1) × slot` bytes long.
+#[allow(unsafe_code)]
+pub(super) fn in_file(file: &std::fs::File, index: usize, slot: usize) -> Result<Region> {
+    // SAFETY: a mapping is undefined behaviour only when somebody else changes or truncates the file while it is mapped.
+    // `persist::Store` holds an exclusive lock (flock) on the file for as long as any slot lives, created it with mode 0600
+    // on tmpfs, and never truncates it; slots of one file do not overlap, and each is mapped once.
+    let map = unsafe { MmapOptions::new().offset((index * slot) as u64).len(slot).map_mut(file) }
+        .map_err(|e| Error::caused(Kind::Io, format!("map ring slot {index} of the file in ring.persist_path"), e))?;
+    Ok(Region { map, kept: true })
+}

@@ -1,0 +1,177 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::clock::WallUs;
+use crate::frame::{Ae, Colour, Exposure, Layout, Matrix, Span};
+
+const L: Layout = Layout::new(64, 32);
+
+fn meta(id: u64) -> FrameMeta {
+    FrameMeta {
+        id,
+        boot: BootUs(id * 100_000),
+        wall: WallUs(1_800_000_000_000_000 + id as i64 * 100_000),
+        layout: L,
+        colour: Colour { matrix: Matrix::Bt709, span: Span::Limited },
+        exposure: Some(Exposure { time_us: 33.0, analogue_gain: 2.0, digital_gain: 1.0 }),
+        ae: Ae::Converged,
+        lux: Some(3.5),
+        colour_temperature: Some(5600),
+        focus: Some(-3),
+        night: true,
+    }
+}
+
+fn put(ring: &Ring, id: u64) -> bool {
+    let Some(mut t) = ring.take() else { return false };
+    t.pixels().fill(id as u8);
+    t.publish(meta(id)).unwrap();
+    true
+}
+
+fn ids(ring: &Ring) -> Vec<u64> {
+    ring.look(|m| (0..m.len()).map(|i| m.get(i).id).collect())
+}
+
+fn full(frames: usize) -> Ring {
+    let ring = Ring::anonymous(L.bytes(), frames).unwrap();
+    ring.populate(false).unwrap();
+    ring
+}
+
+#[test]
+fn it_holds_the_last_frames_in_order() {
+    let ring = full(5);
+    for id in 0..12 {
+        assert!(put(&ring, id));
+    }
+    assert_eq!(ids(&ring), [7, 8, 9, 10, 11]);
+    assert_eq!(ring.first_since(BootUs(850_000)).unwrap().meta().id, 9);
+    assert!(ring.first_since(BootUs(1_100_001)).is_none());
+    assert!((ring.stats().seconds - 0.4).abs() < 1e-9);
+}
+
+#[test]
+fn a_held_slot_is_passed_over_and_stays_as_it_is() {
+    let ring = full(4);
+    (0..4).for_each(|id| assert!(put(&ring, id)));
+    let held = ring.first_since(BootUs(0)).unwrap();
+    (4..40).for_each(|id| assert!(put(&ring, id)));
+    assert_eq!(held.meta().id, 0);
+    assert!(held.pixels().iter().all(|p| *p == 0));
+    assert_eq!(ids(&ring), [0, 37, 38, 39]);
+}
+
+#[test]
+fn the_camera_goes_on_while_readers_hold_a_whole_ring_and_only_then_loses_frames() {
+    let ring = full(4);
+    (0..4).for_each(|id| assert!(put(&ring, id)));
+    let all = ring.hold(|m| 0..m.len());
+    (4..20).for_each(|id| assert!(put(&ring, id)));
+    assert_eq!(ring.stats().dropped, 0);
+    let more = ring.hold(|m| 0..m.len());
+    assert_eq!(more.len(), 4 + SPARE);
+    assert!(!put(&ring, 20));
+    assert_eq!(ring.stats().dropped, 1);
+    drop((all, more));
+    assert!(put(&ring, 21));
+}
+
+#[test]
+fn an_abandoned_slot_comes_back() {
+    let ring = full(2);
+    for _ in 0..50 {
+        drop(ring.take().unwrap());
+    }
+    assert!(put(&ring, 1));
+    assert_eq!(ids(&ring), [1]);
+}
+
+#[test]
+fn a_frame_that_is_too_large_is_refused_and_the_slot_kept() {
+    let ring = full(2);
+    let mut m = meta(1);
+    m.layout = Layout::new(128, 128);
+    let e = ring.take().unwrap().publish(m).unwrap_err();
+    assert!(e.what.contains("camera.width"), "{e}");
+    assert!(put(&ring, 2));
+}
+
+#[test]
+fn a_waiter_wakes_with_the_next_frame() {
+    let ring = full(4);
+    std::thread::scope(|s| {
+        let (ring, seen) = (&ring, ring.published());
+        let waiter = s.spawn(move || ring.wait_published(seen, Duration::from_secs(30)));
+        put(ring, 0);
+        assert_eq!(waiter.join().unwrap(), 1);
+    });
+    assert_eq!(ring.wait_published(1, Duration::ZERO), 1);
+}
+
+/// Readers and the writer at full speed: no reader ever sees a slot change under it.
+#[test]
+fn readers_never_see_a_frame_change() {
+    let ring = full(8);
+    std::thread::scope(|s| {
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                s.spawn(|| {
+                    let mut looked = 0u32;
+                    while ring.published() < 20_000 {
+                        let Some(slot) = ring.newest() else { continue };
+                        let first = slot.meta().id as u8;
+                        assert!(slot.pixels().iter().all(|p| *p == first));
+                        looked += 1;
+                    }
+                    looked
+                })
+            })
+            .collect();
+        let mut id = 0;
+        while id < 20_000 {
+            id += u64::from(put(&ring, id));
+        }
+        assert!(readers.into_iter().all(|r| r.join().unwrap() > 0));
+    });
+}
+
+fn shm(name: &str) -> PathBuf {
+    PathBuf::from(format!("/dev/shm/pastcam-test-{}-{name}", std::process::id()))
+}
+
+#[test]
+fn a_kept_ring_is_found_again_without_its_torn_slot() {
+    let path = shm("kept");
+    {
+        let store = persist::Store::open(&path).unwrap();
+        let (ring, found) = store.ring(L.bytes(), 4, false).unwrap();
+        assert_eq!(found, 0);
+        (0..6).for_each(|id| assert!(put(&ring, id)));
+        let second = persist::Store::open(&path);
+        assert!(second.is_err_and(|e| e.what.contains("another pastcam")));
+        // The process dies while it writes frame 6 over the oldest slot (2): neither may be found.
+        let mut torn = ring.take().unwrap();
+        torn.pixels().fill(6);
+        std::mem::forget(torn);
+    }
+    let store = persist::Store::open(&path).unwrap();
+    let (ring, found) = store.ring(L.bytes(), 4, false).unwrap();
+    assert_eq!((found, ids(&ring)), (3, vec![3, 4, 5]));
+    let slot = ring.newest().unwrap();
+    assert_eq!(*slot.meta(), meta(5));
+    assert!(slot.pixels().iter().all(|p| *p == 5));
+    drop((slot, ring, store));
+    // Another size: the old frames cannot be read and are not.
+    let store = persist::Store::open(&path).unwrap();
+    assert_eq!(store.ring(L.bytes() * 2, 4, false).unwrap().1, 0);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_ring_file_on_a_disk_is_refused() {
+    let path = std::env::current_dir().unwrap().join("target/ring-on-disk.tmp");
+    let e = persist::Store::open(&path).map(|_| ()).unwrap_err();
+    std::fs::remove_file(path).unwrap();
+    assert!(e.what.contains("tmpfs"), "{e}");
+}

@@ -1,0 +1,230 @@
+//! Owns the choice of frames around a moment and their average: arithmetic on frames it is handed.
+//! Never touches the ring's order, a clock or a disk. Runs on export threads.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::clock::BootUs;
+use crate::frame::{Exposure, FrameMeta};
+use crate::ring::Metas;
+
+/// Most frames one average takes: a 16-bit lane holds the sum of 256 bytes and the rounding.
+pub const MAX: usize = 256;
+
+/// Whether two frames may meet in one average: same size, same colour, same light, same mode.
+fn alike(a: &FrameMeta, b: &FrameMeta) -> bool {
+    a.layout == b.layout && a.colour == b.colour && a.night == b.night && Exposure::same_light(a.exposure, b.exposure)
+}
+
+/// The run of at most `count` frames nearest to `target`, never across a change of size, colour or light.
+///
+/// The frame nearest to `target` is always in; the run then grows towards whichever neighbour is nearer in time.
+pub fn centred(frames: &Metas<'_>, target: BootUs, count: usize) -> Range<usize> {
+    if frames.is_empty() || count == 0 {
+        return 0..0;
+    }
+    let away = |i: usize| (frames.get(i).boot - target).unsigned_abs();
+    let after = first(frames, |m| m.boot >= target);
+    let centre = match after {
+        n if n == frames.len() => n - 1,
+        0 => 0,
+        n if away(n - 1) <= away(n) => n - 1,
+        n => n,
+    };
+    let like = frames.get(centre);
+    let (mut from, mut to) = (centre, centre + 1);
+    while to - from < count.min(MAX) {
+        let before = from.checked_sub(1).filter(|i| alike(frames.get(*i), like));
+        let behind = Some(to).filter(|i| *i < frames.len() && alike(frames.get(*i), like));
+        match (before, behind) {
+            (Some(b), Some(a)) if away(b) <= away(a) => from = b,
+            (_, Some(a)) => to = a + 1,
+            (Some(b), None) => from = b,
+            (None, None) => break,
+        }
+    }
+    from..to
+}
+
+/// All frames from `before` ahead of `until` up to `until`.
+pub fn window(frames: &Metas<'_>, until: BootUs, before: Duration) -> Range<usize> {
+    let from = first(frames, |m| m.boot >= until.back(before));
+    let to = first(frames, |m| m.boot > until);
+    from..to.max(from)
+}
+
+/// The first index from which on `is` holds; the number of frames where it never does.
+fn first(frames: &Metas<'_>, is: impl Fn(&FrameMeta) -> bool) -> usize {
+    let (mut lo, mut hi) = (0, frames.len());
+    while lo < hi {
+        let mid = lo + (hi - lo) / 2;
+        if is(frames.get(mid)) { hi = mid } else { lo = mid + 1 }
+    }
+    lo
+}
+
+/// Bytes averaged at a time: sums (two bytes each) and one input block stay in a 16 KiB level-1 cache.
+const BLOCK: usize = 2048;
+/// Every other byte of eight: the lanes in which sums of 16 bits have room.
+const LANES: u64 = 0x00ff_00ff_00ff_00ff;
+const ONES: u64 = 0x0001_0001_0001_0001;
+
+/// Writes `round(mean)` of the frames' bytes into `out`. All slices have the length of `out`; 1 to [`MAX`] frames.
+///
+/// Sums run in 64-bit words of four 16-bit lanes: plain integer code that needs no vector unit (`ARMv6` adds two lanes an
+/// instruction) and that compilers turn into vector code where there is one.
+pub fn average(frames: &[&[u8]], out: &mut [u8]) {
+    let n = frames.len();
+    assert!((1..=MAX).contains(&n), "the caller chose {n} frames with `centred`, which gives 1 to {MAX}");
+    let mut even = [0u64; BLOCK / 8];
+    let mut odd = [0u64; BLOCK / 8];
+    for start in (0..out.len()).step_by(BLOCK) {
+        let end = (start + BLOCK).min(out.len());
+        let words = (end - start) / 8;
+        even[..words].fill(0);
+        odd[..words].fill(0);
+        for frame in frames {
+            let block = &frame[start..start + words * 8];
+            for ((bytes, even), odd) in block.chunks_exact(8).zip(&mut even).zip(&mut odd) {
+                let w = word(bytes);
+                *even += w & LANES;
+                *odd += (w >> 8) & LANES;
+            }
+        }
+        let mean = &mut out[start..start + words * 8];
+        if n.is_power_of_two() {
+            let (half, shift) = (ONES * (n as u64 / 2), n.trailing_zeros());
+            for ((bytes, even), odd) in mean.chunks_exact_mut(8).zip(&even).zip(&odd) {
+                let lanes = |sum: u64| ((sum + half) >> shift) & LANES;
+                bytes.copy_from_slice(&(lanes(*even) | lanes(*odd) << 8).to_le_bytes());
+            }
+        } else {
+            // ceil(2^24 / n): exact for every sum of up to 256 bytes, since sum · n < 2^24.
+            let recip = (1u32 << 24).div_ceil(n as u32);
+            for ((bytes, even), odd) in mean.chunks_exact_mut(8).zip(&even).zip(&odd) {
+                for (lane, pair) in bytes.chunks_exact_mut(2).enumerate() {
+                    let mean = |sum: u64| (((u32::from((sum >> (16 * lane)) as u16) + n as u32 / 2) * recip) >> 24) as u8;
+                    pair[0] = mean(*even);
+                    pair[1] = mean(*odd);
+                }
+            }
+        }
+        for i in start + words * 8..end {
+            let sum: usize = frames.iter().map(|f| f[i] as usize).sum();
+            out[i] = ((sum + n / 2) / n) as u8;
+        }
+    }
+}
+
+fn word(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes.try_into().expect("chunks of eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_is_exact_for_every_count() {
+        let len = BLOCK * 2 + 13;
+        let mut x = 1u32;
+        let frames: Vec<Vec<u8>> = (0..MAX)
+            .map(|k| {
+                let mut noise = || {
+                    x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (x >> 24) as u8
+                };
+                if k % 5 == 4 { vec![255; len] } else { (0..len).map(|_| noise()).collect() }
+            })
+            .collect();
+        let mut out = vec![0; len];
+        for n in (1..=MAX).filter(|n| *n < 20 || n % 37 == 0 || *n >= MAX - 2) {
+            let some: Vec<&[u8]> = frames[MAX - n..].iter().map(Vec::as_slice).collect();
+            average(&some, &mut out);
+            for i in 0..len {
+                let sum: usize = some.iter().map(|f| f[i] as usize).sum();
+                assert_eq!(out[i] as usize, (sum + n / 2) / n, "n {n} at {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_brightest_sum_does_not_overflow() {
+        let white = vec![255u8; 64];
+        for n in [1, 3, 255, 256] {
+            let mut out = [0; 64];
+            average(&vec![white.as_slice(); n], &mut out);
+            assert!(out.iter().all(|v| *v == 255), "n {n}");
+        }
+    }
+
+    use crate::clock::WallUs;
+    use crate::frame::{Ae, Colour, Layout};
+    use crate::ring::Ring;
+
+    /// A ring of frames at these times [ms] with these exposures [ms].
+    fn ring(frames: &[(u64, f64)]) -> Ring {
+        let layout = Layout::new(16, 16);
+        let ring = Ring::anonymous(layout.bytes(), frames.len()).unwrap();
+        ring.populate(false).unwrap();
+        for (id, (t, exposure)) in frames.iter().enumerate() {
+            let mut slot = ring.take().unwrap();
+            slot.pixels().fill(id as u8);
+            let exposure = Some(Exposure { time_us: exposure * 1e3, analogue_gain: 1.0, digital_gain: 1.0 });
+            let (boot, wall) = (BootUs(t * 1000), WallUs(0));
+            slot.publish(FrameMeta {
+                id: id as u64,
+                boot,
+                wall,
+                layout,
+                colour: Colour::default(),
+                exposure,
+                ae: Ae::Off,
+                lux: None,
+                colour_temperature: None,
+                focus: None,
+                night: false,
+            })
+            .unwrap();
+        }
+        ring
+    }
+
+    fn chosen(frames: &[(u64, f64)], target_ms: u64, count: usize) -> Range<usize> {
+        ring(frames).look(|m| centred(m, BootUs(target_ms * 1000), count))
+    }
+
+    #[test]
+    fn frames_are_chosen_around_the_moment_by_time() {
+        let steady: Vec<_> = (0..50).map(|i| (i * 100, 10.0)).collect();
+        assert_eq!(chosen(&steady, 2040, 4), 19..23);
+        assert_eq!(chosen(&steady, 2000, 5), 18..23);
+        assert_eq!(chosen(&steady, 2051, 1), 21..22);
+        // A moment outside the ring: what is nearest.
+        assert_eq!(chosen(&steady, 90_000, 3), 47..50);
+        assert_eq!(chosen(&steady[7..], 0, 3), 0..3);
+        assert_eq!(chosen(&steady[..2], 100, 8), 0..2);
+        // Night frames are 2 s apart: five seconds ago is two frames ago, not fifty.
+        let night: Vec<_> = (0..20).map(|i| (i * 2000, 10.0)).collect();
+        assert_eq!(chosen(&night, 33_000, 4), 15..19);
+        assert_eq!(chosen(&[], 5, 4), 0..0);
+    }
+
+    #[test]
+    fn an_average_never_crosses_a_change_of_light() {
+        let mut frames: Vec<_> = (0..10).map(|i| (i * 100, 10.0)).collect();
+        frames.extend((10..20).map(|i| (i * 100, 12.0)));
+        assert_eq!(chosen(&frames, 940, 6), 4..10);
+        assert_eq!(chosen(&frames, 1010, 6), 10..16);
+    }
+
+    #[test]
+    fn a_window_is_cut_by_time() {
+        let frames: Vec<_> = (0..20).map(|i| (i * 100, 10.0)).collect();
+        let cut = |until: u64, ms: u64| ring(&frames).look(|m| window(m, BootUs(until * 1000), Duration::from_millis(ms)));
+        assert_eq!(cut(1550, 500), 11..16);
+        assert_eq!(cut(1500, 0), 15..16);
+        assert_eq!(cut(1510, 0), 16..16);
+        assert_eq!(cut(9000, 100), 20..20);
+    }
+}
