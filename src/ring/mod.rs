@@ -172,13 +172,15 @@ impl Ring {
     /// `None` when all are being read; the loss is counted.
     pub fn take(&self) -> Option<Taken<'_>> {
         let mut s = self.lock();
+        let front_held = |s: &Slots| s.order.front().is_some_and(|slot| Arc::strong_count(slot) > 1);
         // Spares that were in use while readers held the others go back once they can.
-        while s.order.len() > self.wanted && s.order.front().is_some_and(|slot| Arc::strong_count(slot) == 1) {
+        while s.order.len() > self.wanted && !front_held(&s) {
             let spare = s.order.pop_front();
             s.free.extend(spare);
         }
-        let full = s.order.len() >= self.wanted;
-        let slot = if full { None } else { s.free.pop() }.or_else(|| take_oldest_unheld(&mut s.order)).or_else(|| s.free.pop());
+        // While readers hold the oldest, spares serve first, so that new frames do not push each other out.
+        let spare = if s.order.len() < self.wanted || front_held(&s) { s.free.pop() } else { None };
+        let slot = spare.or_else(|| take_oldest_unheld(&mut s.order));
         drop(s);
         if slot.is_none() {
             self.dropped.fetch_add(1, Ordering::Relaxed);

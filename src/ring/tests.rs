@@ -59,7 +59,10 @@ fn a_held_slot_is_passed_over_and_stays_as_it_is() {
     (4..40).for_each(|id| assert!(put(&ring, id)));
     assert_eq!(held.meta().id, 0);
     assert!(held.pixels().iter().all(|p| *p == 0));
-    assert_eq!(ids(&ring), [0, 37, 38, 39]);
+    assert_eq!(ids(&ring), [0, 33, 34, 35, 36, 37, 38, 39]);
+    drop(held);
+    (40..50).for_each(|id| assert!(put(&ring, id)));
+    assert_eq!(ids(&ring), [46, 47, 48, 49]);
 }
 
 #[test]
