@@ -1,0 +1,162 @@
+//! Owns what makes a configuration wrong: unknown keys, wrong types, values out of range, values that contradict each other.
+//! Every refusal names the key, the rule and the value. Pure; runs on the main thread.
+
+use serde_json::Value;
+
+use super::file::File;
+use crate::error::{Error, Kind, Result};
+
+fn refuse(key: &str, rule: &str, value: impl std::fmt::Display) -> Error {
+    Error::new(Kind::Config, format!("{key}: {rule}, not {value}"))
+}
+
+/// Compares what was written with the defaults: a key must exist there and hold the same type.
+pub(super) fn shape(written: &Value, known: &Value, path: &str) -> Result<()> {
+    let at = |key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+    match (written, known) {
+        (Value::Object(w), Value::Object(k)) => w.iter().try_for_each(|(key, value)| match k.get(key) {
+            Some(default) => shape(value, default, &at(key)),
+            None => Err(Error::new(
+                Kind::Config,
+                match nearest(key, k.keys()) {
+                    Some(near) => format!("{}: no such key; did you mean {}?", at(key), at(near)),
+                    None => format!("{}: no such key; known here: {}", at(key), k.keys().cloned().collect::<Vec<_>>().join(", ")),
+                },
+            )),
+        }),
+        (Value::Array(w), Value::Array(_)) => {
+            w.iter().try_for_each(|v| if v.is_string() { Ok(()) } else { Err(refuse(path, "a list of strings", v)) })
+        }
+        (w, Value::Object(_)) => Err(refuse(path, "a group of keys in braces", w)),
+        (w, Value::Array(_)) => Err(refuse(path, "a list in brackets", w)),
+        (w, Value::Bool(_)) if !w.is_boolean() => Err(refuse(path, "true or false", w)),
+        (w, Value::String(_)) if !w.is_string() => Err(refuse(path, "a text in quotes", w)),
+        (w, Value::Number(n)) => match (w.as_u64(), n.is_f64() || NUMBERS_AS_WRITTEN.contains(&path)) {
+            (None, false) => Err(refuse(path, "a whole number of 0 or more", w)),
+            (_, true) if !w.is_number() => Err(refuse(path, "a number", w)),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Keys whose default is a whole number but which may be written with decimals.
+const NUMBERS_AS_WRITTEN: [&str; 2] = ["night.dark_threshold", "night.bright_threshold"];
+
+/// The known key most like `key`, if any is alike at all.
+fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a str> {
+    known.map(|k| (distance(key, k), k)).min().filter(|(d, k)| *d <= 1 + k.len() / 3).map(|(_, k)| k.as_str())
+}
+
+/// Edits (insert, delete, replace one letter) that turn `a` into `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.to_lowercase().chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.to_lowercase().chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let cost = (diagonal + usize::from(ca != *cb)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], cost);
+        }
+    }
+    row[b.len()]
+}
+
+fn between<T: PartialOrd + std::fmt::Display + Copy>(key: &str, value: T, low: T, high: T) -> Result<()> {
+    if value >= low && value <= high { Ok(()) } else { Err(refuse(key, &format!("from {low} to {high}"), value)) }
+}
+
+fn even(key: &str, value: u32, high: u32) -> Result<()> {
+    between(key, value, 16, high)?;
+    if value % 2 == 0 { Ok(()) } else { Err(refuse(key, "an even number of pixels", value)) }
+}
+
+fn one_of(key: &str, value: &str, known: &[&str]) -> Result<()> {
+    if known.contains(&value) { Ok(()) } else { Err(refuse(key, &format!("one of {}", known.join(", ")), format!("{value:?}"))) }
+}
+
+/// `CRITICAL` and `WARN` are the reference's words for levels that `log` calls otherwise.
+pub(super) const LEVELS: [&str; 8] = ["CRITICAL", "FATAL", "ERROR", "WARNING", "WARN", "INFO", "DEBUG", "TRACE"];
+
+/// Ranges and combinations.
+pub(super) fn values(f: &File) -> Result<()> {
+    let c = &f.camera;
+    // 8192: the largest picture JPEG encoders and the Pi's ISP agree on. 16: the pattern's code blocks.
+    even("camera.width", c.width, 8192)?;
+    even("camera.height", c.height, 8192)?;
+    between("camera.framerate", c.framerate, 0.1, 240.0)?;
+    between("camera.capture_timeout_s", c.capture_timeout_s, 0.1, 3600.0)?;
+    between("camera.frozen_s", c.frozen_s, 0.0, 86400.0)?;
+    crate::source::Spec::parse(&c.source).map_err(|e| refuse("camera.source", &e.what, format!("{:?}", c.source)))?;
+    let r = &f.ring;
+    between("ring.size", r.size, 2, 1_000_000)?;
+    between("ring.memory_percent", r.memory_percent, 1, 100)?;
+    between("ring.reserve_mib", r.reserve_mib, 0, 65_536)?;
+    if r.downscale.enable {
+        even("ring.downscale.width", r.downscale.width, c.width)?;
+        even("ring.downscale.height", r.downscale.height, c.height)?;
+    }
+    let n = &f.night;
+    let (dark, bright) = (super::real(&n.dark_threshold), super::real(&n.bright_threshold));
+    between("night.dark_threshold", dark, 1.0, 250.0)?;
+    between("night.bright_threshold", bright, 1.0, 250.0)?;
+    if bright < dark {
+        return Err(refuse("night.bright_threshold", &format!("at least night.dark_threshold ({dark})"), bright));
+    }
+    between("night.min_dark_frames", n.min_dark_frames, 1, 100_000)?;
+    between("night.exposure_us", n.exposure_us, 100.0, 600_000_000.0)?;
+    between("night.gain", n.gain, 1.0, 64.0)?;
+    between("night.day_gain_ceiling", n.day_gain_ceiling, 1.0, 64.0)?;
+    let e = &f.export;
+    if e.base_dir.is_empty() {
+        return Err(refuse("export.base_dir", "a folder", "empty"));
+    }
+    if e.base_dir.chars().any(char::is_control) {
+        return Err(refuse("export.base_dir", "a folder without control characters, which would break the answer's line", format!("{:?}", e.base_dir)));
+    }
+    if e.formats.is_empty() {
+        return Err(refuse("export.formats", "at least one of jpg, png, npy", "an empty list"));
+    }
+    e.formats.iter().try_for_each(|w| one_of("export.formats", w, &["jpg", "png", "npy"]))?;
+    between("export.save_before_s", e.save_before_s, 0.0, 86400.0)?;
+    between("export.stack_count", e.stack_count, 1, crate::stack::MAX)?;
+    between("export.auto_save_interval_s", e.auto_save_interval_s, 0.0, 31_536_000.0)?;
+    between("export.jpeg_quality", e.jpeg_quality, 1, 100)?;
+    for (kind, bound) in [("jpg", &e.keep.jpg), ("png", &e.keep.png), ("npy", &e.keep.npy)] {
+        between(&format!("export.keep.{kind}.max_age_s"), bound.max_age_s, 0.0, 1e10)?;
+    }
+    let w = &f.network;
+    between("network.trigger_port", w.trigger_port, 1, u16::MAX)?;
+    between("network.idle_ms", w.idle_ms, 60, 2000)?;
+    between("network.debounce_ms", w.debounce_ms, 0, 3_600_000)?;
+    between("network.max_clients", w.max_clients, 1, 4096)?;
+    between("network.persistent_pad", w.persistent_pad, 0, 1024)?;
+    if w.persistent_port == w.trigger_port {
+        return Err(refuse("network.persistent_port", "a port other than network.trigger_port", w.persistent_port));
+    }
+    for address in &w.bind {
+        address.parse::<std::net::IpAddr>().map_err(|_| refuse("network.bind", "IPv4 or IPv6 addresses of this machine", format!("{address:?}")))?;
+    }
+    super::allow_list(&w.allow)?;
+    if !w.token.chars().all(|c| c.is_ascii_graphic()) || w.token.len() > 64 {
+        return Err(refuse("network.token", "at most 64 visible ASCII characters without blanks", "this token"));
+    }
+    one_of("logging.level", &f.logging.level.to_uppercase(), &LEVELS)?;
+    between("limits.max_rss_mib", f.limits.max_rss_mib, 16, 1 << 20)?;
+    between("limits.swap_slow_percent", f.limits.swap_slow_percent, 0.0, 100.0)?;
+    between("limits.swap_pause_percent", f.limits.swap_pause_percent, f.limits.swap_slow_percent, 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_key_is_found() {
+        let known: Vec<String> = ["width", "height", "framerate"].map(String::from).to_vec();
+        assert_eq!(nearest("widht", known.iter()), Some("width"));
+        assert_eq!(nearest("frame_rate", known.iter()), Some("framerate"));
+        assert_eq!(nearest("colour", known.iter()), None);
+    }
+}

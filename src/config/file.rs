@@ -1,0 +1,302 @@
+//! Owns `config.json` as it is written: every key, its type and its default. Never judges a value (that is `check`).
+//! Plain data, any thread.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Number;
+
+/// The whole file. A key that is not written has its default.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct File {
+    /// The source of frames.
+    pub camera: Camera,
+    /// The memory of past frames.
+    pub ring: Ring,
+    /// Day and night.
+    pub night: Night,
+    /// Pictures on disk.
+    pub export: Export,
+    /// The trigger port.
+    pub network: Network,
+    /// Logs.
+    pub logging: Logging,
+    /// Guards.
+    pub limits: Limits,
+}
+
+/// `camera`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Camera {
+    /// Columns [pixels], even.
+    pub width: u32,
+    /// Rows [pixels], even.
+    pub height: u32,
+    /// Frames a second by day.
+    pub framerate: f64,
+    /// Kept for old files: pictures are always colour. Not used.
+    pub codec: String,
+    /// Kept for old files. Not used.
+    pub video_mode: String,
+    /// A frame later than this [s] is reported in the log.
+    pub capture_timeout_s: f64,
+    /// Where frames come from: `auto`, `pattern`, `file:PATH`, `rtsp://…`, `http://…`, `https://…`.
+    pub source: String,
+    /// A network stream that repeats one and the same picture for this long [s] counts as lost. 0: never.
+    pub frozen_s: f64,
+}
+
+impl Default for Camera {
+    fn default() -> Self {
+        Camera {
+            width: 1024,
+            height: 768,
+            framerate: 10.0,
+            codec: "rgb".into(),
+            video_mode: "stream".into(),
+            capture_timeout_s: 4.0,
+            source: "auto".into(),
+            frozen_s: 30.0,
+        }
+    }
+}
+
+/// `ring`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ring {
+    /// Frames wished for.
+    pub size: usize,
+    /// Smaller pictures in the ring.
+    pub downscale: Downscale,
+    /// Share of the free memory the ring may take [%].
+    pub memory_percent: u8,
+    /// Memory kept back from that share for encoders and requests [MiB].
+    pub reserve_mib: u64,
+    /// Keep the frames in a file on tmpfs, so that they outlive a crash of the program.
+    pub persist: bool,
+    /// That file. Empty: `/dev/shm/pastcam-<trigger_port>.ring`.
+    pub persist_path: String,
+    /// Lock the ring into memory.
+    pub lock: bool,
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Ring {
+            size: 300,
+            downscale: Downscale::default(),
+            memory_percent: 80,
+            reserve_mib: 24,
+            persist: false,
+            persist_path: String::new(),
+            lock: true,
+        }
+    }
+}
+
+/// `ring.downscale`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Downscale {
+    /// Whether the ring holds smaller pictures than the camera makes.
+    pub enable: bool,
+    /// Columns [pixels], even.
+    pub width: u32,
+    /// Rows [pixels], even.
+    pub height: u32,
+}
+
+impl Default for Downscale {
+    fn default() -> Self {
+        Downscale { enable: false, width: 256, height: 192 }
+    }
+}
+
+/// `night`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Night {
+    /// Whether darkness changes the exposure at all.
+    pub enable: bool,
+    /// Level below which it is night [0–255]. Shown in answers as it is written here.
+    pub dark_threshold: Number,
+    /// Level above which it is day again [0–255].
+    pub bright_threshold: Number,
+    /// Dark frames in a row before night begins.
+    pub min_dark_frames: u32,
+    /// Kept for old files: the camera is never stopped for the night. Not used.
+    pub mode: String,
+    /// Longest night exposure [µs].
+    pub exposure_us: f64,
+    /// Night gain.
+    pub gain: f64,
+    /// Largest gain auto-exposure uses by day: 8 for OV5647, 10 for IMX219.
+    pub day_gain_ceiling: f64,
+}
+
+impl Default for Night {
+    fn default() -> Self {
+        Night {
+            enable: true,
+            dark_threshold: 35.into(),
+            bright_threshold: 55.into(),
+            min_dark_frames: 20,
+            mode: "still".into(),
+            exposure_us: 2_000_000.0,
+            gain: 6.0,
+            day_gain_ceiling: 8.0,
+        }
+    }
+}
+
+/// `export`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Export {
+    /// Periodic pictures come from the ring (at the ring's size) instead of a fresh full one.
+    pub auto_save_use_ring: bool,
+    /// Folder of the pictures.
+    pub base_dir: String,
+    /// Formats when a command names none: `jpg`, `png`, `npy`.
+    pub formats: Vec<String>,
+    /// How far `pastStack` reaches back [s].
+    pub save_before_s: f64,
+    /// `pastStack` averages; otherwise it writes every frame of the window.
+    pub stack_dark_frames: bool,
+    /// Frames in the average.
+    pub stack_count: usize,
+    /// Time between periodic pictures [s]; 0: none.
+    pub auto_save_interval_s: f64,
+    /// JPEG quality [1–100].
+    pub jpeg_quality: u8,
+    /// Disk space that stays free [MiB]; the oldest pictures go for it.
+    pub min_free_mib: u64,
+    /// Bounds per kind of file.
+    pub keep: Keep,
+}
+
+impl Default for Export {
+    fn default() -> Self {
+        Export {
+            auto_save_use_ring: false,
+            base_dir: "./captures".into(),
+            formats: vec!["jpg".into(), "png".into()],
+            save_before_s: 5.0,
+            stack_dark_frames: true,
+            stack_count: 4,
+            auto_save_interval_s: 900.0,
+            jpeg_quality: 95,
+            min_free_mib: 64,
+            keep: Keep::default(),
+        }
+    }
+}
+
+/// `export.keep`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Keep {
+    /// JPEG files.
+    pub jpg: Bound,
+    /// PNG files.
+    pub png: Bound,
+    /// NPY files.
+    pub npy: Bound,
+}
+
+/// How much of one kind of file is kept; 0 means without bound.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bound {
+    /// All files of the kind together [bytes].
+    pub max_bytes: u64,
+    /// Age of the oldest [s].
+    pub max_age_s: f64,
+}
+
+/// `network`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Network {
+    /// TCP port of the commands.
+    pub trigger_port: u16,
+    /// Addresses to listen on; none: all, IPv4 and IPv6.
+    pub bind: Vec<String>,
+    /// Who may send commands, as addresses or CIDR blocks.
+    pub allow: Vec<String>,
+    /// Word that every command must carry as `token=WORD`; empty: none.
+    pub token: String,
+    /// Silence that ends a command without a line end [ms].
+    pub idle_ms: u32,
+    /// The same picture command again within this time [ms] is refused; 0: never.
+    pub debounce_ms: u64,
+    /// Clients served at once.
+    pub max_clients: usize,
+    /// TCP port that stays open after each answer; 0: none.
+    pub persistent_port: u16,
+    /// Length to which answers on that port are padded with blanks; 0: not.
+    pub persistent_pad: usize,
+    /// A NUL after each answer on that port.
+    pub persistent_nul: bool,
+    /// UDP port whose datagrams are commands; 0: none.
+    pub udp_port: u16,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Network {
+            trigger_port: 9999,
+            bind: Vec::new(),
+            allow: [
+                "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10",
+            ]
+            .map(String::from)
+            .to_vec(),
+            token: String::new(),
+            idle_ms: 200,
+            debounce_ms: 0,
+            max_clients: 256,
+            persistent_port: 0,
+            persistent_pad: 0,
+            persistent_nul: false,
+            udp_port: 0,
+        }
+    }
+}
+
+/// `logging`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Logging {
+    /// `CRITICAL`, `ERROR`, `WARNING`, `INFO`, `DEBUG` or `TRACE`.
+    pub level: String,
+    /// Folder of the log files; empty: console only.
+    pub dir: String,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Logging { level: "INFO".into(), dir: "logs".into() }
+    }
+}
+
+/// `limits`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Memory beyond the ring [MiB]; above it the program ends with code 42.
+    pub max_rss_mib: u64,
+    /// Swap use [%] above which one frame in 1.5 s is kept.
+    pub swap_slow_percent: f64,
+    /// Swap use [%] above which one frame in 3 s is kept.
+    pub swap_pause_percent: f64,
+    /// Hardware watchdog fed by new frames, such as `/dev/watchdog`; empty: none.
+    pub watchdog_device: String,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { max_rss_mib: 160, swap_slow_percent: 70.0, swap_pause_percent: 85.0, watchdog_device: String::new() }
+    }
+}

@@ -1,0 +1,101 @@
+//! Owns the configuration as believed: read, checked, and handed out in the words of the modules that use it.
+//! Never changes after it was made; SIGHUP makes a new one. Main thread; shared read-only.
+
+mod check;
+pub mod file;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Number, Value};
+
+use crate::error::{Error, Kind, Result};
+pub use file::File;
+
+/// A configuration in which every value is known to be good.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// The file's keys and values.
+    pub file: File,
+}
+
+impl std::ops::Deref for Config {
+    type Target = File;
+    fn deref(&self) -> &File {
+        &self.file
+    }
+}
+
+/// A configuration number as a float: JSON numbers of this program are all within its range.
+pub fn real(n: &Number) -> f64 {
+    n.as_f64().unwrap_or(f64::NAN)
+}
+
+fn allow_list(blocks: &[String]) -> Result<crate::server::AllowList> {
+    crate::server::AllowList::parse(blocks).map_err(|e| Error::new(Kind::Config, format!("network.allow: {}", e.what)))
+}
+
+impl Config {
+    /// Reads a file. `None` means `config.json` in the working folder, or the defaults where there is none.
+    pub fn load(path: Option<&Path>) -> Result<Config> {
+        let (path, must) = path.map_or((Path::new("config.json"), false), |p| (p, true));
+        match std::fs::read(path) {
+            Ok(bytes) => Config::parse(&bytes).map_err(|e| Error::caused(e.kind, format!("read the configuration {}", path.display()), e)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must => Ok(Config::default()),
+            Err(e) => Err(Error::caused(Kind::Config, format!("read the configuration {}", path.display()), e)),
+        }
+    }
+
+    /// Reads the bytes of a file.
+    pub fn parse(bytes: &[u8]) -> Result<Config> {
+        // Windows editors put a byte-order mark in front.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let written: Value = serde_json::from_slice(bytes).map_err(|e| Error::caused(Kind::Config, "it is not JSON", e))?;
+        if !written.is_object() {
+            return Err(Error::new(Kind::Config, "the outermost value must be a group of keys in braces"));
+        }
+        let known = serde_json::to_value(File::default()).expect("plain data has a JSON form");
+        check::shape(&written, &known, "")?;
+        // What `shape` let pass can only fail by a number that is too large for its key; serde names the number.
+        let file: File = serde_json::from_value(written).map_err(|e| Error::caused(Kind::Config, "a value is out of range", e))?;
+        check::values(&file)?;
+        Ok(Config { file })
+    }
+
+    /// The ring's file.
+    pub fn persist_path(&self) -> PathBuf {
+        if self.ring.persist_path.is_empty() {
+            PathBuf::from(format!("/dev/shm/pastcam-{}.ring", self.network.trigger_port))
+        } else {
+            PathBuf::from(&self.ring.persist_path)
+        }
+    }
+
+    /// The log level in the words of `log`.
+    pub fn level(&self) -> log::LevelFilter {
+        match self.logging.level.to_uppercase().as_str() {
+            "TRACE" => log::LevelFilter::Trace,
+            "DEBUG" => log::LevelFilter::Debug,
+            "WARNING" | "WARN" => log::LevelFilter::Warn,
+            "ERROR" | "CRITICAL" | "FATAL" => log::LevelFilter::Error,
+            _ => log::LevelFilter::Info,
+        }
+    }
+
+    /// Who may send commands.
+    pub fn allow(&self) -> crate::server::AllowList {
+        allow_list(&self.network.allow).expect("`check` has parsed the list before")
+    }
+}
+
+/// The dotted names of all keys, in the order of the file.
+pub fn keys() -> Vec<String> {
+    fn walk(v: &Value, path: &str, out: &mut Vec<String>) {
+        for (k, v) in v.as_object().into_iter().flatten() {
+            let path = if path.is_empty() { k.clone() } else { format!("{path}.{k}") };
+            if v.is_object() { walk(v, &path, out) } else { out.push(path) }
+        }
+    }
+    let mut out = Vec::new();
+    walk(&serde_json::to_value(File::default()).expect("plain data has a JSON form"), "", &mut out);
+    out
+}

@@ -1,0 +1,105 @@
+//! Owns what the program knows of its own state: counters and gauges that threads set without waiting, and readings of the
+//! process and the machine. Never acts on them (that is the keeper and the capture). Any thread.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// What the capture is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// No frame yet since start.
+    Starting = 0,
+    /// Frames come.
+    Running = 1,
+    /// No frames; being recovered.
+    Lost = 2,
+}
+
+impl State {
+    /// The word in `status`.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Starting => "STARTING",
+            State::Running => "RUNNING",
+            State::Lost => "LOST",
+        }
+    }
+}
+
+/// Counters and gauges.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    state: AtomicU8,
+    night: AtomicBool,
+    /// Bits of the level (f32) + 1, so that 0 means "not measured yet".
+    level: AtomicU64,
+    /// The exit threshold of the night in force, bits of f64.
+    exit_threshold: AtomicU64,
+    /// Frames the source lost on its way here.
+    pub source_lost: AtomicU64,
+    /// Steps of the recovery ladder taken: stop and start again.
+    pub restarts: AtomicU64,
+    /// Steps of the recovery ladder taken: made anew, or connected again.
+    pub rebuilds: AtomicU64,
+    /// Switches between day and night.
+    pub switches: AtomicU64,
+    /// Pictures written.
+    pub saved: AtomicU64,
+    /// Commands that could not be carried out.
+    pub failed: AtomicU64,
+    /// Shortest time between kept frames [ms]; above 0 while swap use slows the capture down.
+    pub pace_ms: AtomicU32,
+}
+
+impl Gauges {
+    /// What the capture is doing.
+    pub fn state(&self) -> State {
+        match self.state.load(Relaxed) {
+            0 => State::Starting,
+            1 => State::Running,
+            _ => State::Lost,
+        }
+    }
+    /// Sets it.
+    pub fn set_state(&self, s: State) {
+        self.state.store(s as u8, Relaxed);
+    }
+    /// Whether night mode is on.
+    pub fn night(&self) -> bool {
+        self.night.load(Relaxed)
+    }
+    /// The last level and the exit threshold; `None` before the first frame.
+    pub fn level(&self) -> Option<(f32, f64)> {
+        let bits = self.level.load(Relaxed).checked_sub(1)?;
+        Some((f32::from_bits(bits as u32), f64::from_bits(self.exit_threshold.load(Relaxed))))
+    }
+    /// Sets what the night rule found in one frame.
+    pub fn set_level(&self, level: f32, exit_threshold: f64, night: bool) {
+        self.exit_threshold.store(exit_threshold.to_bits(), Relaxed);
+        self.level.store(u64::from(level.to_bits()) + 1, Relaxed);
+        self.night.store(night, Relaxed);
+    }
+}
+
+/// Bytes of the process in memory (`VmRSS`).
+pub fn rss_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split_whitespace().nth(1)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * page as u64)
+}
+
+/// Swap in use, in percent of all swap; 0 where there is none.
+pub fn swap_percent() -> f64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let of = |key| crate::ring::size::meminfo(&text, key).unwrap_or(0) as f64;
+    let total = of("SwapTotal");
+    if total > 0.0 { (total - of("SwapFree")) / total * 100.0 } else { 0.0 }
+}
+
+/// Temperature of the processor [°C], where the machine tells.
+pub fn temperature() -> Option<f64> {
+    let text = fs::read_to_string("/sys/class/thermal/thermal_zone0/temp").ok()?;
+    Some(text.trim().parse::<f64>().ok()? / 1000.0)
+}

@@ -1,0 +1,196 @@
+//! Owns the log: console and rotating files, local time in front of each line, and a tally of what repeats.
+//! Never fails the program: a folder that cannot be written means console only. Any thread writes; lines do not mix.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gstreamer::glib;
+use log::{Level, LevelFilter};
+use simplelog::{CombinedLogger, ConfigBuilder, LevelPadding, SharedLogger, WriteLogger};
+
+/// Bytes after which a file is moved aside, and how many such are kept: the reference's 5 MiB × 3.
+const ROTATE: u64 = 5 << 20;
+const KEPT: u32 = 3;
+/// The file's name, as the reference has it.
+const NAME: &str = "camera_service.log";
+
+/// Starts logging to stderr and, where `dir` is not empty and writable, to files there. Returns why there are none.
+pub fn start(level: LevelFilter, dir: &str) -> Option<String> {
+    let config = ConfigBuilder::new()
+        .set_time_level(LevelFilter::Off)
+        .set_thread_level(LevelFilter::Off)
+        .set_target_level(LevelFilter::Off)
+        .set_location_level(LevelFilter::Off)
+        .set_level_padding(LevelPadding::Off)
+        .build();
+    // The filter of `log` itself decides, so that SIGHUP can change it; the loggers let everything through.
+    let all = LevelFilter::Trace;
+    let mut sinks: Vec<Box<dyn SharedLogger>> = vec![WriteLogger::new(all, config.clone(), Stamped::new(io::stderr()))];
+    let mut why = None;
+    if !dir.is_empty() {
+        match Rotating::open(Path::new(dir).join(NAME)) {
+            Ok(file) => sinks.push(WriteLogger::new(all, config, Stamped::new(file))),
+            Err(e) => why = Some(format!("no log files: open {NAME} in {dir}: {e}")),
+        }
+    }
+    // A second start in one process (tests) keeps the first logger.
+    let _ = CombinedLogger::init(sinks);
+    log::set_max_level(level);
+    why
+}
+
+/// Puts `YYYY-mm-dd HH:MM:SS ` in front of every record. The local time zone is asked each time: summer time comes and goes.
+struct Stamped<W: Write> {
+    out: W,
+    line: Vec<u8>,
+}
+
+impl<W: Write> Stamped<W> {
+    fn new(out: W) -> Self {
+        Stamped { out, line: Vec::with_capacity(256) }
+    }
+}
+
+impl<W: Write> Write for Stamped<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.line.is_empty() {
+            let now = glib::DateTime::now_local().and_then(|t| t.format("%Y-%m-%d %H:%M:%S"));
+            self.line.extend_from_slice(now.as_ref().map_or("", |t| t.as_str()).as_bytes());
+            self.line.push(b' ');
+        }
+        self.line.extend_from_slice(bytes);
+        if bytes.ends_with(b"\n") {
+            // A log that cannot be written must not take anything else down.
+            let _ = self.out.write_all(&self.line);
+            self.line.clear();
+        }
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// A file that moves itself aside: `x.log` → `x.log.1` → … → `x.log.3`.
+struct Rotating {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+}
+
+impl Rotating {
+    fn open(path: PathBuf) -> io::Result<Rotating> {
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Rotating { path, file, bytes })
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let aside = |n: u32| {
+            let mut p = self.path.clone().into_os_string();
+            p.push(format!(".{n}"));
+            PathBuf::from(p)
+        };
+        for n in (1..KEPT).rev() {
+            // The older file may not exist yet.
+            let _ = fs::rename(aside(n), aside(n + 1));
+        }
+        fs::rename(&self.path, aside(1))?;
+        *self = Rotating::open(self.path.clone())?;
+        Ok(())
+    }
+}
+
+impl Write for Rotating {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes + bytes.len() as u64 > ROTATE {
+            self.rotate()?;
+        }
+        let n = self.file.write(bytes)?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Repeats of a message are counted and told once in this time.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Different messages one tally remembers; the rest are logged as they come.
+const REMEMBERED: usize = 64;
+
+/// Counts messages that come again and again, so that the log carries changes and sums instead of a line per loop.
+#[derive(Default)]
+pub struct Tally(Mutex<HashMap<String, (Instant, u32)>>);
+
+impl Tally {
+    /// Logs `message` the first time, then at most once a minute with the number of repeats.
+    pub fn log(&self, level: Level, message: &str) {
+        if let Some(line) = self.line(Instant::now(), message) {
+            log::log!(level, "{line}");
+        }
+    }
+
+    fn line(&self, now: Instant, message: &str) -> Option<String> {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= REMEMBERED && !seen.contains_key(message) {
+            seen.retain(|_, (told, _)| now.duration_since(*told) < TELL_EVERY);
+        }
+        match seen.get_mut(message) {
+            Some((told, repeats)) if now.duration_since(*told) < TELL_EVERY => {
+                *repeats += 1;
+                None
+            }
+            Some((told, repeats)) => {
+                let n = std::mem::take(repeats);
+                *told = now;
+                Some(if n == 0 { message.to_string() } else { format!("{message} ({n} times more before)") })
+            }
+            None => {
+                if seen.len() < REMEMBERED {
+                    seen.insert(message.to_string(), (now, 0));
+                }
+                Some(message.to_string())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeats_are_summed() {
+        let (t, start) = (Tally::default(), Instant::now());
+        let at = |s| start + Duration::from_secs(s);
+        assert_eq!(t.line(at(0), "lost").as_deref(), Some("lost"));
+        assert_eq!(t.line(at(1), "lost"), None);
+        assert_eq!(t.line(at(2), "other").as_deref(), Some("other"));
+        assert_eq!(t.line(at(2), "lost"), None);
+        assert_eq!(t.line(at(61), "lost").as_deref(), Some("lost (2 times more before)"));
+    }
+
+    #[test]
+    fn files_rotate_and_three_are_kept() {
+        let dir = std::env::temp_dir().join(format!("pastcam-log-{}", std::process::id()));
+        let mut log = Rotating::open(dir.join(NAME)).unwrap();
+        let mib = vec![b'x'; 1 << 20];
+        for _ in 0..30 {
+            log.write_all(&mib).unwrap();
+        }
+        let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, [NAME.to_string(), format!("{NAME}.1"), format!("{NAME}.2"), format!("{NAME}.3")]);
+        assert!(fs::read_dir(&dir).unwrap().all(|e| e.unwrap().metadata().unwrap().len() <= ROTATE));
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

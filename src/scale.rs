@@ -1,0 +1,82 @@
+//! Owns the smaller picture for the ring where the camera has no hardware for it: the mean of the pixels under each pixel.
+//! Never allocates. Runs on the capture thread.
+
+use crate::frame::{Layout, Planes};
+
+/// Sums of one row of boxes; wider pictures are made in pieces of this many source columns.
+const PIECE: usize = 8192;
+
+/// Makes pictures smaller. Holds the row of sums, so that a frame costs no allocation.
+pub struct Shrink {
+    to: Layout,
+    sums: Box<[u32; PIECE]>,
+}
+
+impl Shrink {
+    /// To pictures of this size, not larger than the source's in either direction.
+    pub fn new(to: Layout) -> Shrink {
+        Shrink { to, sums: Box::new([0; PIECE]) }
+    }
+
+    /// Writes the small picture into `slot`. Each pixel is the rounded mean of the box of whole source pixels that it covers;
+    /// where sizes divide evenly that is exact area averaging.
+    pub fn run(&mut self, from: &Planes<'_>, slot: &mut [u8]) {
+        let to = self.to;
+        let half = |l: Layout| (l.width as usize / 2, l.c_height());
+        let full = |l: Layout| (l.width as usize, l.height as usize);
+        let plan = [
+            (to.y(), to.y_stride(), full(to), full(from.layout)),
+            (to.u(), to.c_stride(), half(to), half(from.layout)),
+            (to.v(), to.c_stride(), half(to), half(from.layout)),
+        ];
+        for (p, (range, pitch, to, size)) in plan.into_iter().enumerate() {
+            self.plane(from.data[p], from.stride[p], size, &mut slot[range], pitch, to);
+        }
+    }
+
+    fn plane(&mut self, src: &[u8], stride: usize, (w, h): (usize, usize), dst: &mut [u8], pitch: usize, (tw, th): (usize, usize)) {
+        for (ty, out) in dst.chunks_mut(pitch).take(th).enumerate() {
+            let rows = ty * h / th..((ty + 1) * h / th).max(ty * h / th + 1);
+            let sums = &mut self.sums[..w];
+            sums.fill(0);
+            for y in rows.clone() {
+                for (sum, p) in sums.iter_mut().zip(&src[y * stride..y * stride + w]) {
+                    *sum += u32::from(*p);
+                }
+            }
+            for (tx, out) in out[..tw].iter_mut().enumerate() {
+                let columns = tx * w / tw..((tx + 1) * w / tw).max(tx * w / tw + 1);
+                let n = (columns.len() * rows.len()) as u32;
+                *out = ((sums[columns].iter().sum::<u32>() + n / 2) / n) as u8;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_are_averaged() {
+        let (big, small) = (Layout::new(16, 8), Layout::new(4, 4));
+        let pixels: Vec<u8> = (0..big.bytes()).map(|i| (i * 37 % 251) as u8).collect();
+        let mut out = vec![0; small.bytes()];
+        Shrink::new(small).run(&Planes::of(big, &pixels), &mut out);
+        for y in 0..4 {
+            for x in 0..4 {
+                let sum: u32 = (0..2).flat_map(|dy| (0..4).map(move |dx| (dy, dx))).map(|(dy, dx)| u32::from(pixels[(2 * y + dy) * 16 + 4 * x + dx])).sum();
+                assert_eq!(u32::from(out[y * 4 + x]), (sum + 4) / 8);
+            }
+        }
+    }
+
+    #[test]
+    fn a_flat_picture_stays_flat_at_odd_ratios() {
+        let (big, small) = (Layout::new(1022, 766), Layout::new(256, 194));
+        let pixels = vec![77; big.bytes()];
+        let mut out = vec![0; small.bytes()];
+        Shrink::new(small).run(&Planes::of(big, &pixels), &mut out);
+        assert!(out.iter().all(|p| *p == 77));
+    }
+}

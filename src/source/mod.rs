@@ -1,0 +1,179 @@
+//! Owns what every source of frames must do, and the words by which a source is chosen.
+//! Never keeps a frame. A source lives on the capture thread, which makes it, drives it and drops it; threads of its own
+//! (a camera's callback, a decoder) hand frames over through a channel.
+
+mod barcode;
+pub mod ip;
+pub mod pattern;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::clock::BootUs;
+use crate::error::{Error, Kind, Result};
+use crate::frame::{Ae, Colour, Exposure, Layout, Planes};
+
+pub use barcode::read as read_barcode;
+
+/// One frame, borrowed from the source until the sink returns.
+pub struct Incoming<'a> {
+    /// The full picture.
+    pub main: Planes<'a>,
+    /// The same picture made smaller by the source's own hardware, where it has such a thing.
+    pub low: Option<Planes<'a>>,
+    /// The source's own count: gaps are frames that it lost.
+    pub id: u64,
+    /// When the sensor delivered it.
+    pub boot: BootUs,
+    /// How colour became numbers.
+    pub colour: Colour,
+    /// Light taken, where known.
+    pub exposure: Option<Exposure>,
+    /// Auto-exposure's word.
+    pub ae: Ae,
+    /// Scene light [lux], where known.
+    pub lux: Option<f64>,
+    /// Colour temperature [K], where known.
+    pub colour_temperature: Option<u32>,
+    /// Focus figure of merit, where known.
+    pub focus: Option<i32>,
+}
+
+/// What a wait for a frame came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Polled {
+    /// The sink was called once.
+    Frame,
+    /// No frame within the wait.
+    Nothing,
+}
+
+/// How a source is to expose.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Light {
+    /// Auto-exposure at the day's frame rate.
+    Auto,
+    /// By hand; frames last as long as the exposure needs.
+    Manual {
+        /// Exposure time [µs].
+        time_us: f64,
+        /// Gain, analogue first.
+        gain: f64,
+    },
+}
+
+/// What to do when a source fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// A camera of this machine: restart it, rebuild it, then let the supervisor restart the program.
+    Ladder,
+    /// Something far away: try again for ever, with a growing pause.
+    Forever,
+}
+
+/// A source of frames.
+pub trait Source {
+    /// What it is, for people; never with credentials.
+    fn name(&self) -> String;
+    /// Begins to deliver; ids go on from `first`.
+    fn start(&mut self, first: u64) -> Result<()>;
+    /// Waits at most `wait` for a frame and hands it to `sink`; the buffer is given back when `sink` returns.
+    fn next(&mut self, wait: Duration, sink: &mut dyn FnMut(&Incoming<'_>)) -> Result<Polled>;
+    /// Changes the exposure while frames run; does nothing where the source cannot.
+    fn expose(&mut self, light: Light) -> Result<()>;
+    /// Longest exposure it can do [µs], where it knows.
+    fn longest_exposure_us(&self) -> Option<f64>;
+    /// What to do when it fails.
+    fn patience(&self) -> Patience;
+    /// Ends delivery; `start` may follow.
+    fn stop(&mut self);
+}
+
+/// A source as the configuration or the command line names it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Spec {
+    /// The camera if there is one, else the pattern.
+    Auto,
+    /// The synthetic sensor.
+    Pattern(pattern::Options),
+    /// A video file, repeated for ever at its own speed.
+    File(PathBuf),
+    /// A network stream.
+    Url(String),
+}
+
+impl Spec {
+    /// Reads `auto`, `pattern[:KEY=VALUE,…]`, `file:PATH`, `rtsp://…`, `http://…` or `https://…`.
+    pub fn parse(text: &str) -> Result<Spec> {
+        let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
+        match (scheme, rest) {
+            ("auto", "") => Ok(Spec::Auto),
+            ("pattern", options) => Ok(Spec::Pattern(pattern::Options::parse(options)?)),
+            ("file", path) if !path.is_empty() => {
+                Ok(Spec::File(path.strip_prefix("//").filter(|p| p.starts_with('/')).unwrap_or(path).into()))
+            }
+            ("rtsp" | "rtsps" | "http" | "https", rest) if rest.len() > 2 && rest.starts_with("//") => Ok(Spec::Url(text.to_string())),
+            _ => Err(Error::new(Kind::Config, "auto, pattern[:KEY=VALUE,…], file:PATH, rtsp://…, http://… or https://…")),
+        }
+    }
+
+    /// Makes the source; it does not run yet.
+    pub fn make(&self, camera: &Camera) -> Result<Box<dyn Source>> {
+        match self {
+            // The libcamera source is not built yet: `auto` has nothing else to find.
+            Spec::Auto => Ok(Box::new(pattern::Pattern::new(&pattern::Options::default(), camera)?)),
+            Spec::Pattern(options) => Ok(Box::new(pattern::Pattern::new(options, camera)?)),
+            Spec::File(path) => Ok(Box::new(ip::Decoded::file(path, camera)?)),
+            Spec::Url(url) => Ok(Box::new(ip::Decoded::url(url, camera))),
+        }
+    }
+
+    /// Whether making it needs `GStreamer`.
+    pub fn is_decoded(&self) -> bool {
+        matches!(self, Spec::File(_) | Spec::Url(_))
+    }
+}
+
+/// What every source is asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Camera {
+    /// Picture size.
+    pub layout: Layout,
+    /// Frames a second by day.
+    pub fps: f64,
+    /// Largest gain by day.
+    pub day_gain_ceiling: f64,
+}
+
+/// A stream's address without what may be a secret: user, password and query.
+pub fn without_secrets(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specs_are_read() {
+        assert_eq!(Spec::parse("auto").unwrap(), Spec::Auto);
+        assert_eq!(Spec::parse("file:/a/b.mp4").unwrap(), Spec::File("/a/b.mp4".into()));
+        assert_eq!(Spec::parse("file:///a/b.mp4").unwrap(), Spec::File("/a/b.mp4".into()));
+        assert!(matches!(Spec::parse("rtsp://cam/1").unwrap(), Spec::Url(_)));
+        assert!(matches!(Spec::parse("pattern").unwrap(), Spec::Pattern(_)));
+        for bad in ["", "camera", "file:", "rtsp:", "rtsp://", "auto:1", "ftp://x/y", "pattern:speed"] {
+            assert!(Spec::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_lose_their_secrets() {
+        assert_eq!(without_secrets("rtsp://me:p@ss@cam:554/live?key=1"), "rtsp://cam:554/live");
+        assert_eq!(without_secrets("http://cam?user=a&pw=b"), "http://cam");
+        assert_eq!(without_secrets("https://cam/a#b"), "https://cam/a");
+    }
+}
