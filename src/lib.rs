@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod error;
 pub mod frame;
+pub mod night;
 pub mod ring;
 pub mod stack;

@@ -5,6 +5,7 @@
 //! Each slot is an `Arc<Slot>`. The writer takes the oldest slot that nobody else holds, so `Arc::get_mut` yields it for
 //! writing; a slot that a reader holds is passed over. Readers clone the `Arc` under the lock and read without it.
 
+mod frames;
 mod map;
 pub mod persist;
 pub mod size;
@@ -18,6 +19,7 @@ use crate::clock::BootUs;
 use crate::error::{Error, Kind, Result};
 use crate::frame::FrameMeta;
 
+pub use frames::Frames;
 use map::Region;
 
 /// One frame: its pixels (I420 as [`crate::frame::Layout`] says) and what is known about it.
