@@ -1,0 +1,132 @@
+//! Owns `save` and `pastStack`: which formats, which frames, and the sentence that names the file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Commands, Line, Respond, Words, failed};
+use crate::clock::BootUs;
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::export::Format;
+use crate::frame::FrameMeta;
+use crate::jobs::{Order, Past, Saved};
+use crate::server::Answer;
+
+/// The formats to write: the known ones among the words, the configured ones without words. `None`: words, but none known.
+fn formats(words: &Words, config: &Config) -> Option<Vec<Format>> {
+    let named: Vec<&str> = if words.plain.is_empty() {
+        config.export.formats.iter().map(String::as_str).collect()
+    } else {
+        words.plain.iter().map(String::as_str).collect()
+    };
+    let known: Vec<Format> = named.iter().filter_map(|w| Format::of(w)).collect();
+    (!known.is_empty()).then_some(known)
+}
+
+fn shown(files: &[PathBuf]) -> String {
+    // The jobs answer with at least one file, or with an error.
+    files.first().map_or_else(String::new, |p| p.display().to_string())
+}
+
+impl Commands {
+    pub(super) fn save(self: &Arc<Self>, line: &Line<'_>, config: &Config, words: &Words, respond: Respond) {
+        if words.before_s.is_some() || words.count.is_some() {
+            return respond(failed(&Error::new(Kind::Usage, "save takes tag= and id=; before= and count= belong to pastStack")));
+        }
+        let Some(formats) = formats(words, config) else {
+            return respond(Answer::failed("NOT_SAVED"));
+        };
+        if self.bounces(0, line.trigger, config) {
+            return respond(failed(&Error::new(Kind::Busy, format!("save again within {} ms (network.debounce_ms)", config.network.debounce_ms))));
+        }
+        let this = self.clone();
+        let done = Box::new(move |result: Result<Saved>| respond(this.said(result, saved_line)));
+        self.jobs.next(line.trigger, self.patience(config), Order { formats, tag: words.tag.clone() }, done);
+    }
+
+    pub(super) fn past_stack(self: &Arc<Self>, line: &Line<'_>, config: &Config, words: &Words, respond: Respond) {
+        let before_s = words.before_s.unwrap_or(config.export.save_before_s);
+        let count = words.count.unwrap_or(config.export.stack_count);
+        let what = if config.export.stack_dark_frames || words.count.is_some() { Past::Average(count) } else { Past::Separate };
+        if self.frames.past.newest().is_none() {
+            return respond(Answer::failed("NO_FRAMES"));
+        }
+        let Some(formats) = formats(words, config) else {
+            return respond(Answer::failed("NOT_SAVED"));
+        };
+        // A moment that a client asked for by name is either there or refused; the configured one may still be filling up.
+        if let (Some(before), Some(oldest)) = (words.before_s, self.frames.past.look(|m| (!m.is_empty()).then(|| m.get(0).boot))) {
+            let reach = line.trigger.since(oldest).as_secs_f64();
+            let slack = 1.0f64.max(2.0 * self.frame_time(config).as_secs_f64());
+            if before > reach + slack {
+                let what = format!("before={before} lies beyond the ring, which reaches back {reach:.1} s");
+                return respond(failed(&Error::new(Kind::Past, what)));
+            }
+        }
+        if self.bounces(1, line.trigger, config) {
+            return respond(failed(&Error::new(Kind::Busy, format!("pastStack again within {} ms (network.debounce_ms)", config.network.debounce_ms))));
+        }
+        let this = self.clone();
+        let done = Box::new(move |result: Result<Saved>| {
+            respond(this.said(result, |saved, now| match what {
+                Past::Average(_) => stacked_line(saved, now, before_s),
+                Past::Separate => separate_line(saved, now, before_s),
+            }));
+        });
+        // The ring was not empty above, and it never empties while the program runs.
+        self.jobs.past(line.trigger, Duration::from_secs_f64(before_s), what, Order { formats, tag: words.tag.clone() }, done);
+    }
+
+    /// Longest time between two frames in the mode in force.
+    fn frame_time(&self, config: &Config) -> Duration {
+        let day = Duration::from_secs_f64(1.0 / config.camera.framerate);
+        if self.gauges.night() { day.max(Duration::from_secs_f64(config.night.exposure_us / 1e6)) } else { day }
+    }
+
+    fn patience(&self, config: &Config) -> Duration {
+        crate::capture::silence(self.frame_time(config))
+    }
+
+    fn said(&self, result: Result<Saved>, words: impl FnOnce(&Saved, BootUs) -> String) -> Answer {
+        match result {
+            Ok(saved) => {
+                (self.events)(format!("EVENT saved={}", shown(&saved.files)));
+                let line = words(&saved, self.clock.boot());
+                log::info!("{line}");
+                // Long: a deep folder must not cut the file's name.
+                Answer::long(line)
+            }
+            Err(e) => {
+                log::warn!("{e}");
+                failed(&e)
+            }
+        }
+    }
+}
+
+/// Age [s], on the boot-time clock: a step of the wall clock does not change it.
+fn age(frame: &FrameMeta, now: BootUs) -> f64 {
+    now.since(frame.boot).as_secs_f64()
+}
+
+fn saved_line(s: &Saved, now: BootUs) -> String {
+    let (file, t) = (shown(&s.files), s.first.wall.secs());
+    format!("Saved single full-resolution image: {file} (timestamp: {t:.3}, age: {:.2}s)", age(&s.first, now))
+}
+
+fn stacked_line(s: &Saved, now: BootUs, before_s: f64) -> String {
+    let (a, b) = (&s.first, &s.last);
+    format!(
+        "Saved stacked image: {} | stack of {} frames | first frame timestamp: {:.3} (age: {:.2}s) | \
+         last frame timestamp: {:.3} (age: {:.2}s)(export.save_before_s: {before_s:.3} s)",
+        shown(&s.files), s.frames, a.wall.secs(), age(a, now), b.wall.secs(), age(b, now)
+    )
+}
+
+fn separate_line(s: &Saved, now: BootUs, before_s: f64) -> String {
+    format!(
+        "Saved {} separate images from ring buffer, starting at timestamp: {:.3} (age: {:.2}s)(export.save_before_s: {before_s:.3} s)",
+        s.files.len(), s.first.wall.secs(), age(&s.first, now)
+    )
+}

@@ -1,0 +1,133 @@
+//! Owns `status`: one short line for people and scripts, one JSON object for everything else.
+
+use serde_json::{Value, json};
+
+use super::Commands;
+use crate::config::Config;
+use crate::health;
+use crate::ring::Stats;
+
+/// Time over which the frame rate is counted [s].
+const RATE_OVER_S: f64 = 10.0;
+
+struct Seen {
+    age_s: Option<f64>,
+    fps: f64,
+    exposure_us: Option<f64>,
+    gain: Option<f64>,
+    newest: Option<crate::frame::FrameMeta>,
+    ring: Stats,
+}
+
+fn round(v: f64, digits: i32) -> f64 {
+    let k = 10f64.powi(digits);
+    (v * k).round() / k
+}
+
+impl Commands {
+    fn seen(&self) -> Seen {
+        let now = self.clock.boot();
+        let ring = self.frames.past.stats();
+        let (newest, fps) = self.frames.past.look(|m| {
+            let Some(last) = m.len().checked_sub(1) else { return (None, 0.0) };
+            let newest = *m.get(last);
+            let first = (0..=last).rev().take_while(|i| newest.boot.since(m.get(*i).boot).as_secs_f64() <= RATE_OVER_S).last().unwrap_or(last);
+            let time = newest.boot.since(m.get(first).boot).as_secs_f64();
+            (Some(newest), if time > 0.0 { (last - first) as f64 / time } else { 0.0 })
+        });
+        Seen {
+            age_s: newest.map(|m| now.since(m.boot).as_secs_f64()),
+            fps,
+            exposure_us: newest.and_then(|m| m.exposure).map(|e| e.time_us),
+            gain: newest.and_then(|m| m.exposure).map(|e| e.gain()),
+            newest,
+            ring,
+        }
+    }
+
+    /// `OK state=… mode=… …`, at most 240 bytes.
+    pub(super) fn status_line(&self) -> String {
+        let s = self.seen();
+        let dash = || "-".to_string();
+        let disk = self.exporter.free_bytes().map_or_else(|_| dash(), |b| format!("{}MiB", b >> 20));
+        format!(
+            "OK state={} mode={} age={} fps={:.1} exp={} gain={} ring={}/{:.1}s drops={} clients={} disk={disk} temp={} clock={} up={}s",
+            self.gauges.state().word(),
+            if self.gauges.night() { "NIGHT" } else { "DAY" },
+            s.age_s.map_or_else(dash, |a| format!("{a:.2}s")),
+            s.fps,
+            s.exposure_us.map_or_else(dash, |e| format!("{:.1}ms", e / 1e3)),
+            s.gain.map_or_else(dash, |g| format!("{g:.2}")),
+            s.ring.frames,
+            s.ring.seconds,
+            self.lost(&s.ring),
+            (self.clients)(),
+            health::temperature().map_or_else(dash, |t| format!("{t:.1}C")),
+            self.clock.quality().word(),
+            self.clock.boot().since(self.started).as_secs(),
+        )
+    }
+
+    fn lost(&self, ring: &Stats) -> u64 {
+        ring.dropped + self.gauges.source_lost.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Everything, as one line of JSON.
+    pub(super) fn status_json(&self, config: &Config) -> String {
+        use std::sync::atomic::Ordering::Relaxed;
+        let s = self.seen();
+        let g = &self.gauges;
+        let level = g.level();
+        let rss = health::rss_bytes().unwrap_or(0);
+        let real = |v: Option<f64>, digits| v.map_or(Value::Null, |v| json!(round(v, digits)));
+        let newest = s.newest;
+        json!({
+            "ok": true,
+            "version": env!("CARGO_PKG_VERSION"),
+            "state": g.state().word(),
+            "mode": if g.night() { "NIGHT" } else { "DAY" },
+            "level": real(level.map(|(l, _)| f64::from(l)), 1),
+            "exit_threshold": real(level.map(|(_, t)| t), 1),
+            "uptime_s": round(self.clock.boot().since(self.started).as_secs_f64(), 1),
+            "frame": {
+                "id": newest.map(|m| m.id),
+                "age_s": real(s.age_s, 3),
+                "fps": round(s.fps, 2),
+                "width": newest.map(|m| m.layout.width),
+                "height": newest.map(|m| m.layout.height),
+                "exposure_us": real(s.exposure_us, 0),
+                "gain": real(s.gain, 3),
+                "lux": real(newest.and_then(|m| m.lux), 3),
+                "colour_temperature": newest.and_then(|m| m.colour_temperature),
+                "focus": newest.and_then(|m| m.focus),
+            },
+            "ring": {
+                "frames": s.ring.frames,
+                "capacity": s.ring.capacity,
+                "seconds": round(s.ring.seconds, 2),
+                "bytes": s.ring.resident,
+                "dropped": s.ring.dropped,
+                "locked": self.frames.past.locking() == crate::ring::Locking::Locked,
+                "kept": config.ring.persist,
+            },
+            "source": {
+                "spec": crate::source::without_secrets_in_spec(&config.camera.source),
+                "lost": g.source_lost.load(Relaxed),
+                "restarts": g.restarts.load(Relaxed),
+                "rebuilds": g.rebuilds.load(Relaxed),
+            },
+            "switches": g.switches.load(Relaxed),
+            "saved": g.saved.load(Relaxed),
+            "failed": g.failed.load(Relaxed),
+            "jobs": self.jobs.pending(),
+            "clients": (self.clients)(),
+            "disk_free_bytes": self.exporter.free_bytes().ok(),
+            "rss_bytes": rss,
+            "rss_beyond_ring_bytes": rss.saturating_sub(s.ring.resident as u64),
+            "swap_percent": round(health::swap_percent(), 1),
+            "temperature_c": real(health::temperature(), 1),
+            "clock": self.clock.quality().word(),
+        })
+        .to_string()
+    }
+}

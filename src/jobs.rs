@@ -1,0 +1,316 @@
+//! Owns pictures on their way from the ring to the disk: who waits for the next frame, what waits for an encoder.
+//! Never touches the camera, never speaks to a client. The thread `shutter` waits for frames, the threads `export-N`
+//! average, encode and write; callers only put jobs in, which takes a short lock.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::clock::{BootUs, Clock};
+use crate::error::{Error, Kind, Result};
+use crate::export::{Encoders, Exporter, Format, Picture, Pixels, Tag};
+use crate::frame::FrameMeta;
+use crate::health::Gauges;
+use crate::ring::{Frames, Slot, Wanted};
+use crate::stack;
+
+/// What became of a job.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    /// All files, absolute, in order.
+    pub files: Vec<PathBuf>,
+    /// The first frame that went in.
+    pub first: FrameMeta,
+    /// The last one.
+    pub last: FrameMeta,
+    /// How many went in.
+    pub frames: usize,
+}
+
+/// Called once, from a thread of this module, with what became of the job.
+pub type Done = Box<dyn FnOnce(Result<Saved>) + Send>;
+
+/// What to write.
+#[derive(Clone)]
+pub struct Order {
+    /// At least one.
+    pub formats: Vec<Format>,
+    /// Kept in the file's name.
+    pub tag: Option<Tag>,
+}
+
+/// What to do with frames of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Past {
+    /// One picture, the mean of at most this many.
+    Average(usize),
+    /// A picture each.
+    Separate,
+}
+
+/// Jobs that may wait for an encoder; beyond, clients are told to come again.
+const QUEUE: usize = 512;
+
+struct Waiting {
+    trigger: BootUs,
+    until: BootUs,
+    order: Order,
+    done: Done,
+    _wanted: Wanted,
+}
+
+struct Job {
+    frames: Vec<Arc<Slot>>,
+    average: bool,
+    order: Order,
+    done: Done,
+}
+
+#[derive(Default)]
+struct Queues {
+    waiting: Vec<Waiting>,
+    jobs: VecDeque<Job>,
+    /// Jobs being worked on.
+    busy: usize,
+    closed: bool,
+}
+
+struct Shared {
+    frames: Arc<Frames>,
+    exporter: Arc<Exporter>,
+    gauges: Arc<Gauges>,
+    clock: Arc<dyn Clock>,
+    queues: Mutex<Queues>,
+    /// For the shutter: somebody waits, or the end.
+    to_shutter: Condvar,
+    /// For the export threads: a job, or the end.
+    to_export: Condvar,
+}
+
+/// The queues and their threads.
+pub struct Jobs {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        // Whole at every point where a panic could strike.
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, job: Job) {
+        let mut q = self.lock();
+        if q.closed || q.jobs.len() >= QUEUE {
+            let why = if q.closed { "the program is stopping" } else { "too many pictures wait for the disk; ask again" };
+            drop(q);
+            (job.done)(Err(Error::new(Kind::Busy, why)));
+            return;
+        }
+        q.jobs.push_back(job);
+        drop(q);
+        self.to_export.notify_one();
+    }
+}
+
+impl Jobs {
+    /// Starts the threads: as many encoders as the machine has processors, two at most.
+    pub fn start(frames: Arc<Frames>, exporter: Arc<Exporter>, gauges: Arc<Gauges>, clock: Arc<dyn Clock>) -> Result<Jobs> {
+        let shared = Arc::new(Shared {
+            frames,
+            exporter,
+            gauges,
+            clock,
+            queues: Mutex::default(),
+            to_shutter: Condvar::new(),
+            to_export: Condvar::new(),
+        });
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut threads = Vec::new();
+        let mut spawn = |name: String, body: fn(&Shared)| -> Result<()> {
+            let shared = shared.clone();
+            let thread = std::thread::Builder::new()
+                .name(name)
+                .stack_size(512 << 10)
+                .spawn(move || body(&shared))
+                .map_err(|e| Error::caused(Kind::Io, "start a thread for pictures", e))?;
+            threads.push(thread);
+            Ok(())
+        };
+        spawn("shutter".into(), shutter)?;
+        for n in 1..=processors.min(2) {
+            spawn(format!("export-{n}"), export)?;
+        }
+        Ok(Jobs { shared, threads: Mutex::new(threads) })
+    }
+
+    /// Saves the first full-resolution frame at or after `trigger`; fails when none has come within `patience`.
+    pub fn next(&self, trigger: BootUs, patience: Duration, order: Order, done: Done) {
+        let until = self.shared.clock.boot() + patience;
+        let mut q = self.shared.lock();
+        if q.closed || q.waiting.len() >= QUEUE {
+            drop(q);
+            done(Err(Error::new(Kind::Busy, "too many clients wait for a picture; ask again")));
+            return;
+        }
+        q.waiting.push(Waiting { trigger, until, order, done, _wanted: self.shared.frames.want() });
+        drop(q);
+        self.shared.to_shutter.notify_one();
+    }
+
+    /// Saves frames of the past: those around `trigger − before` averaged, or each frame since then. The frames are held
+    /// from now on, however long the queue is. `false` when the ring is empty; `done` is not called then.
+    pub fn past(&self, trigger: BootUs, before: Duration, what: Past, order: Order, done: Done) -> bool {
+        let frames = self.shared.frames.past.hold(|m| match what {
+            Past::Average(count) => stack::centred(m, trigger.back(before), count),
+            Past::Separate => {
+                let run = stack::window(m, trigger, before);
+                // A window between two night frames, or of no length: the frame nearest to it.
+                if run.is_empty() { stack::centred(m, trigger, 1) } else { run }
+            }
+        });
+        if frames.is_empty() {
+            return false;
+        }
+        self.shared.push(Job { frames, average: what != Past::Separate, order, done });
+        true
+    }
+
+    /// How many jobs wait or are being worked on.
+    pub fn pending(&self) -> usize {
+        let q = self.shared.lock();
+        q.waiting.len() + q.jobs.len() + q.busy
+    }
+
+    /// Takes no more jobs, tells those who wait for a frame, finishes what is queued, and ends the threads.
+    pub fn close(&self) {
+        let told = {
+            let mut q = self.shared.lock();
+            q.closed = true;
+            std::mem::take(&mut q.waiting)
+        };
+        for w in told {
+            (w.done)(Err(Error::new(Kind::Busy, "the program is stopping")));
+        }
+        self.shared.to_shutter.notify_all();
+        self.shared.to_export.notify_all();
+        self.shared.frames.whole().wake();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A thread that panicked has already said so; there is nothing more to wait for.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread `shutter`: hands each waiting job the first frame after its trigger.
+fn shutter(s: &Shared) {
+    loop {
+        {
+            let mut q = s.lock();
+            while q.waiting.is_empty() {
+                if q.closed {
+                    return;
+                }
+                q = s.to_shutter.wait(q).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        let ring = s.frames.whole();
+        let seen = ring.published();
+        let now = s.clock.boot();
+        let mut q = s.lock();
+        let (mut ripe, mut expired) = (Vec::new(), Vec::new());
+        let mut i = 0;
+        while i < q.waiting.len() {
+            if let Some(slot) = ring.first_since(q.waiting[i].trigger) {
+                ripe.push((q.waiting.swap_remove(i), slot));
+            } else if now >= q.waiting[i].until {
+                expired.push(q.waiting.swap_remove(i));
+            } else {
+                i += 1;
+            }
+        }
+        let next_end = q.waiting.iter().map(|w| w.until).min();
+        drop(q);
+        // First come, first served: `swap_remove` has mixed them up.
+        ripe.sort_by_key(|(w, _)| w.trigger);
+        for (w, slot) in ripe {
+            s.push(Job { frames: vec![slot], average: false, order: w.order, done: w.done });
+        }
+        for w in expired {
+            let waited = w.until.since(w.trigger).as_secs_f64();
+            (w.done)(Err(Error::new(Kind::Timeout, format!("no frame came within {waited:.1} s"))));
+        }
+        if let Some(end) = next_end {
+            // Short enough that a job put in meanwhile, which cannot ring here, is not late by more than a frame time.
+            ring.wait_published(seen, end.since(now).min(Duration::from_millis(250)));
+        }
+    }
+}
+
+/// A thread `export-N`.
+fn export(s: &Shared) {
+    let mut encoders = Encoders::default();
+    let mut mean = Arc::new(Vec::new());
+    loop {
+        let mut q = s.lock();
+        let job = loop {
+            if let Some(job) = q.jobs.pop_front() {
+                break job;
+            }
+            if q.closed {
+                return;
+            }
+            q = s.to_export.wait(q).unwrap_or_else(PoisonError::into_inner);
+        };
+        q.busy += 1;
+        drop(q);
+        let Job { frames, average, order, done } = job;
+        let result = if average {
+            save_mean(s, &mut encoders, &mut mean, frames, &order)
+        } else {
+            save_each(s, &mut encoders, frames, &order)
+        };
+        match &result {
+            Ok(saved) => s.gauges.saved.fetch_add(saved.files.len() as u64, Relaxed),
+            Err(_) => s.gauges.failed.fetch_add(1, Relaxed),
+        };
+        done(result);
+        s.lock().busy -= 1;
+    }
+}
+
+fn save_mean(s: &Shared, encoders: &mut Encoders, mean: &mut Arc<Vec<u8>>, frames: Vec<Arc<Slot>>, order: &Order) -> Result<Saved> {
+    let (first, last) = (*frames[0].meta(), *frames[frames.len() - 1].meta());
+    let n = frames.len();
+    let pixels = if n == 1 {
+        Pixels::shared(frames[0].clone())
+    } else {
+        if Arc::get_mut(mean).is_none() {
+            *mean = Arc::default();
+        }
+        let out = Arc::get_mut(mean).expect("made anew where it was shared");
+        out.resize(first.layout.bytes(), 0);
+        let slices: Vec<&[u8]> = frames.iter().map(|f| f.pixels()).collect();
+        stack::average(&slices, out);
+        Pixels::shared(mean.clone())
+    };
+    // From here on the disk may take its time: the ring has its slots back.
+    drop(frames);
+    let picture = Picture { meta: last, pixels, stacked: n as u32 };
+    let files = s.exporter.save(encoders, &picture, &order.formats, order.tag.as_ref())?;
+    Ok(Saved { files, first, last, frames: n })
+}
+
+fn save_each(s: &Shared, encoders: &mut Encoders, frames: Vec<Arc<Slot>>, order: &Order) -> Result<Saved> {
+    let (first, last, n) = (*frames[0].meta(), *frames[frames.len() - 1].meta(), frames.len());
+    let mut files = Vec::new();
+    for slot in frames {
+        let picture = Picture { meta: *slot.meta(), pixels: Pixels::shared(slot), stacked: 1 };
+        files.extend(s.exporter.save(encoders, &picture, &order.formats, order.tag.as_ref())?);
+    }
+    Ok(Saved { files, first, last, frames: n })
+}

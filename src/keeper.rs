@@ -1,0 +1,186 @@
+//! Owns the round of checks once a second: memory, swap, watchdogs, periodic pictures, old pictures.
+//! Never touches the camera or pixels. Runs on the thread `keeper`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crate::clock::BootUs;
+use crate::commands::Commands;
+use crate::error::Kind;
+use crate::export::Format;
+use crate::health;
+use crate::jobs::{Order, Past};
+use crate::logging::Tally;
+use crate::notify::{Hardware, Systemd};
+use crate::shutdown::Shutdown;
+
+/// Why the keeper ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Asked to stop.
+    Stopped,
+    /// Memory beyond the ring passed `limits.max_rss_mib`.
+    Memory,
+}
+
+/// Time between rounds.
+const ROUND: Duration = Duration::from_secs(1);
+/// Rounds between lines about memory, and between looks for old pictures.
+const MINUTE: u64 = 60;
+
+/// What keeps the rounds.
+pub struct Keeper {
+    /// The program's parts.
+    pub commands: Arc<Commands>,
+    /// The supervisor.
+    pub systemd: Systemd,
+    /// The hardware watchdog, if configured.
+    pub hardware: Option<Hardware>,
+}
+
+impl Keeper {
+    /// Goes its rounds until asked to stop or until memory runs out.
+    pub fn run(mut self, shutdown: &Shutdown) -> End {
+        let mut fed = self.commands.frames.past.published();
+        let mut ready = false;
+        let mut cadence = Cadence::default();
+        let tally = Tally::default();
+        // Half the supervisor's limit or one round, whichever is shorter: a limit below two seconds is kept as well.
+        let round = Systemd::watchdog().map_or(ROUND, |w| ROUND.min(w / 3));
+        let per_minute = (MINUTE as f64 / round.as_secs_f64()) as u64;
+        let mut rounds = 0u64;
+        loop {
+            let published = self.commands.frames.past.published();
+            if published > fed {
+                fed = published;
+                if !ready {
+                    ready = true;
+                    self.systemd.tell("READY=1");
+                }
+                self.systemd.tell("WATCHDOG=1");
+                if let Some(Err(e)) = self.hardware.as_mut().map(Hardware::feed) {
+                    tally.log(log::Level::Warn, &format!("The watchdog cannot be fed: {e}"));
+                }
+            }
+            if self.memory_is_out() {
+                return End::Memory;
+            }
+            self.swap(&tally);
+            if published > 0 {
+                self.periodic(&mut cadence);
+            }
+            if rounds % per_minute == 0 {
+                let (rss, swap) = (health::rss_bytes().unwrap_or(0) as f64 / 1_048_576.0, health::swap_percent());
+                log::debug!("RSS={rss:.1} MiB | SWAP={swap:.1}%");
+                if let Err(e) = self.commands.exporter.tidy() {
+                    tally.log(log::Level::Warn, &format!("Old pictures stay: {e}"));
+                }
+            }
+            rounds += 1;
+            if shutdown.sleep(round) {
+                self.systemd.tell("STOPPING=1");
+                if let Some(hardware) = self.hardware.take() {
+                    hardware.release();
+                }
+                return End::Stopped;
+            }
+        }
+    }
+
+    fn memory_is_out(&self) -> bool {
+        let limit = self.commands.config().limits.max_rss_mib << 20;
+        let ring = self.commands.frames.resident() as u64;
+        let beyond = health::rss_bytes().unwrap_or(0).saturating_sub(ring);
+        if beyond > limit {
+            log::error!("Memory beyond the ring {:.1} MiB exceeded limits.max_rss_mib {} → exiting for restart", beyond as f64 / 1_048_576.0, limit >> 20);
+        }
+        beyond > limit
+    }
+
+    fn swap(&self, tally: &Tally) {
+        let limits = &self.commands.config().limits;
+        let swap = health::swap_percent();
+        // The reference's pauses: 3 s and 1.5 s.
+        let pace = match swap {
+            s if s > limits.swap_pause_percent => 3000,
+            s if s > limits.swap_slow_percent => 1500,
+            _ => 0,
+        };
+        if self.commands.gauges.pace_ms.swap(pace, Relaxed) != pace {
+            let level = if pace > 0 { log::Level::Warn } else { log::Level::Info };
+            tally.log(level, &format!("Swap {swap:.0}% → {}", if pace > 0 { format!("one frame in {pace} ms is kept") } else { "all frames are kept".into() }));
+        }
+    }
+
+    fn periodic(&self, cadence: &mut Cadence) {
+        let (config, c) = (self.commands.config(), &self.commands);
+        let now = c.clock.boot();
+        if !cadence.due(now, Duration::from_secs_f64(config.export.auto_save_interval_s)) {
+            return;
+        }
+        let order = Order { formats: vec![Format::Jpg], tag: None };
+        let tell = c.clone();
+        let from_ring = config.export.auto_save_use_ring;
+        let done = Box::new(move |result: crate::error::Result<crate::jobs::Saved>| match result {
+            Ok(saved) => {
+                let file = saved.files.first().map_or_else(String::new, |f| f.display().to_string());
+                log::info!("Auto-save {}: {file}", if from_ring { "from ring" } else { "fresh image" });
+                (tell.events)(format!("EVENT saved={file}"));
+            }
+            Err(e) if e.kind == Kind::Busy => log::debug!("Auto-save: {e}"),
+            Err(e) => log::error!("Auto-save failed: {e}"),
+        });
+        if from_ring {
+            // False only while the ring is empty, and it holds a frame here.
+            c.jobs.past(now, Duration::ZERO, Past::Average(1), order, done);
+        } else {
+            c.jobs.next(now, Duration::from_secs(30), order, done);
+        }
+    }
+}
+
+/// A steady beat: due at once, then at multiples of the interval from there, whatever the rounds' own jitter.
+#[derive(Default)]
+struct Cadence {
+    next: Option<BootUs>,
+}
+
+impl Cadence {
+    fn due(&mut self, now: BootUs, interval: Duration) -> bool {
+        if interval.is_zero() {
+            self.next = None;
+            return false;
+        }
+        let next = *self.next.get_or_insert(now);
+        if now < next {
+            // A shorter interval, after SIGHUP, takes effect now and not after the old one.
+            self.next = Some(next.min(now + interval));
+            return false;
+        }
+        let beats = now.since(next).as_micros() / interval.as_micros().max(1) + 1;
+        self.next = Some(BootUs(next.0 + (beats * interval.as_micros()) as u64));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beat_does_not_drift() {
+        let (mut c, s) = (Cadence::default(), |ms: u64| BootUs(ms * 1000));
+        let ten = Duration::from_secs(10);
+        assert!(c.due(s(5_300), ten));
+        assert!(!c.due(s(14_900), ten));
+        assert!(c.due(s(15_900), ten));
+        assert!(!c.due(s(25_299), ten));
+        assert!(c.due(s(25_300), ten));
+        // Three beats missed are one picture, and the beat stays.
+        assert!(c.due(s(61_000), ten));
+        assert!(!c.due(s(65_200), ten));
+        assert!(c.due(s(65_300), ten));
+        assert!(!c.due(s(65_400), Duration::ZERO));
+    }
+}
