@@ -373,7 +373,10 @@ mod tests {
         let h = of(&[16, 235]);
         assert!((h.mean(Span::Limited) - 127.5).abs() < 1e-9);
         assert!((of(&[0, 16]).mean(Span::Limited)).abs() < 1e-9, "below black is black");
-        assert_eq!((of(&[230, 231]).share_from(CLIPPED, Span::Limited), of(&[249, 250]).share_from(CLIPPED, Span::Full)), (0.5, 0.5));
+        assert_eq!(
+            (of(&[230, 231]).share_from(CLIPPED, Span::Limited), of(&[249, 250]).share_from(CLIPPED, Span::Full)),
+            (0.5, 0.5)
+        );
     }
 
     #[test]

@@ -30,14 +30,14 @@ const AE_NEAR: f64 = 0.05;
 const LATENCY_DAY: u64 = 7;
 const LATENCY_NIGHT: u64 = 4;
 
-/// Luma of each patch, not rounded, for this much light [lux] and exposure `e` [s].
-pub fn patches(lux: f64, e: f64) -> [f64; 8] {
-    CONTRAST.map(|m| tone(K * lux * e * m))
+/// Full-range luma of each patch for this much light [lux] and exposure `e` [s].
+pub fn patches(lux: f64, e: f64) -> [u8; 8] {
+    CONTRAST.map(|m| tone(K * lux * e * m).round() as u8)
 }
 
 /// The score that day mode has at full exposure `e_day` [s]: the truth the rule is measured against.
 pub fn true_score(lux: f64, e_day: f64) -> f64 {
-    patches(lux, e_day).iter().sum::<f64>() / CONTRAST.len() as f64
+    patches(lux, e_day).map(f64::from).iter().sum::<f64>() / CONTRAST.len() as f64
 }
 
 /// log10 of the light [lux] at which day mode scores `score`.
@@ -125,7 +125,8 @@ impl<'a> Sensor<'a> {
         let (exposure, ae) = match self.obeyed {
             Command::Day => self.auto(lux),
             Command::Night { exposure_us, gain } => {
-                let exposure = Exposure { time_us: (exposure_us as f64).min(self.limit_us), analogue_gain: gain, digital_gain: 1.0 };
+                let exposure =
+                    Exposure { time_us: (exposure_us as f64).min(self.limit_us), analogue_gain: gain, digital_gain: 1.0 };
                 self.ae_e = exposure.e(); // auto-exposure will start from here
                 (exposure, Ae::Off)
             }
@@ -133,7 +134,7 @@ impl<'a> Sensor<'a> {
         self.now_us += exposure.time_us.max(self.frame_us);
         h.clear();
         for luma in patches(lux, exposure.e()) {
-            h.add(luma.round() as u8, 1);
+            h.add(luma, 1);
         }
         Frame { now: BootUs(self.now_us as u64), exposure, ae, log_lux }
     }
@@ -279,14 +280,39 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use super::super::level::Scale;
     use super::*;
 
     #[test]
     fn the_light_at_the_thresholds_is_the_known_one() {
         let e_day = Settings::default().day_e();
         assert!((e_day - 0.533_328).abs() < 1e-9);
-        assert!((10_f64.powf(log_lux_of(35.0, e_day)) - 10.136_976_115_856_916).abs() < 1e-6);
-        assert!((10_f64.powf(log_lux_of(55.0, e_day)) - 18.324_756_448_034_744).abs() < 1e-6);
+        // From an independent simulation, see tests/data/night/expected.json. The score moves in steps of an eighth.
+        for (score, lux) in [(35.0, 10.136_976_115_856_916), (55.0, 18.324_756_448_034_744)] {
+            assert!((true_score(lux, e_day) - score).abs() < 1e-9);
+            let first = 10_f64.powf(log_lux_of(score, e_day));
+            assert!(first <= lux && first > lux * 0.99, "{first}");
+        }
+    }
+
+    #[test]
+    fn the_level_of_a_night_frame_is_the_score_of_day_or_its_bounds_hold_it() {
+        let (e_day, mut scale, mut exact) = (Settings::default().day_e(), Scale::default(), 0);
+        for i in 0..120 {
+            let lux = 0.01 * 1.1_f64.powi(i);
+            for e in [12.0, 3.0, 0.75, e_day] {
+                let mut h = Histogram::default();
+                patches(lux, e).into_iter().for_each(|v| h.add(v, 1));
+                let (light, truth) = (scale.light(&h, Span::Full, e_day / e), true_score(lux, e_day));
+                // Half a code of rounding on either side.
+                assert!(light.level <= truth + 1.0 && truth <= light.upper + 1.0, "{lux} lux at {e}: {truth}, {light:?}");
+                if light.clipped == 0.0 {
+                    assert!((light.level - truth).abs() <= 1.0, "{lux} lux at {e}: {truth}, {light:?}");
+                    exact += 1;
+                }
+            }
+        }
+        assert!(exact > 200, "{exact}");
     }
 
     #[test]
