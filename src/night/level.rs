@@ -4,7 +4,7 @@
 use crate::frame::{Layout, Span};
 
 /// `gamma_curve` of the sensor tuning files (OV5647 and IMX219 carry the same one): linear light → code, both 16 bit.
-/// Source: raspberrypi/libcamera, `src/ipa/rpi/vc4/data/ov5647.json`.
+/// Source: raspberrypi/libcamera, `src/ipa/rpi/vc4/data/ov5647.json`, `rpi.contrast`.
 pub const GAMMA_CURVE: [(u16, u16); 33] = [
     (0, 0),
     (1024, 5040),

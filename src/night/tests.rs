@@ -90,6 +90,7 @@ fn no_constant_light_makes_it_flap() {
         let r = run(&[(0.0, 300.0), (100.0, 300.0), (101.0, lux), (2500.0, lux)]);
         assert!(r.count <= 1, "{lux} lux: {}", r.to_text());
         assert_eq!(r.count, usize::from(lux < 10.3), "{lux} lux: {}", r.to_text());
+        assert!(r.exposure_commands <= 4, "nor its exposure: {lux} lux: {}", r.to_text());
     }
 }
 
@@ -100,6 +101,7 @@ fn the_two_thresholds_leave_no_light_in_which_it_is_neither() {
         let lux = 0.05 * 1.2_f64.powi(i);
         let r = run(&[(0.0, 0.02), (100.0, 0.02), (101.0, lux), (2500.0, lux)]);
         assert_eq!(r.count, 1 + usize::from(lux > 18.4), "{lux} lux: {}", r.to_text());
+        assert!(r.exposure_commands <= 6, "{lux} lux: {}", r.to_text());
     }
 }
 
