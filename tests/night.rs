@@ -108,3 +108,23 @@ fn the_reference_rule_flaps_on_every_twilight() {
         assert!(switches > 100, "{name}: {switches}");
     }
 }
+
+/// Nothing in the rule is tuned to the shipped settings.
+#[test]
+fn other_settings_switch_as_rarely() {
+    let plain = settings();
+    let others = [
+        Settings { fps: 1.0, ..plain.clone() },
+        Settings { day_gain_max: 10.0, ..plain.clone() }, // IMX219
+        Settings { exposure_us: 6_000_000, gain: 8.0, ..plain.clone() },
+        Settings { exposure_us: 200_000, ..plain.clone() },
+        Settings { dark_threshold: 90.0, bright_threshold: 100.0, ..plain.clone() },
+        Settings { dark_threshold: 50.0, bright_threshold: 30.0, ..plain },
+    ];
+    for s in others {
+        for (name, switches) in [("slope_paris_equinox", 2), ("indoor_lamp_night_visit", 6)] {
+            let report = simulate::run(&trace(name), &s);
+            assert_eq!(report.count, switches, "{name} with {s:?}:\n{}", report.to_text());
+        }
+    }
+}

@@ -4,7 +4,7 @@
 use crate::frame::{Layout, Span};
 
 /// `gamma_curve` of the sensor tuning files (OV5647 and IMX219 carry the same one): linear light → code, both 16 bit.
-/// Source: raspberrypi/libcamera, `src/ipa/rpi/vc4/data/ov5647.json`.
+/// Source: raspberrypi/libcamera, `src/ipa/rpi/vc4/data/ov5647.json`, `rpi.contrast`.
 pub const GAMMA_CURVE: [(u16, u16); 33] = [
     (0, 0),
     (1024, 5040),
@@ -373,7 +373,10 @@ mod tests {
         let h = of(&[16, 235]);
         assert!((h.mean(Span::Limited) - 127.5).abs() < 1e-9);
         assert!((of(&[0, 16]).mean(Span::Limited)).abs() < 1e-9, "below black is black");
-        assert_eq!((of(&[230, 231]).share_from(CLIPPED, Span::Limited), of(&[249, 250]).share_from(CLIPPED, Span::Full)), (0.5, 0.5));
+        assert_eq!(
+            (of(&[230, 231]).share_from(CLIPPED, Span::Limited), of(&[249, 250]).share_from(CLIPPED, Span::Full)),
+            (0.5, 0.5)
+        );
     }
 
     #[test]

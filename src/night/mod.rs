@@ -7,8 +7,11 @@
 
 mod ladder;
 pub mod level;
+mod settings;
 pub mod simulate;
 pub mod trace;
+
+pub use settings::{Rule, Settings};
 
 use std::fmt;
 use std::time::Duration;
@@ -16,121 +19,12 @@ use std::time::Duration;
 use crate::clock::BootUs;
 use crate::frame::{Ae, Exposure, Span};
 use ladder::{Ladder, Limits, Settled, Settling, Wish};
-use level::{Histogram, Scale, inverse, tone};
+use level::{Histogram, Scale};
 
-/// Longest exposure time of day mode [µs]: the last stage of the tuning files' "normal" exposure mode, at any frame rate.
-const DAY_TIME_MAX_US: f64 = 66_666.0;
 /// Exposure times up to this much above day mode's own still are day mode's (rounding to lines).
 const DAY_TIME_SLACK: f64 = 1.1;
 /// A day gain beyond this many times the configured one is a metadata fault, not a better sensor.
 const DAY_GAIN_TRUST: f64 = 4.0;
-/// The light between entering and leaving the night differs by at least this factor, however close the two thresholds are.
-const EXIT_FACTOR: f64 = 1.5;
-
-/// What the owner configures, and what the camera says of itself.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    /// Whether night mode may be entered at all.
-    pub enable: bool,
-    /// Below this score it is night. 0 to 255.
-    pub dark_threshold: f64,
-    /// Above this score, and at least 1.5 times the light of `dark_threshold`, it is day. 0 to 255.
-    pub bright_threshold: f64,
-    /// Consecutive dark frames before the night; 0 counts as 1.
-    pub min_dark_frames: u32,
-    /// Longest night exposure [µs].
-    pub exposure_us: u64,
-    /// Night gain, 1.0 and more.
-    pub gain: f64,
-    /// Frames per second by day, above 0.
-    pub fps: f64,
-    /// Largest gain of auto-exposure by day: 8 for OV5647, 10 for IMX219. Larger ones are learned when seen.
-    pub day_gain_max: f64,
-    /// The longest exposure the camera's control accepts [µs], where it says so.
-    pub max_exposure_us: Option<u64>,
-    /// Times and counts of the rule.
-    pub rule: Rule,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            enable: true,
-            dark_threshold: 35.0,
-            bright_threshold: 55.0,
-            min_dark_frames: 20,
-            exposure_us: 2_000_000,
-            gain: 6.0,
-            fps: 10.0,
-            day_gain_max: 8.0,
-            max_exposure_us: None,
-            rule: Rule::default(),
-        }
-    }
-}
-
-impl Settings {
-    /// The longest exposure time of day mode [µs].
-    pub fn day_time_us(&self) -> f64 {
-        (1e6 / self.fps).min(DAY_TIME_MAX_US)
-    }
-    /// Day mode's full exposure `E_day` [s]: exposure time × gain.
-    pub fn day_e(&self) -> f64 {
-        self.day_time_us() / 1e6 * self.day_gain_max
-    }
-    /// The level above which the night ends, and where it comes from.
-    pub fn exit(&self) -> (f64, Threshold) {
-        let apart = tone(EXIT_FACTOR * inverse(self.dark_threshold));
-        // Near white 1.5 times the light does not exist: half way to white can still be passed.
-        let apart = apart.min(f64::midpoint(self.dark_threshold, 255.0));
-        if self.bright_threshold >= apart { (self.bright_threshold, Threshold::Bright) } else { (apart, Threshold::Apart) }
-    }
-}
-
-/// Times and counts of the rule. Chosen in a simulation of 34 scenes of 24 h (twilights from the equator to Helsinki,
-/// street lamps, headlights, clouds, a hand on the lens) so that each switches exactly as often as its light does.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rule {
-    /// Darkness lasts this long before the night.
-    pub enter_hold: Duration,
-    /// The same for the first decision after start.
-    pub boot_hold: Duration,
-    /// Brightness lasts this long before the day.
-    pub exit_hold: Duration,
-    /// And this many frames.
-    pub min_bright_frames: u32,
-    /// No switch for this long after one.
-    pub dwell: Duration,
-    /// This many switches within `guard_window` make the dwell `guard_dwell`. At most 4.
-    pub guard_switches: usize,
-    /// See `guard_switches`.
-    pub guard_window: Duration,
-    /// See `guard_switches`.
-    pub guard_dwell: Duration,
-    /// Frames to drop once the metadata shows the night exposure.
-    pub settle_frames: u32,
-    /// Longest wait for auto-exposure in day mode.
-    pub settle_day: Duration,
-}
-
-impl Default for Rule {
-    fn default() -> Self {
-        let s = Duration::from_secs;
-        Rule {
-            enter_hold: s(10),
-            boot_hold: s(5),
-            exit_hold: s(20),
-            min_bright_frames: 5,
-            dwell: s(60),
-            guard_switches: 3,
-            guard_window: s(1200),
-            guard_dwell: s(1200),
-            settle_frames: 2,
-            settle_day: s(5),
-        }
-    }
-}
-
 /// One frame as the rule sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Measurement<'a> {
@@ -229,8 +123,9 @@ impl fmt::Display for Switch {
             Reason::Bright => "above",
             Reason::Disabled => return write!(f, "{}: night mode was switched off", self.to.word()),
         };
-        let (held, dwell) = (self.held.as_secs_f64(), self.dwell.as_secs());
-        write!(f, "{}: level {:.1}, {side} {:.1} for {held:.1} s; stays for at least {dwell} s", self.to.word(), self.level, self.threshold)
+        let Switch { level, threshold, .. } = self;
+        let (to, held, dwell) = (self.to.word(), self.held.as_secs_f64(), self.dwell.as_secs());
+        write!(f, "{to}: level {level:.1}, {side} {threshold:.1} for {held:.1} s; stays for at least {dwell} s")
     }
 }
 
@@ -307,8 +202,10 @@ enum State {
 /// Data of [`State::Day`].
 #[derive(Debug, Clone, Copy)]
 struct Day {
-    /// Waiting for auto-exposure. `None` inside: since the next frame.
-    settling: Option<Option<BootUs>>,
+    /// Waiting for auto-exposure.
+    settling: bool,
+    /// First frame of that wait.
+    since: Option<BootUs>,
     /// Nothing was decided since the start.
     first: bool,
     dark: Hold,
@@ -357,7 +254,7 @@ impl Night {
     /// Starts in day mode with nothing decided.
     pub fn new(settings: Settings) -> Self {
         Night {
-            state: State::Day(Day { settling: Some(None), first: true, dark: Hold::default() }),
+            state: State::Day(Day { settling: true, since: None, first: true, dark: Hold::default() }),
             day_gain: settings.day_gain_max,
             limits: Limits::default(),
             scale: Scale::default(),
@@ -406,7 +303,7 @@ impl Night {
         let ladder = self.ladder();
         match &mut self.state {
             State::Day(day) => {
-                (day.settling, day.dark) = (Some(None), Hold::default());
+                *day = Day { settling: true, since: None, first: day.first, dark: Hold::default() };
                 Command::Day
             }
             State::Night(dark) => {
@@ -447,22 +344,24 @@ impl Night {
     fn day(&mut self, mut day: Day, m: &Measurement, exposure: Option<Exposure>) -> Outcome {
         let e_day = self.e_day();
         let ratio = exposure.map_or(1.0, |x| e_day / x.e());
-        if let Some(since) = day.settling {
-            let since = since.unwrap_or(m.now);
+        let day_us = self.settings.day_time_us();
+        if day.settling {
+            let since = *day.since.get_or_insert(m.now);
             let settled = match (exposure, m.ae) {
-                (None, Ae::Off) => true, // an IP camera tells neither, and would never
-                (_, Ae::Converged) => ratio >= 1.0 / DAY_TIME_SLACK, // a late night frame may claim to be settled too
+                // A late night frame may claim to have converged too: its exposure time gives it away.
+                (Some(x), Ae::Converged) => x.time_us <= day_us * DAY_TIME_SLACK,
+                // An IP camera tells neither exposure nor convergence, and never will.
+                (None, ae) => ae != Ae::Searching,
                 _ => false,
             };
             if !settled && m.now.since(since) < self.settings.rule.settle_day {
-                day.settling = Some(Some(since));
                 self.state = State::Day(day);
                 if self.level.is_none() {
                     self.level = Some(self.scale.level(m.histogram, m.span, ratio));
                 }
                 return Outcome::default();
             }
-            day.settling = None;
+            day.settling = false;
         }
 
         let mean = m.histogram.mean(m.span);
@@ -474,8 +373,9 @@ impl Night {
             self.scale.level(m.histogram, m.span, ratio)
         };
         self.level = Some(if ratio >= 1.0 { mean } else { score });
-        if let Some(x) = exposure.filter(|x| m.ae == Ae::Converged && x.time_us <= self.settings.day_time_us() * DAY_TIME_SLACK) {
-            self.day_gain = self.day_gain.max(x.e() / (self.settings.day_time_us() / 1e6)).min(self.settings.day_gain_max * DAY_GAIN_TRUST);
+        if let Some(x) = exposure.filter(|x| m.ae == Ae::Converged && x.time_us <= day_us * DAY_TIME_SLACK) {
+            let trusted = self.settings.day_gain_max * DAY_GAIN_TRUST;
+            self.day_gain = self.day_gain.max((x.e() * 1e6 / day_us).min(trusted));
         }
 
         if let Some(level) = self.median.push(score) {
@@ -551,7 +451,7 @@ impl Night {
     }
 
     fn enter_day(&mut self, now: BootUs, level: f64, held: Duration, reason: Reason) -> Outcome {
-        self.state = State::Day(Day { settling: Some(Some(now)), first: false, dark: Hold::default() });
+        self.state = State::Day(Day { settling: true, since: Some(now), first: false, dark: Hold::default() });
         let (threshold, _) = self.settings.exit();
         let dwell = self.note_switch(now);
         let switched = Some(Switch { to: Mode::Day, level, threshold, held, reason, dwell });

@@ -16,8 +16,9 @@ use super::{Command, Measurement, Mode, Night, Settings};
 use crate::clock::BootUs;
 use crate::frame::{Ae, Exposure, Span};
 
-/// Linear light per lux and s·gain of the OV5647 with its stock lens. Source: the `reference_lux` block of its tuning file.
-pub const K: f64 = 0.006_395_101_196_517_505;
+/// Linear light per lux and s·gain of the OV5647 with its stock lens. Source: `rpi.lux` of its tuning file, which saw 8961 of
+/// 65535 at 987 lux with 21.663 ms and gain 1.
+pub const K: f64 = 8961.0 / 65535.0 / (987.0 * 0.021_663);
 /// Reflectances of the eight patches; their mean is 1.
 pub const CONTRAST: [f64; 8] = [0.1, 0.25, 0.45, 0.65, 0.9, 1.25, 1.75, 2.65];
 /// Linear mean that auto-exposure aims for.
@@ -30,14 +31,14 @@ const AE_NEAR: f64 = 0.05;
 const LATENCY_DAY: u64 = 7;
 const LATENCY_NIGHT: u64 = 4;
 
-/// Luma of each patch, not rounded, for this much light [lux] and exposure `e` [s].
-pub fn patches(lux: f64, e: f64) -> [f64; 8] {
-    CONTRAST.map(|m| tone(K * lux * e * m))
+/// Full-range luma of each patch for this much light [lux] and exposure `e` [s].
+pub fn patches(lux: f64, e: f64) -> [u8; 8] {
+    CONTRAST.map(|m| tone(K * lux * e * m).round() as u8)
 }
 
 /// The score that day mode has at full exposure `e_day` [s]: the truth the rule is measured against.
 pub fn true_score(lux: f64, e_day: f64) -> f64 {
-    patches(lux, e_day).iter().sum::<f64>() / CONTRAST.len() as f64
+    patches(lux, e_day).map(f64::from).iter().sum::<f64>() / CONTRAST.len() as f64
 }
 
 /// log10 of the light [lux] at which day mode scores `score`.
@@ -125,7 +126,8 @@ impl<'a> Sensor<'a> {
         let (exposure, ae) = match self.obeyed {
             Command::Day => self.auto(lux),
             Command::Night { exposure_us, gain } => {
-                let exposure = Exposure { time_us: (exposure_us as f64).min(self.limit_us), analogue_gain: gain, digital_gain: 1.0 };
+                let exposure =
+                    Exposure { time_us: (exposure_us as f64).min(self.limit_us), analogue_gain: gain, digital_gain: 1.0 };
                 self.ae_e = exposure.e(); // auto-exposure will start from here
                 (exposure, Ae::Off)
             }
@@ -133,7 +135,7 @@ impl<'a> Sensor<'a> {
         self.now_us += exposure.time_us.max(self.frame_us);
         h.clear();
         for luma in patches(lux, exposure.e()) {
-            h.add(luma.round() as u8, 1);
+            h.add(luma, 1);
         }
         Frame { now: BootUs(self.now_us as u64), exposure, ae, log_lux }
     }
@@ -279,14 +281,41 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use super::super::level::Scale;
     use super::*;
 
     #[test]
     fn the_light_at_the_thresholds_is_the_known_one() {
         let e_day = Settings::default().day_e();
-        assert!((e_day - 0.533_328).abs() < 1e-9);
-        assert!((10_f64.powf(log_lux_of(35.0, e_day)) - 10.136_976_115_856_916).abs() < 1e-6);
-        assert!((10_f64.powf(log_lux_of(55.0, e_day)) - 18.324_756_448_034_744).abs() < 1e-6);
+        assert!((e_day - 0.533_328).abs() < 1e-9 && (K - 0.006_395_101_196_517_505).abs() < 1e-15);
+        // From an independent simulation, see tests/data/night/expected.json. The score moves in steps of an eighth.
+        for (score, lux) in [(35.0, 10.136_976_115_856_916), (55.0, 18.324_756_448_034_744)] {
+            assert!((true_score(lux, e_day) - score).abs() < 1e-9);
+            let first = 10_f64.powf(log_lux_of(score, e_day));
+            assert!(first <= lux && first > lux * 0.99, "{first}");
+        }
+    }
+
+    #[test]
+    fn the_level_of_a_night_frame_is_the_score_of_day_or_its_bounds_hold_it() {
+        let (e_day, mut scale, mut exact) = (Settings::default().day_e(), Scale::default(), 0);
+        for i in 0..120 {
+            let lux = 0.01 * 1.1_f64.powi(i);
+            for e in [12.0, 3.0, 0.75, e_day] {
+                let mut h = Histogram::default();
+                for v in patches(lux, e) {
+                    h.add(v, 1);
+                }
+                let (light, truth) = (scale.light(&h, Span::Full, e_day / e), true_score(lux, e_day));
+                // Half a code of rounding on either side.
+                assert!(light.level <= truth + 1.0 && truth <= light.upper + 1.0, "{lux} lux at {e}: {truth}, {light:?}");
+                if light.clipped == 0.0 {
+                    assert!((light.level - truth).abs() <= 1.0, "{lux} lux at {e}: {truth}, {light:?}");
+                    exact += 1;
+                }
+            }
+        }
+        assert!(exact > 200, "{exact}");
     }
 
     #[test]

@@ -15,8 +15,9 @@ impl Trace {
     /// Reads a file of the form `t_s,lux`. A header line, empty lines and lines that begin with `#` are passed over.
     pub fn read(path: &Path) -> Result<Trace> {
         let name = path.display();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Error::caused(Kind::Io, format!("read light trace {name}: give the path of a CSV file of t_s,lux rows"), e))?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::caused(Kind::Io, format!("read light trace {name}: give the path of a CSV file of t_s,lux rows"), e)
+        })?;
         Trace::parse(&text, &name.to_string())
     }
 
@@ -28,9 +29,8 @@ impl Trace {
             if line.is_empty() || line.starts_with('#') || (rows.is_empty() && line.replace(' ', "") == "t_s,lux") {
                 continue;
             }
-            let refuse = |rule: &str| {
-                Error::new(Kind::Usage, format!("read light trace {name}: line {}: {rule}, not {line:?}", i + 1))
-            };
+            let refuse =
+                |rule: &str| Error::new(Kind::Usage, format!("read light trace {name}: line {}: {rule}, not {line:?}", i + 1));
             let (t, lux) = line.split_once(',').ok_or_else(|| refuse("a row is two numbers, t_s,lux"))?;
             let number = |text: &str| text.trim().parse::<f64>().ok().filter(|x| x.is_finite());
             let t = number(t).filter(|t| *t >= 0.0).ok_or_else(|| refuse("t_s must be a number of seconds, 0 or more"))?;
@@ -42,7 +42,10 @@ impl Trace {
         }
         if rows.len() < 2 {
             let found = rows.len();
-            return Err(Error::new(Kind::Usage, format!("read light trace {name}: there must be at least 2 rows of t_s,lux, not {found}")));
+            return Err(Error::new(
+                Kind::Usage,
+                format!("read light trace {name}: there must be at least 2 rows of t_s,lux, not {found}"),
+            ));
         }
         Ok(Trace { rows })
     }
