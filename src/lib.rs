@@ -2,4 +2,6 @@
 
 pub mod clock;
 pub mod error;
+pub mod export;
 pub mod frame;
+pub mod gst;
