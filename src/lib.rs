@@ -2,7 +2,6 @@
 
 pub mod clock;
 pub mod error;
+pub mod export;
 pub mod frame;
-pub mod night;
-pub mod ring;
-pub mod stack;
+pub mod gst;

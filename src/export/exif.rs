@@ -1,0 +1,130 @@
+//! Owns what a JPEG says about itself: the EXIF block and its place in the file. Never encodes pixels, writes no file.
+//! Any thread.
+
+use std::io::Cursor;
+
+use exif::experimental::Writer;
+use exif::{Field, In, Rational, Tag as Key, Value};
+
+use super::name;
+use super::picture::{Picture, Tag};
+use crate::error::{Error, Kind, Result};
+
+/// The APP1 segment for `picture`, marker and length included.
+pub fn segment(picture: &Picture, tag: Option<&Tag>) -> Result<Vec<u8>> {
+    let fields = fields(picture, tag);
+    let mut writer = Writer::new();
+    for field in &fields {
+        writer.push_field(field);
+    }
+    let mut tiff = Cursor::new(Vec::with_capacity(512));
+    let what = || format!("write the exif block of frame {}", picture.meta.id);
+    writer.write(&mut tiff, true).map_err(|e| Error::caused(Kind::Media, what(), e))?;
+    let tiff = tiff.into_inner();
+    // The length counts itself and `Exif\0\0` (EXIF 2.32, 4.5.4). A tag is at most 32 characters: no way to 64 KiB.
+    let length = u16::try_from(tiff.len() + 8).expect("a handful of short fields fits a segment");
+    let mut out = vec![0xff, 0xe1];
+    out.extend(length.to_be_bytes());
+    out.extend(b"Exif\0\0");
+    out.extend(tiff);
+    Ok(out)
+}
+
+/// Where in `jpeg` the segment goes: behind the start marker and a JFIF segment if there is one.
+pub fn place(jpeg: &[u8]) -> usize {
+    match jpeg {
+        [0xff, 0xd8, 0xff, 0xe0, hi, lo, ..] => (4 + usize::from(u16::from_be_bytes([*hi, *lo]))).min(jpeg.len()),
+        _ => 2.min(jpeg.len()),
+    }
+}
+
+fn fields(picture: &Picture, tag: Option<&Tag>) -> Vec<Field> {
+    let meta = &picture.meta;
+    let mut out = Vec::with_capacity(8);
+    let mut put = |tag, value| out.push(Field { tag, ifd_num: In::PRIMARY, value });
+    put(Key::ExifVersion, Value::Undefined(b"0232".to_vec(), 0));
+    put(Key::Software, text(concat!("pastcam ", env!("CARGO_PKG_VERSION"))));
+    if let Some(local) = name::local(meta.wall) {
+        let spell = |format| local.format(format).map_or(String::new(), |s| s.to_string());
+        put(Key::DateTimeOriginal, text(&spell("%Y:%m:%d %H:%M:%S")));
+        put(Key::SubSecTimeOriginal, text(&format!("{:03}", meta.wall.0.rem_euclid(1_000_000) / 1000)));
+        put(Key::OffsetTimeOriginal, text(&spell("%:z")));
+    }
+    if let Some(light) = meta.exposure {
+        // A cast from floating point saturates: 4294 s are more than any sensor exposes.
+        let time = Rational { num: light.time_us.round() as u32, denom: 1_000_000 };
+        put(Key::ExposureTime, Value::Rational(vec![time]));
+        put(Key::PhotographicSensitivity, Value::Short(vec![light.iso().min(65_535) as u16]));
+    }
+    let description = describe(picture, tag);
+    if !description.is_empty() {
+        put(Key::ImageDescription, text(&description));
+    }
+    out
+}
+
+fn text(s: &str) -> Value {
+    Value::Ascii(vec![s.as_bytes().to_vec()])
+}
+
+/// Tag, number of averaged frames, and where there is no date the reason; parts that do not apply are left out.
+fn describe(picture: &Picture, tag: Option<&Tag>) -> String {
+    let mut parts = Vec::new();
+    parts.extend(tag.map(ToString::to_string));
+    if picture.stacked > 1 {
+        parts.push(format!("average of {} frames", picture.stacked));
+    }
+    if !picture.meta.wall.is_set() {
+        parts.push(format!("clock not set, {} s after boot", picture.meta.boot.0 / 1_000_000));
+    }
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::picture;
+    use super::*;
+    use crate::clock::{BootUs, WallUs};
+    use crate::frame::{Exposure, Layout};
+
+    fn read(segment: &[u8]) -> exif::Exif {
+        assert_eq!(usize::from(u16::from_be_bytes([segment[2], segment[3]])) + 2, segment.len());
+        exif::Reader::new().read_raw(segment[10..].to_vec()).unwrap()
+    }
+
+    fn shown(exif: &exif::Exif, key: Key) -> Option<String> {
+        exif.get_field(key, In::PRIMARY).map(|f| f.display_value().to_string())
+    }
+
+    #[test]
+    fn light_and_description_are_told() {
+        let mut p = picture(Layout::new(6, 4));
+        p.stacked = 4;
+        p.meta.exposure = Some(Exposure { time_us: 8333.0, analogue_gain: 2.0, digital_gain: 1.5 });
+        let exif = read(&segment(&p, Some(&Tag::new("gate").unwrap())).unwrap());
+        assert_eq!(shown(&exif, Key::ImageDescription).unwrap(), "\"gate; average of 4 frames\"");
+        assert_eq!(shown(&exif, Key::PhotographicSensitivity).unwrap(), "300");
+        match &exif.get_field(Key::ExposureTime, In::PRIMARY).unwrap().value {
+            Value::Rational(r) => assert_eq!((r[0].num, r[0].denom), (8333, 1_000_000)),
+            other => panic!("{other:?}"),
+        }
+        assert!(shown(&exif, Key::Software).unwrap().contains("pastcam "));
+        assert!(shown(&exif, Key::FNumber).is_none());
+    }
+
+    #[test]
+    fn without_a_clock_there_is_no_date() {
+        let mut p = picture(Layout::new(6, 4));
+        (p.meta.wall, p.meta.boot) = (WallUs(5_000_000), BootUs(42_900_000));
+        let exif = read(&segment(&p, None).unwrap());
+        assert!(shown(&exif, Key::DateTimeOriginal).is_none() && shown(&exif, Key::OffsetTimeOriginal).is_none());
+        assert_eq!(shown(&exif, Key::ImageDescription).unwrap(), "\"clock not set, 42 s after boot\"");
+    }
+
+    #[test]
+    fn the_segment_goes_behind_jfif() {
+        assert_eq!(place(&[0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 2, 0xff, 0xdb]), 8);
+        assert_eq!(place(&[0xff, 0xd8, 0xff, 0xdb]), 2);
+        assert_eq!(place(&[0xff, 0xd8, 0xff, 0xe0, 0xff, 0xff]), 6);
+    }
+}

@@ -1,0 +1,161 @@
+//! Owns the JPEG encoder: one `jpegenc` element without a pipeline, kept from picture to picture. Never touches a file.
+//! Runs wholly on the caller's thread: pushing a buffer into the element returns when the encoded one has come out.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use super::colour::ToJpeg;
+use super::picture::{Picture, Pixels};
+use crate::error::{Error, Kind, Result};
+use crate::frame::{Colour, Layout};
+use crate::gst as door;
+
+/// One encoder. Dropping it stops the element.
+pub struct Jpeg {
+    element: gst::Element,
+    /// Ours, feeds the element.
+    feed: gst::Pad,
+    /// Ours, its chain function drops what comes out into `out`. Held because the element's link does not own it.
+    _drain: gst::Pad,
+    out: Arc<Mutex<Option<gst::Buffer>>>,
+    bus: gst::Bus,
+    /// Size the element was last told.
+    layout: Option<Layout>,
+    /// Pictures so far; serves as time stamp, since the element's base class wants time to move on.
+    count: u64,
+}
+
+impl Jpeg {
+    /// Makes and starts the element.
+    pub fn new() -> Result<Jpeg> {
+        let element = door::element("jpegenc")?;
+        // The default, ifast, loses visibly at quality 95 and up (libjpeg-turbo's own advice); islow costs a few percent.
+        element.set_property_from_str("idct-method", "islow");
+        let bus = gst::Bus::new();
+        element.set_bus(Some(&bus));
+        let out = Arc::new(Mutex::new(None));
+        let slot = Arc::clone(&out);
+        // Without a template the pad would take the first size for the only one.
+        let (any, sink) = (gst::Caps::new_any(), gst::PadDirection::Sink);
+        let template = gst::PadTemplate::new("drain", sink, gst::PadPresence::Always, &any)
+            .map_err(|e| Error::caused(Kind::Media, "start the jpeg encoder", e))?;
+        let drain = gst::Pad::builder_from_template(&template)
+            .chain_function(move |_, _, buffer| {
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(buffer);
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .event_function(|_, _, _| true)
+            .build();
+        let feed = gst::Pad::builder(gst::PadDirection::Src).name("feed").build();
+        let this = Jpeg { element, feed, _drain: drain.clone(), out, bus, layout: None, count: 0 };
+        this.start(&drain).map_err(|e| Error::caused(Kind::Media, "start the jpeg encoder", e))?;
+        Ok(this)
+    }
+
+    fn start(&self, drain: &gst::Pad) -> std::result::Result<(), gst::glib::BoolError> {
+        let pad = |name| self.element.static_pad(name).expect("jpegenc always has a sink and a src pad");
+        let refused = |e: gst::PadLinkError| gst::glib::bool_error!("pads do not link: {e}");
+        self.feed.set_active(true)?;
+        drain.set_active(true)?;
+        self.feed.link(&pad("sink")).map_err(refused)?;
+        pad("src").link(drain).map_err(refused)?;
+        let started = self.element.set_state(gst::State::Playing);
+        started.map(drop).map_err(|e| gst::glib::bool_error!("jpegenc does not start: {e}"))
+    }
+
+    /// Encodes one picture; `quality` 1 to 100. What comes back is a whole JPEG file without EXIF.
+    ///
+    /// After an error the encoder is in an unknown state: drop it and make another.
+    pub fn encode(&mut self, picture: &Picture, quality: u8) -> Result<gst::Buffer> {
+        let (meta, planes) = (&picture.meta, picture.planes()?);
+        self.element.set_property("quality", i32::from(quality));
+        if self.layout != Some(meta.layout) {
+            self.announce(meta.layout)?;
+        }
+        let mut buffer = match ToJpeg::new(meta.colour) {
+            None => picture.pixels.to_buffer(),
+            Some(convert) => Pixels::new(convert.picture(&planes)).to_buffer(),
+        };
+        buffer.get_mut().expect("a buffer just made has one owner").set_pts(gst::ClockTime::from_seconds(self.count));
+        self.count += 1;
+        let pushed = self.feed.push(buffer);
+        let got = self.out.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let what = || format!("encode frame {} as jpeg", meta.id);
+        match (pushed, got) {
+            (Ok(_), Some(jpeg)) => Ok(jpeg),
+            (Ok(_), None) => Err(Error::new(Kind::Media, format!("{}: the encoder gave nothing back", what()))),
+            (Err(flow), _) => Err(match door::pending_error(Kind::Media, &self.bus) {
+                Some(cause) => Error::caused(Kind::Media, what(), cause),
+                None => Error::caused(Kind::Media, what(), flow),
+            }),
+        }
+    }
+
+    /// Tells the element the size of what follows.
+    fn announce(&mut self, layout: Layout) -> Result<()> {
+        let caps = door::caps(layout, Colour::default(), gst::Fraction::new(0, 1))?;
+        let mut events = Vec::with_capacity(3);
+        if self.layout.is_none() {
+            events.push(gst::event::StreamStart::new("stills"));
+        }
+        events.push(gst::event::Caps::new(&caps));
+        if self.layout.is_none() {
+            events.push(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
+        }
+        for event in events {
+            if !self.feed.push_event(event) {
+                let what = format!("prepare the jpeg encoder for {}x{}: it refuses the size", layout.width, layout.height);
+                return Err(Error::new(Kind::Media, what));
+            }
+        }
+        self.layout = Some(layout);
+        Ok(())
+    }
+}
+
+impl Drop for Jpeg {
+    fn drop(&mut self) {
+        // Going down to Null is synchronous and, for an element without threads, cannot fail in a way one could act on.
+        let _ = self.element.set_state(gst::State::Null);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::picture;
+    use super::*;
+    use crate::frame::Layout;
+
+    #[test]
+    fn sizes_and_qualities_may_change_from_picture_to_picture() {
+        let mut jpeg = Jpeg::new().unwrap();
+        let mut sizes = Vec::new();
+        for (w, h, q) in [(64, 48, 95), (64, 48, 30), (6, 4, 95), (640, 360, 95), (64, 48, 95)] {
+            let bytes = jpeg.encode(&picture(Layout::new(w, h)), q).unwrap();
+            let map = bytes.map_readable().unwrap();
+            assert!(map.starts_with(&[0xff, 0xd8]) && map.ends_with(&[0xff, 0xd9]));
+            sizes.push(map.len());
+        }
+        assert!(sizes[1] < sizes[0] && sizes[4] == sizes[0], "{sizes:?}");
+    }
+
+    #[test]
+    fn the_pixels_are_let_go_when_the_picture_is_done() {
+        let owner = Arc::new(vec![128u8; Layout::new(64, 48).bytes()]);
+        let mut p = picture(Layout::new(64, 48));
+        p.pixels = Pixels::shared(Arc::clone(&owner) as Arc<dyn AsRef<[u8]> + Send + Sync>);
+        let mut jpeg = Jpeg::new().unwrap();
+        jpeg.encode(&p, 95).unwrap();
+        drop(p);
+        assert_eq!(Arc::strong_count(&owner), 1, "a ring slot would stay taken");
+    }
+
+    #[test]
+    fn a_picture_too_short_for_its_size_is_an_error_not_a_crash() {
+        let mut p = picture(Layout::new(64, 48));
+        p.pixels = Pixels::new(vec![0u8; 100]);
+        assert!(Jpeg::new().unwrap().encode(&p, 95).unwrap_err().what.contains("does not fit"));
+    }
+}

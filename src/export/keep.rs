@@ -1,0 +1,403 @@
+//! Owns what is deleted: the free-space floor, and how many bytes and seconds of each kind of picture are kept.
+//! Deletes only regular files whose names are ours, oldest first, never a link or a foreign file. Does not encode or write.
+//! Runs on whichever thread saves, behind the exporter's lock.
+//!
+//! Memory stays flat however many pictures there are: per kind a byte count and the [`SHELF`] oldest files. The folder is
+//! read at the start, when a shelf runs empty, when a file was found deleted by somebody else, and at most once an hour
+//! before something is deleted. Where nothing is limited it is read once, at the start, for stale unfinished files.
+
+use std::collections::{BinaryHeap, VecDeque};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::picture::Format;
+use super::{Keep, disk, name};
+use crate::clock::{BootUs, Clock, SystemClock, WallUs};
+use crate::error::{Error, Kind, Result};
+
+/// Oldest files remembered per kind: about 25 kB each.
+const SHELF: usize = 256;
+
+/// Longest trust in a count that somebody else's deleting may have made wrong.
+const TRUST: Duration = Duration::from_secs(3600);
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    modified: SystemTime,
+    name: String,
+    bytes: u64,
+}
+
+/// The files of one kind.
+#[derive(Debug, Default)]
+struct Stock {
+    /// Of all of them.
+    bytes: u64,
+    /// The oldest, oldest first.
+    oldest: VecDeque<Entry>,
+    /// There are younger ones beyond `oldest`.
+    more: bool,
+}
+
+/// The rules, and what is known of the folder.
+#[derive(Debug)]
+pub struct Keeper {
+    dir: PathBuf,
+    rules: Keep,
+    stocks: [Stock; 3],
+    /// When the folder was read; `None` = what is known is wrong.
+    scanned: Option<BootUs>,
+    /// Youngest modification time seen.
+    newest: SystemTime,
+}
+
+impl Keeper {
+    /// Takes over `dir`, which exists: removes unfinished files of a previous run and, if anything is limited, counts.
+    pub fn new(dir: PathBuf, rules: Keep) -> Result<Keeper> {
+        let mut this = Keeper { dir, rules, stocks: Default::default(), scanned: None, newest: SystemTime::UNIX_EPOCH };
+        this.sweep()?;
+        if this.limited() {
+            this.scan()?;
+        }
+        Ok(this)
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// New rules for the same folder.
+    pub fn set_rules(&mut self, rules: Keep) {
+        self.rules = rules;
+        self.scanned = None;
+    }
+
+    fn limited(&self) -> bool {
+        self.rules.min_free_mib > 0 || self.rules.kinds.iter().any(|k| k.max_bytes.is_some() || k.max_age_s.is_some())
+    }
+
+    fn each_name(&self, mut see: impl FnMut(&fs::DirEntry, &str) -> io::Result<()>) -> Result<()> {
+        let mut walk = || {
+            for entry in fs::read_dir(&self.dir)? {
+                let entry = entry?;
+                if let Some(name) = entry.file_name().to_str() {
+                    see(&entry, name)?;
+                }
+            }
+            Ok(())
+        };
+        walk().map_err(|e| disk::error("read the folder", &self.dir, e))
+    }
+
+    fn sweep(&self) -> Result<()> {
+        self.each_name(|entry, name| {
+            if name::temporary(name) && !entry.file_type()?.is_dir() {
+                log::info!("export: removing {name}, left unfinished by a previous run");
+                if let Err(e) = fs::remove_file(entry.path()) {
+                    log::warn!("export: {}", disk::error("remove", &entry.path(), e));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn scan(&mut self) -> Result<()> {
+        let mut heaps: [BinaryHeap<Entry>; 3] = Default::default();
+        let mut stocks: [Stock; 3] = Default::default();
+        let mut newest = SystemTime::UNIX_EPOCH;
+        self.each_name(|entry, name| {
+            let Some(format) = name::ours(name) else { return Ok(()) };
+            let meta = match entry.metadata() {
+                Ok(meta) => meta,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(e) => return Err(e),
+            };
+            if !meta.is_file() {
+                return Ok(());
+            }
+            let (heap, stock, modified) = (&mut heaps[format as usize], &mut stocks[format as usize], meta.modified()?);
+            newest = newest.max(modified);
+            stock.bytes += meta.len();
+            heap.push(Entry { modified, name: name.to_owned(), bytes: meta.len() });
+            if heap.len() > SHELF {
+                heap.pop();
+                stock.more = true;
+            }
+            Ok(())
+        })?;
+        for (stock, heap) in stocks.iter_mut().zip(heaps) {
+            stock.oldest = heap.into_sorted_vec().into();
+        }
+        (self.stocks, self.newest) = (stocks, newest);
+        self.scanned = Some(SystemClock.boot());
+        Ok(())
+    }
+
+    /// Reads the folder again when what is known may be wrong.
+    fn refresh(&mut self) -> Result<()> {
+        match self.scanned {
+            Some(at) if SystemClock.boot().since(at) < TRUST => Ok(()),
+            _ => self.scan(),
+        }
+    }
+
+    /// The modification time a file written now must be given so that files stay in the order they were written: none of
+    /// its own while the clock is set, else just behind the youngest. A board that starts in 1970 after a power cut would
+    /// otherwise delete its newest pictures first.
+    pub fn stamp(&mut self, now: WallUs) -> Option<SystemTime> {
+        if now.is_set() || !self.limited() {
+            return None;
+        }
+        let now = SystemTime::UNIX_EPOCH + Duration::from_micros(now.0.max(0) as u64);
+        self.newest = now.max(self.newest + Duration::from_millis(1));
+        Some(self.newest)
+    }
+
+    /// Before a write: deletes our oldest pictures until the floor holds. When even all of them would not do, nothing is
+    /// deleted and the error says so.
+    pub fn make_room(&mut self) -> Result<()> {
+        let floor = self.rules.min_free_mib << 20;
+        if floor == 0 {
+            return Ok(());
+        }
+        let mut free = disk::free_bytes(&self.dir)?;
+        while free < floor {
+            self.refresh()?;
+            let fronts = [0, 1, 2].map(|k| self.front(k).map(|e| (e.modified, k)));
+            let oldest = fronts.into_iter().flatten().min().map(|(_, k)| k);
+            let held: u64 = self.stocks.iter().map(|s| s.bytes).sum();
+            let Some(kind) = oldest.filter(|_| free + held >= floor) else {
+                return Err(Error::new(Kind::Disk, self.no_room(free, held)));
+            };
+            self.remove_front(kind)?;
+            free = disk::free_bytes(&self.dir)?;
+        }
+        Ok(())
+    }
+
+    fn no_room(&self, free: u64, held: u64) -> String {
+        let (dir, want) = (self.dir.display(), self.rules.min_free_mib);
+        let (free, held) = (free >> 20, held >> 20);
+        format!(
+            "keep {want} MiB free in {dir}: only {free} MiB are, and deleting all {held} MiB of pictures would not do; \
+             delete other files or lower export.min_free_mib"
+        )
+    }
+
+    /// After a write: counts the new files and deletes what the limits no longer allow, except these. Failing to delete is
+    /// logged, since the picture itself is safe.
+    pub fn note(&mut self, written: &[(Format, String, u64)], now: WallUs) {
+        if !self.limited() {
+            return;
+        }
+        for (format, name, bytes) in written {
+            let stated = fs::symlink_metadata(self.dir.join(name)).and_then(|m| m.modified());
+            let modified = stated.unwrap_or_else(|_| SystemTime::now());
+            self.newest = self.newest.max(modified);
+            let stock = &mut self.stocks[*format as usize];
+            stock.bytes += bytes;
+            stock.more |= stock.oldest.len() >= SHELF;
+            if !stock.more {
+                stock.oldest.push_back(Entry { modified, name: name.clone(), bytes: *bytes });
+            }
+        }
+        let spare: Vec<&str> = written.iter().map(|(_, name, _)| name.as_str()).collect();
+        if let Err(e) = self.tidy(&spare, now) {
+            log::warn!("export: {e}");
+        }
+    }
+
+    /// Deletes what the limits no longer allow, except files called `spare`.
+    pub fn tidy(&mut self, spare: &[&str], now: WallUs) -> Result<()> {
+        for kind in 0..3 {
+            while self.over_limit(kind, spare, now) {
+                // Somebody else may have deleted enough already.
+                self.refresh()?;
+                if !self.over_limit(kind, spare, now) {
+                    break;
+                }
+                self.remove_front(kind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the oldest file of this kind has to go.
+    fn over_limit(&mut self, kind: usize, spare: &[&str], now: WallUs) -> bool {
+        let rule = self.rules.kinds[kind];
+        if rule.max_bytes.is_none() && rule.max_age_s.is_none() {
+            return false;
+        }
+        let bytes = self.stocks[kind].bytes;
+        let Some(front) = self.front(kind) else { return false };
+        if spare.contains(&front.name.as_str()) {
+            return false;
+        }
+        let since_1970 = front.modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let written = WallUs(since_1970.as_micros() as i64);
+        // A file written before the clock was set has no age, nor has any file while the clock is not set.
+        let age = if written.is_set() && now.is_set() { (now.0 - written.0).max(0) as u64 / 1_000_000 } else { 0 };
+        rule.max_bytes.is_some_and(|max| bytes > max) || rule.max_age_s.is_some_and(|max| age > max)
+    }
+
+    /// The oldest file of a kind; reads the folder when the shelf has run empty.
+    fn front(&mut self, kind: usize) -> Option<&Entry> {
+        if (self.stocks[kind].oldest.is_empty() && self.stocks[kind].more) || self.scanned.is_none() {
+            if let Err(e) = self.scan() {
+                log::warn!("export: {e}");
+            }
+        }
+        self.stocks[kind].oldest.front()
+    }
+
+    fn remove_front(&mut self, kind: usize) -> Result<()> {
+        let stock = &mut self.stocks[kind];
+        let Some(entry) = stock.oldest.pop_front() else { return Ok(()) };
+        let path = self.dir.join(&entry.name);
+        let removed = match fs::symlink_metadata(&path) {
+            // Put there by somebody since the folder was read; not ours.
+            Ok(m) if !m.is_file() => Ok(()),
+            Ok(_) => fs::remove_file(&path),
+            Err(e) => Err(e),
+        };
+        match removed {
+            Ok(()) => {
+                log::debug!("export: deleted {} ({} bytes)", entry.name, entry.bytes);
+                stock.bytes = stock.bytes.saturating_sub(entry.bytes);
+                Ok(())
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.scanned = None;
+                Ok(())
+            }
+            Err(e) => {
+                self.scanned = None;
+                Err(disk::error("delete the old picture", &path, e))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::KeepKind;
+    use super::super::tests::Scratch;
+    use super::*;
+
+    const NOW: WallUs = WallUs(1_800_000_000_000_000);
+
+    /// `n` files of 100 bytes, the one called f0 the oldest, a minute apart; the youngest as old as `NOW`.
+    fn fill(dir: &Scratch, n: u64, extension: &str) {
+        for id in 0..n {
+            let path = dir.join(format!("20261120_083408_f{id}.{extension}"));
+            fs::write(&path, [0; 100]).unwrap();
+            let ago = Duration::from_secs(60 * (n - 1 - id));
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_micros(NOW.0 as u64) - ago).unwrap();
+        }
+    }
+
+    fn jpg(max_bytes: Option<u64>, max_age_s: Option<u64>) -> Keep {
+        let mut keep = Keep::default();
+        keep.kinds[Format::Jpg as usize] = KeepKind { max_bytes, max_age_s };
+        keep
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_foreign_files_stay() {
+        let dir = Scratch::new("oldest");
+        fill(&dir, 5, "jpg");
+        fill(&dir, 2, "png");
+        fs::write(dir.join("holiday.jpg"), [0; 1000]).unwrap();
+        std::os::unix::fs::symlink("holiday.jpg", dir.join("20200101_000000_f0.jpg")).unwrap();
+        fs::create_dir(dir.join("20200101_000000_f1.jpg")).unwrap();
+        let mut k = Keeper::new(dir.to_path_buf(), jpg(Some(250), None)).unwrap();
+        k.tidy(&[], NOW).unwrap();
+        let left = dir.names();
+        assert_eq!(
+            left,
+            [
+                "20200101_000000_f0.jpg",
+                "20200101_000000_f1.jpg",
+                "20261120_083408_f0.png",
+                "20261120_083408_f1.png",
+                "20261120_083408_f3.jpg",
+                "20261120_083408_f4.jpg",
+                "holiday.jpg"
+            ]
+        );
+    }
+
+    #[test]
+    fn age_counts_only_while_the_clock_is_set() {
+        let dir = Scratch::new("age");
+        fill(&dir, 5, "jpg");
+        let mut k = Keeper::new(dir.to_path_buf(), jpg(None, Some(90))).unwrap();
+        k.tidy(&[], WallUs(0)).unwrap();
+        assert_eq!(dir.names().len(), 5);
+        k.tidy(&[], NOW).unwrap();
+        assert_eq!(dir.names(), ["20261120_083408_f3.jpg", "20261120_083408_f4.jpg"]);
+    }
+
+    #[test]
+    fn more_files_than_a_shelf_holds() {
+        let dir = Scratch::new("shelf");
+        let n = SHELF as u64 + 44;
+        fill(&dir, n, "jpg");
+        let mut k = Keeper::new(dir.to_path_buf(), jpg(Some(1000), None)).unwrap();
+        assert!(k.stocks[0].more && k.stocks[0].oldest.len() == SHELF);
+        k.tidy(&[], NOW).unwrap();
+        let mut left = dir.names();
+        left.sort_by_key(String::len);
+        assert_eq!(left, (n - 10..n).map(|id| format!("20261120_083408_f{id}.jpg")).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_others_deleted_is_not_counted() {
+        let dir = Scratch::new("others");
+        fill(&dir, 6, "jpg");
+        let mut k = Keeper::new(dir.to_path_buf(), jpg(Some(600), None)).unwrap();
+        for id in 0..3 {
+            fs::remove_file(dir.join(format!("20261120_083408_f{id}.jpg"))).unwrap();
+        }
+        let new = "20261120_083409_f9.jpg".to_owned();
+        fs::write(dir.join(&new), [0; 100]).unwrap();
+        k.note(&[(Format::Jpg, new, 100)], NOW);
+        assert_eq!(dir.names().len(), 4, "six were allowed and four are there: {:?}", dir.names());
+    }
+
+    #[test]
+    fn a_file_just_written_stays_even_when_it_alone_is_too_much() {
+        let dir = Scratch::new("spare");
+        fill(&dir, 2, "jpg");
+        let mut k = Keeper::new(dir.to_path_buf(), jpg(Some(50), None)).unwrap();
+        let new = "20261120_083409_f9.jpg".to_owned();
+        fs::write(dir.join(&new), [0; 100]).unwrap();
+        k.note(&[(Format::Jpg, new.clone(), 100)], NOW);
+        assert_eq!(dir.names(), [new]);
+    }
+
+    #[test]
+    fn without_a_clock_new_files_are_still_the_youngest() {
+        let dir = Scratch::new("noclock");
+        fill(&dir, 2, "jpg");
+        let mut k = Keeper::new(dir.to_path_buf(), jpg(Some(1000), None)).unwrap();
+        assert_eq!(k.stamp(NOW), None);
+        let stamp = k.stamp(WallUs(3)).unwrap();
+        assert!(stamp > SystemTime::UNIX_EPOCH + Duration::from_micros(NOW.0 as u64));
+        assert!(k.stamp(WallUs(3)).unwrap() > stamp);
+    }
+
+    #[test]
+    fn a_floor_out_of_reach_deletes_nothing() {
+        let dir = Scratch::new("floor");
+        fill(&dir, 3, "jpg");
+        let rules = Keep { min_free_mib: u64::MAX >> 20, ..Keep::default() };
+        let e = Keeper::new(dir.to_path_buf(), rules).unwrap().make_room().unwrap_err();
+        assert!(e.kind == Kind::Disk && e.what.contains("min_free_mib"), "{e}");
+        assert_eq!(dir.names().len(), 3);
+    }
+}

@@ -1,0 +1,356 @@
+//! Owns pictures on disk: from a frame in memory to files that are whole, named after their moment and there after a power
+//! cut. Never takes or averages frames and never decides when to save. An [`Exporter`] is shared by all threads that save;
+//! each has [`Encoders`] of its own. `save` blocks for as long as the disk does, so it is no work for the frame path.
+
+mod colour;
+mod disk;
+mod exif;
+mod jpeg;
+mod keep;
+mod name;
+mod picture;
+mod raster;
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use self::disk::Unfinished;
+use self::keep::Keeper;
+pub use self::picture::{Format, Picture, Pixels, Tag};
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, Kind, Result};
+
+/// Limits of one kind of picture. `None` = unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeepKind {
+    /// All files of the kind together [bytes].
+    pub max_bytes: Option<u64>,
+    /// Age of a file [s], by its modification time.
+    pub max_age_s: Option<u64>,
+}
+
+/// What is kept and what is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Keep {
+    /// Space that stays free on the disk [MiB]; 0 = none.
+    pub min_free_mib: u64,
+    /// Limits per kind, in the order of [`Format::ALL`].
+    pub kinds: [KeepKind; 3],
+}
+
+/// How and where pictures are saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The folder; made if missing. A relative one counts from the current folder.
+    pub dir: PathBuf,
+    /// JPEG quality, 1 to 100.
+    pub quality: u8,
+    /// Whether `latest.jpg` points at the JPEG written last.
+    pub latest: bool,
+    /// What is kept.
+    pub keep: Keep,
+}
+
+impl Settings {
+    /// Quality 95, `latest.jpg`, no limits.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Settings { dir: dir.into(), quality: 95, latest: true, keep: Keep::default() }
+    }
+
+    fn believed(mut self) -> Result<Settings> {
+        if !(1..=100).contains(&self.quality) {
+            let what = format!("take jpeg quality {}: it must be 1 to 100", self.quality);
+            return Err(Error::new(Kind::Config, what));
+        }
+        let absolute = std::path::absolute(&self.dir);
+        self.dir = absolute.map_err(|e| Error::caused(Kind::Config, format!("take the folder {}", self.dir.display()), e))?;
+        Ok(self)
+    }
+}
+
+/// The encoders of one thread, made when first needed and kept.
+#[derive(Default)]
+pub struct Encoders {
+    jpeg: Option<jpeg::Jpeg>,
+}
+
+/// Why a file was not written; `Disk` still lacks the path.
+enum Trouble {
+    Disk(io::Error),
+    Media(Error),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(e: io::Error) -> Self {
+        Trouble::Disk(e)
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(e: Error) -> Self {
+        Trouble::Media(e)
+    }
+}
+
+impl Encoders {
+    /// None made yet.
+    pub fn new() -> Self {
+        Encoders::default()
+    }
+
+    fn write(&mut self, what: &Request<'_>, format: Format, to: &mut File) -> std::result::Result<(), Trouble> {
+        let (picture, planes) = (what.picture, what.picture.planes()?);
+        match format {
+            Format::Png => Ok(raster::png(&planes, picture.meta.colour, to)?),
+            Format::Npy => Ok(raster::npy(&planes, picture.meta.colour, to)?),
+            Format::Jpg => {
+                let mut encoder = match self.jpeg.take() {
+                    Some(encoder) => encoder,
+                    None => jpeg::Jpeg::new()?,
+                };
+                let jpeg = encoder.encode(picture, what.settings.quality)?;
+                // Back only after success: what failed once is made anew.
+                self.jpeg = Some(encoder);
+                let bytes = jpeg.map_readable().map_err(|e| Error::caused(Kind::Media, "read the encoded jpeg", e))?;
+                let (head, rest) = bytes.split_at(exif::place(&bytes));
+                for part in [head, &exif::segment(picture, what.tag)?, rest] {
+                    to.write_all(part)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What one call of `save` is about.
+struct Request<'a> {
+    settings: &'a Settings,
+    picture: &'a Picture,
+    tag: Option<&'a Tag>,
+}
+
+/// Saves pictures into one folder.
+pub struct Exporter {
+    settings: RwLock<Arc<Settings>>,
+    keeper: Mutex<Keeper>,
+    /// Names without extension that a running request has chosen, with their folder.
+    claimed: Mutex<HashSet<PathBuf>>,
+}
+
+/// A panic elsewhere leaves nothing half done behind these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Exporter {
+    /// Takes over the folder: makes it, removes unfinished files of a previous run, counts what is there if limits ask for
+    /// it. Errors: `config` for impossible settings, `disk` when the folder cannot be had.
+    pub fn new(settings: Settings) -> Result<Exporter> {
+        let settings = settings.believed()?;
+        disk::make_folder(&settings.dir)?;
+        let keeper = Keeper::new(settings.dir.clone(), settings.keep)?;
+        Ok(Exporter { settings: RwLock::new(Arc::new(settings)), keeper: Mutex::new(keeper), claimed: Mutex::default() })
+    }
+
+    /// Changes the settings; requests under way end with the old ones. On an error everything stays as it was.
+    pub fn reconfigure(&self, settings: Settings) -> Result<()> {
+        let settings = settings.believed()?;
+        let mut keeper = lock(&self.keeper);
+        if keeper.dir() == settings.dir {
+            keeper.set_rules(settings.keep);
+        } else {
+            disk::make_folder(&settings.dir)?;
+            *keeper = Keeper::new(settings.dir.clone(), settings.keep)?;
+        }
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        Ok(())
+    }
+
+    /// The settings in force, the folder absolute.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Bytes that can still be written to the folder's file system.
+    pub fn free_bytes(&self) -> Result<u64> {
+        disk::free_bytes(&self.settings().dir)
+    }
+
+    /// Deletes what the limits no longer allow: pictures age without anybody saving. Worth calling every few minutes.
+    pub fn tidy(&self) -> Result<()> {
+        lock(&self.keeper).tidy(&[], SystemClock.wall())
+    }
+
+    /// Saves one picture in each of `formats` and returns the absolute paths, in the order of [`Format::ALL`], once all of
+    /// them are on the medium. All carry the same name but for the extension.
+    ///
+    /// Errors: `usage` without a format, `media` from an encoder, `disk` for everything else. When a later format fails,
+    /// the files that could be written are kept and the error names them. A folder that was deleted is made again, once.
+    pub fn save(
+        &self,
+        encoders: &mut Encoders,
+        picture: &Picture,
+        formats: &[Format],
+        tag: Option<&Tag>,
+    ) -> Result<Vec<PathBuf>> {
+        let settings = self.settings();
+        let what = Request { settings: &settings, picture, tag };
+        let formats: Vec<Format> = Format::ALL.into_iter().filter(|f| formats.contains(f)).collect();
+        if formats.is_empty() {
+            return Err(Error::new(Kind::Usage, "save a picture: no format was named; use jpg, png or npy"));
+        }
+        picture.planes()?;
+        match self.attempt(encoders, &what, &formats) {
+            Err(e) if disk::is_gone(&e) => {
+                log::warn!("export: {e}; making it again");
+                disk::make_folder(&settings.dir)?;
+                self.attempt(encoders, &what, &formats)
+            }
+            done => done,
+        }
+    }
+
+    fn attempt(&self, encoders: &mut Encoders, what: &Request<'_>, formats: &[Format]) -> Result<Vec<PathBuf>> {
+        let dir = &what.settings.dir;
+        let mut claim = Claim::first(&self.claimed, dir, name::stem(&what.picture.meta, what.tag));
+        let mut files = Vec::with_capacity(formats.len());
+        let mut failed = None;
+        for &format in formats {
+            match self.write(encoders, what, format, &claim) {
+                Ok((file, bytes)) => files.push((format, file, bytes)),
+                Err(e) => {
+                    failed = Some(e);
+                    break;
+                }
+            }
+        }
+        let written = match Self::place(&mut claim, &mut files) {
+            Ok(written) => written,
+            Err(e) => return Err(failed.unwrap_or(e)),
+        };
+        let paths: Vec<PathBuf> = written.iter().map(|(_, name, _)| dir.join(name)).collect();
+        let finished = if written.is_empty() { Ok(()) } else { self.finish(what, &written) };
+        match failed.map_or(finished, Err) {
+            Ok(()) => Ok(paths),
+            Err(e) if paths.is_empty() => Err(e),
+            Err(mut e) => {
+                let names: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+                e.what = format!("{} (written all the same: {})", e.what, names.join(", "));
+                Err(e)
+            }
+        }
+    }
+
+    /// One unfinished file and its size [bytes].
+    fn write(&self, encoders: &mut Encoders, what: &Request<'_>, format: Format, claim: &Claim<'_>) -> Result<(Unfinished, u64)> {
+        let dir = &what.settings.dir;
+        let modified = {
+            let mut keeper = lock(&self.keeper);
+            if keeper.dir() == dir {
+                keeper.make_room()?;
+            }
+            keeper.stamp(SystemClock.wall())
+        };
+        let name = format!("{}.{format}", claim.stem());
+        Unfinished::write(dir, &name, modified, |file| encoders.write(what, format, file)).map_err(|trouble| match trouble {
+            Trouble::Disk(e) => disk::error("write", &dir.join(&name), e),
+            Trouble::Media(e) => e,
+        })
+    }
+
+    /// Gives all files their names, all the same stem: when one is taken meanwhile, all move on to the next.
+    fn place(claim: &mut Claim<'_>, files: &mut [(Format, Unfinished, u64)]) -> Result<Vec<(Format, String, u64)>> {
+        'stem: loop {
+            let mut done = Vec::with_capacity(files.len());
+            for k in 0..files.len() {
+                let name = format!("{}.{}", claim.stem(), files[k].0);
+                let path = claim.dir.join(&name);
+                match files[k].1.place(&path) {
+                    Ok(()) => done.push((files[k].0, name, files[k].2)),
+                    Err(e) => {
+                        for (file, (_, name, _)) in files.iter_mut().zip(&done) {
+                            let at = claim.dir.join(name);
+                            file.1.unplace(&at).map_err(|e| disk::error("take back", &at, e))?;
+                        }
+                        if e.kind() == io::ErrorKind::AlreadyExists {
+                            claim.next();
+                            continue 'stem;
+                        }
+                        return Err(disk::error("name the picture", &path, e));
+                    }
+                }
+            }
+            return Ok(done);
+        }
+    }
+
+    /// After the files have their names: the link, the folder's own durability, the limits.
+    fn finish(&self, what: &Request<'_>, written: &[(Format, String, u64)]) -> Result<()> {
+        let dir = &what.settings.dir;
+        if let Some((Format::Jpg, name, _)) = written.first().filter(|_| what.settings.latest) {
+            if let Err(e) = disk::point(dir, name::LATEST, name) {
+                // FAT has no links; the picture is saved all the same.
+                log::warn!("export: point {} at {name} in {}: {e}", name::LATEST, dir.display());
+            }
+        }
+        let synced = disk::sync_folder(dir).map_err(|e| disk::error("make the names durable in", dir, e));
+        let mut keeper = lock(&self.keeper);
+        if keeper.dir() == dir {
+            keeper.note(written, SystemClock.wall());
+        }
+        synced
+    }
+}
+
+/// A name nobody else in this process uses, given back when dropped.
+struct Claim<'a> {
+    claimed: &'a Mutex<HashSet<PathBuf>>,
+    dir: &'a Path,
+    stem: String,
+    number: u32,
+}
+
+impl<'a> Claim<'a> {
+    fn first(claimed: &'a Mutex<HashSet<PathBuf>>, dir: &'a Path, stem: String) -> Self {
+        let mut this = Claim { claimed, dir, stem, number: 0 };
+        this.take_next();
+        this
+    }
+
+    fn stem(&self) -> String {
+        name::numbered(&self.stem, self.number)
+    }
+
+    fn key(&self) -> PathBuf {
+        self.dir.join(self.stem())
+    }
+
+    fn next(&mut self) {
+        lock(self.claimed).remove(&self.key());
+        self.take_next();
+    }
+
+    fn take_next(&mut self) {
+        let mut claimed = lock(self.claimed);
+        loop {
+            self.number += 1;
+            let key = self.key();
+            let taken = |f: Format| fs::symlink_metadata(self.dir.join(format!("{}.{f}", self.stem()))).is_ok();
+            if !Format::ALL.into_iter().any(taken) && claimed.insert(key) {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        lock(self.claimed).remove(&self.key());
+    }
+}
+
+#[cfg(test)]
+mod tests;

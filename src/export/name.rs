@@ -1,0 +1,115 @@
+//! Owns what our files are called and which files are ours. Never touches the disk. Any thread.
+
+use gstreamer::glib::DateTime;
+
+use super::picture::{Format, Tag, is_tag_char};
+use crate::clock::WallUs;
+use crate::frame::FrameMeta;
+
+/// The link to the JPEG written last.
+pub const LATEST: &str = "latest.jpg";
+
+/// Local time of an instant to the second, or `None` while the clock is not set.
+pub fn local(wall: WallUs) -> Option<DateTime> {
+    if wall.is_set() { DateTime::from_unix_local(wall.0.div_euclid(1_000_000)).ok() } else { None }
+}
+
+/// The name of a picture without suffix and extension: `YYYYmmdd_HHMMSS_f<id>[_<tag>]` in local time, or
+/// `noclock_<seconds since boot>_f<id>[_<tag>]`.
+pub fn stem(meta: &FrameMeta, tag: Option<&Tag>) -> String {
+    let when = local(meta.wall).and_then(|t| t.format("%Y%m%d_%H%M%S").ok());
+    let when = when.map_or_else(|| format!("noclock_{}", meta.boot.0 / 1_000_000), |s| s.to_string());
+    match tag {
+        None => format!("{when}_f{}", meta.id),
+        Some(tag) => format!("{when}_f{}_{tag}", meta.id),
+    }
+}
+
+/// The `n`th name to try: the stem itself, then `_2`, `_3`, …
+pub fn numbered(stem: &str, n: u32) -> String {
+    if n < 2 { stem.to_owned() } else { format!("{stem}_{n}") }
+}
+
+/// Which kind of picture of ours carries this file name; `None` for everything else, which is never deleted.
+pub fn ours(name: &str) -> Option<Format> {
+    let (stem, extension) = name.rsplit_once('.')?;
+    let format = Format::of(extension)?;
+    let rest = match stem.strip_prefix("noclock_") {
+        Some(rest) => digits(rest, 1..=20)?,
+        None => digits(digits(stem, 8..=8)?.strip_prefix('_')?, 6..=6)?,
+    };
+    let rest = digits(rest.strip_prefix("_f")?, 1..=20)?;
+    // What is left is nothing, a tag, a number, or both: at most `_` + tag + `_` + a u32.
+    let tail = rest.is_empty() || (rest.starts_with('_') && rest.len() > 1 && rest.len() <= 1 + Tag::MAX + 1 + 10);
+    (tail && rest.chars().all(is_tag_char)).then_some(format)
+}
+
+/// Whether this is an unfinished file of ours: a leading dot, one of our names, and a `.tmp` end.
+pub fn temporary(name: &str) -> bool {
+    // `.20260102_030405_f6.jpg.123-4.tmp`
+    let parts = name.strip_prefix('.').and_then(|n| n.strip_suffix(".tmp")).and_then(|n| n.rsplit_once('.'));
+    parts.is_some_and(|(inner, count)| {
+        let counted = count.split_once('-').is_some_and(|(a, b)| digits(a, 1..=10) == Some("") && digits(b, 1..=20) == Some(""));
+        counted && (inner == LATEST || ours(inner).is_some())
+    })
+}
+
+/// Takes leading digits, as many as `count` allows, and returns what follows.
+fn digits(s: &str, count: std::ops::RangeInclusive<usize>) -> Option<&str> {
+    let n = s.bytes().take_while(u8::is_ascii_digit).count();
+    count.contains(&n).then(|| &s[n..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::picture;
+    use super::*;
+    use crate::clock::BootUs;
+    use crate::frame::Layout;
+
+    #[test]
+    fn names_are_ours_and_say_when() {
+        let mut meta = picture(Layout::new(6, 4)).meta;
+        let (tag, day) = (Tag::new("gate_2-b").unwrap(), local(meta.wall).unwrap().format("%Y%m%d_%H%M%S").unwrap());
+        assert_eq!(stem(&meta, None), format!("{day}_f{}", meta.id));
+        assert_eq!(stem(&meta, Some(&tag)), format!("{day}_f{}_gate_2-b", meta.id));
+        (meta.wall, meta.boot) = (WallUs(0), BootUs(65_900_000));
+        assert_eq!(numbered(&stem(&meta, None), 3), format!("noclock_65_f{}_3", meta.id));
+        for n in [1, 2, u32::MAX] {
+            for t in [None, Some(&Tag::new(&"x".repeat(32)).unwrap())] {
+                assert_eq!(ours(&format!("{}.png", numbered(&stem(&meta, t), n))), Some(Format::Png));
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_names_stay_foreign() {
+        let yes = ["20261120_083408_f98.jpg", "20261120_083408_f0_2.npy", "noclock_7_f1_a.png"];
+        assert!(yes.iter().all(|n| ours(n).is_some()));
+        for no in [
+            "latest.jpg",
+            "holiday.jpg",
+            "20261120_083408_f98.jpeg",
+            "20261120_083408_f98.JPG",
+            "20261120_083408_f.jpg",
+            "20261120_083408.jpg",
+            "2026112_083408_f98.jpg",
+            "20261120_083408_f98_.jpg",
+            "20261120_083408_f98 copy.jpg",
+            "20261120_083408_f98.tar.jpg",
+            "x20261120_083408_f98.jpg",
+            "noclock__f1.jpg",
+            "",
+        ] {
+            assert!(ours(no).is_none(), "{no}");
+        }
+    }
+
+    #[test]
+    fn only_our_own_unfinished_files_are_swept() {
+        assert!(temporary(".20261120_083408_f98.jpg.17-3.tmp") && temporary(".latest.jpg.17-3.tmp"));
+        for no in ["20261120_083408_f98.jpg.17-3.tmp", ".notes.tmp", ".20261120_083408_f98.jpg.tmp", ".x.jpg.17-3.tmp"] {
+            assert!(!temporary(no), "{no}");
+        }
+    }
+}

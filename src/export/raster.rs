@@ -1,0 +1,135 @@
+//! Owns the two lossless files, PNG and NPY, as streams of bytes. Opens no file, keeps no picture. The caller's thread.
+
+use std::io::{self, Write};
+
+use super::colour::{Order, ToRgb};
+use crate::frame::{Colour, Planes};
+
+/// RGB bytes up to which a PNG is encoded in one piece. In one piece costs a fifth less CPU than row by row, but takes the
+/// picture and its file twice over in memory: fine for a ring frame (2.3 MiB), not for the sensor's 8 megapixels.
+const ONE_PIECE: usize = 4 << 20;
+
+/// Bytes converted at a time when a picture is streamed.
+const BAND: usize = 64 << 10;
+
+/// Whole rows of about [`BAND`] bytes, at least one.
+fn band(planes: &Planes<'_>) -> Vec<u8> {
+    let row = planes.layout.width as usize * 3;
+    vec![0; row * (BAND / row).max(1)]
+}
+
+/// Hands the picture to `take` as rows of three bytes a pixel, in bands.
+fn each_band(planes: &Planes<'_>, colour: Colour, order: Order, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let (convert, row, height) = (ToRgb::new(colour), planes.layout.width as usize * 3, planes.layout.height as usize);
+    let mut buffer = band(planes);
+    let step = buffer.len() / row;
+    for first in (0..height).step_by(step) {
+        let rows = &mut buffer[..step.min(height - first) * row];
+        convert.rows(planes, first, order, rows);
+        take(rows)?;
+    }
+    Ok(())
+}
+
+/// The I/O error inside, so that a full disk is still known as one.
+fn unwrap_io(e: png::EncodingError) -> io::Error {
+    match e {
+        png::EncodingError::IoError(e) => e,
+        other => io::Error::other(other),
+    }
+}
+
+/// PNG, 8-bit RGB. An encoder's complaint comes back as an I/O error: a correct call meets none but those of `to`.
+pub fn png(planes: &Planes<'_>, colour: Colour, to: &mut impl Write) -> io::Result<()> {
+    let (w, h) = (planes.layout.width, planes.layout.height);
+    let mut encoder = png::Encoder::new(to, w, h);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Fast);
+    // Trying all five filters per row costs 60 % more CPU and saved 1.4 % of the file on a noisy picture.
+    encoder.set_filter(png::Filter::Paeth);
+    let mut writer = encoder.write_header().map_err(unwrap_io)?;
+    let all = w as usize * h as usize * 3;
+    if all <= ONE_PIECE {
+        let mut rgb = vec![0; all];
+        ToRgb::new(colour).rows(planes, 0, Order::Rgb, &mut rgb);
+        writer.write_image_data(&rgb).map_err(unwrap_io)?;
+    } else {
+        let mut rows = writer.stream_writer_with_size(BAND).map_err(unwrap_io)?;
+        each_band(planes, colour, Order::Rgb, |band| rows.write_all(band))?;
+        rows.finish().map_err(unwrap_io)?;
+    }
+    writer.finish().map_err(unwrap_io)
+}
+
+/// NPY format 1.0, `uint8`, C order, `(H, W, 3)`, B, G, R: what `numpy.save` makes of an `OpenCV` picture.
+pub fn npy(planes: &Planes<'_>, colour: Colour, to: &mut impl Write) -> io::Result<()> {
+    to.write_all(&npy_header(planes.layout.width, planes.layout.height))?;
+    each_band(planes, colour, Order::Bgr, |band| to.write_all(band))
+}
+
+/// Magic, version, length and the dictionary; blanks and a newline fill it up to a multiple of 64 (NEP 1, `numpy.lib.format`).
+fn npy_header(width: u32, height: u32) -> Vec<u8> {
+    const FIXED: usize = 10;
+    let mut dict = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({height}, {width}, 3), }}");
+    let length = (FIXED + dict.len() + 1).next_multiple_of(64) - FIXED;
+    while dict.len() < length - 1 {
+        dict.push(' ');
+    }
+    dict.push('\n');
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((length as u16).to_le_bytes());
+    out.extend(dict.as_bytes());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Layout;
+
+    fn noise(l: Layout) -> Vec<u8> {
+        (0..l.bytes() as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+    }
+
+    fn decode(file: &[u8]) -> (u32, u32, Vec<u8>) {
+        let mut reader = png::Decoder::new(io::Cursor::new(file)).read_info().unwrap();
+        let mut out = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut out).unwrap();
+        assert_eq!((info.color_type, info.bit_depth), (png::ColorType::Rgb, png::BitDepth::Eight));
+        (info.width, info.height, out)
+    }
+
+    #[test]
+    fn png_is_lossless_in_one_piece_and_in_bands() {
+        // The last is beyond ONE_PIECE and its bands do not divide its height.
+        for (w, h) in [(6, 4), (640, 360), (1022, 766), (1300, 1082)] {
+            let l = Layout::new(w, h);
+            assert_eq!((w * h * 3) as usize > ONE_PIECE, h == 1082);
+            let (px, mut rgb, mut file) = (noise(l), vec![0; (w * h * 3) as usize], Vec::new());
+            let planes = Planes::of(l, &px);
+            png(&planes, Colour::default(), &mut file).unwrap();
+            ToRgb::new(Colour::default()).rows(&planes, 0, Order::Rgb, &mut rgb);
+            assert!(decode(&file) == (w, h, rgb), "{w}x{h}");
+        }
+    }
+
+    #[test]
+    fn the_npy_header_is_numpy_s() {
+        // As numpy 1.24 writes np.zeros((768, 1024, 3), 'u1'): 128 bytes in all.
+        let mut want = b"\x93NUMPY\x01\x00\x76\x00{'descr': '|u1', 'fortran_order': False, 'shape': (768, 1024, 3), }".to_vec();
+        want.resize(127, b' ');
+        want.push(b'\n');
+        assert_eq!(npy_header(1024, 768), want);
+    }
+
+    #[test]
+    fn npy_holds_every_row_blue_first() {
+        let l = Layout::new(1022, 766);
+        let (px, mut file) = (noise(l), Vec::new());
+        npy(&Planes::of(l, &px), Colour::default(), &mut file).unwrap();
+        let mut bgr = vec![0; 1022 * 766 * 3];
+        ToRgb::new(Colour::default()).rows(&Planes::of(l, &px), 0, Order::Bgr, &mut bgr);
+        assert!(file[128..] == bgr[..]);
+    }
+}

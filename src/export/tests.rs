@@ -1,0 +1,92 @@
+//! What the tests of this room share: a plain picture and a folder that goes away. Only in test builds.
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::clock::{BootUs, WallUs};
+use crate::frame::{Ae, Colour, FrameMeta, Layout};
+
+/// A grey-ramp picture of the year 2027, frame 98.
+pub(super) fn picture(layout: Layout) -> Picture {
+    let mut pixels = vec![128u8; layout.bytes()];
+    for (i, p) in pixels[layout.y()].iter_mut().enumerate() {
+        *p = (i % 251) as u8;
+    }
+    let meta = FrameMeta {
+        id: 98,
+        boot: BootUs(65_000_000),
+        wall: WallUs(1_800_000_000_123_000),
+        layout,
+        colour: Colour::default(),
+        exposure: None,
+        ae: Ae::Off,
+        lux: None,
+        colour_temperature: None,
+        focus: None,
+        night: false,
+    };
+    Picture { meta, pixels: Pixels::new(pixels), stacked: 1 }
+}
+
+/// A folder of this test's own, removed with everything in it at the end.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(super) fn new(word: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("pastcam-unit-{}-{n}-{word}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        Scratch(dir)
+    }
+    /// What is in it, sorted.
+    pub(super) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(&self.0).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Deref for Scratch {
+    type Target = Path;
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_name_taken_behind_our_back_moves_all_files_on() {
+    let dir = Scratch::new("taken");
+    let claimed = Mutex::default();
+    let mut claim = Claim::first(&claimed, &dir, "20270115_080000_f1".into());
+    let mut files: Vec<(Format, Unfinished, u64)> = [Format::Jpg, Format::Png]
+        .map(|f| {
+            let (file, n) = Unfinished::write::<io::Error>(&dir, "x", None, |to| to.write_all(f.word().as_bytes())).unwrap();
+            (f, file, n)
+        })
+        .into();
+    fs::write(dir.join("20270115_080000_f1.png"), "foreign").unwrap();
+    let done = Exporter::place(&mut claim, &mut files).unwrap();
+    assert_eq!(done[1], (Format::Png, "20270115_080000_f1_2.png".to_owned(), 3));
+    drop((files, claim));
+    assert_eq!(dir.names(), ["20270115_080000_f1.png", "20270115_080000_f1_2.jpg", "20270115_080000_f1_2.png"]);
+    assert_eq!(fs::read(dir.join("20270115_080000_f1.png")).unwrap(), b"foreign");
+    assert!(lock(&claimed).is_empty());
+}
+
+#[test]
+fn impossible_settings_are_refused() {
+    let mut s = Settings::new("/tmp/never-made");
+    s.quality = 0;
+    let e = s.believed().unwrap_err();
+    assert!(e.kind == Kind::Config && e.what.contains("quality 0"), "{e}");
+}
