@@ -60,6 +60,8 @@ pub struct Capture {
     pub late: Duration,
     /// `camera.frozen_s`; zero: never.
     pub frozen: Duration,
+    /// Told after each switch between day and night; must not block.
+    pub events: Box<dyn Fn() + Send>,
 }
 
 /// The step between luma samples of the night rule, in both directions: 12,288 samples of 1024×768.
@@ -122,7 +124,7 @@ impl Loop<'_> {
             };
             self.c.gauges.set_state(State::Lost);
             self.tally.log(Level::Warn, &format!("Frames lost: {failed}"));
-            let patience = source.as_ref().map_or(Patience::Ladder, |s| s.patience());
+            let patience = self.c.spec.patience();
             let step = ladder.next(self.c.clock.boot(), self.last_frame, patience);
             match step {
                 Step::Restart => {
@@ -235,7 +237,7 @@ impl Loop<'_> {
         self.histogram.clear();
         self.histogram.measure(frame.main.data[0], frame.main.stride[0], frame.main.layout, SAMPLE_STEP);
         let frozen = self.c.frozen;
-        if !frozen.is_zero() && frame.exposure.is_none() && self.frozen.sees(self.histogram.bins(), frame.boot) > frozen {
+        if !frozen.is_zero() && self.c.spec.is_remote() && self.frozen.sees(self.histogram.bins(), frame.boot) > frozen {
             return Err(Error::new(Kind::Timeout, format!("one and the same picture for {:.0} s (camera.frozen_s)", frozen.as_secs_f64())));
         }
         let step = self.c.night.step(&Measurement {
@@ -252,6 +254,7 @@ impl Loop<'_> {
         if let Some(switch) = step.switched {
             self.c.gauges.switches.fetch_add(1, Relaxed);
             log::info!("Light: {switch}");
+            (self.c.events)();
         }
         if let Some(given) = step.clamped {
             log::warn!("The camera gives {:.0} us at gain {:.1}, less than asked; the night makes do with it", given.time_us, given.gain());

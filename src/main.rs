@@ -1,3 +1,124 @@
 //! The door: reads the command line, calls the library, returns its exit code.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use pastcam::app::{self, Exit, Options};
+use pastcam::error::{Error, Kind, Result};
+use pastcam::night::simulate;
+use pastcam::night::trace::Trace;
+use pastcam::send;
+
+const HELP: &str = "pastcam: a camera that remembers
+
+  pastcam [--config FILE] [--source SPEC]        run; SPEC: auto, pattern[:KEY=VALUE,...], file:PATH, rtsp://..., http://...
+  pastcam check-config [--config FILE]           say whether the configuration is good, and what the ring will hold
+  pastcam send HOST[:PORT] COMMAND...            send one command; exit code 0 done, 1 refused, 2 no answer
+  pastcam simulate-night TRACE.csv [--json] [--config FILE]
+                                                 run the day and night rule over a scene (t_s,lux)
+  pastcam --version | --help
+
+Exit codes: 0 stopped as asked, 1 could not start, 42 too much memory, 43 camera lost, 64 wrong command line.";
+
+fn usage(what: impl Into<String>) -> Error {
+    Error::new(Kind::Usage, format!("{}; see pastcam --help", what.into()))
+}
+
+/// The words of the command line: plain ones and options.
+struct Arguments {
+    plain: Vec<String>,
+    options: Options,
+    json: bool,
+}
+
+fn arguments(words: impl Iterator<Item = String>) -> Result<Arguments> {
+    let mut a = Arguments { plain: Vec::new(), options: Options::default(), json: false };
+    let mut words = words.peekable();
+    while let Some(word) = words.next() {
+        let (name, glued) = match word.split_once('=') {
+            Some((n, v)) if n.starts_with("--") => (n.to_string(), Some(v.to_string())),
+            _ => (word.clone(), None),
+        };
+        let mut value = || glued.clone().or_else(|| words.next()).ok_or_else(|| usage(format!("{name} wants a value")));
+        match name.as_str() {
+            "--config" => a.options.config = Some(PathBuf::from(value()?)),
+            "--source" => a.options.source = Some(value()?),
+            "--json" => a.json = true,
+            // What follows `send` belongs to the camera.
+            "send" if a.plain.is_empty() => {
+                a.plain.push(word);
+                a.plain.extend(words.by_ref());
+            }
+            _ if word.starts_with('-') => return Err(usage(format!("no such option: {word}"))),
+            _ => a.plain.push(word),
+        }
+    }
+    Ok(a)
+}
+
+fn check_config(options: &Options) -> Result<Exit> {
+    let config = options.load()?;
+    let plan = app::plan(&config, 0)?;
+    println!("The configuration is good.\n{}", plan.words());
+    Ok(Exit::Done)
+}
+
+fn send_command(words: &[String]) -> ExitCode {
+    let [to, command @ ..] = words else {
+        eprintln!("pastcam: {}", usage("send wants HOST[:PORT] and a command"));
+        return ExitCode::from(Exit::Usage as u8);
+    };
+    if command.is_empty() {
+        eprintln!("pastcam: {}", usage("send wants a command"));
+        return ExitCode::from(Exit::Usage as u8);
+    }
+    match send::address(to).and_then(|(host, port)| send::send(&host, port, &command.join(" "))) {
+        Ok(answer) => {
+            println!("{}", answer.line);
+            ExitCode::from(u8::from(!answer.done))
+        }
+        Err(e) => {
+            eprintln!("pastcam: {e}");
+            ExitCode::from(if e.kind == Kind::Usage { Exit::Usage as u8 } else { 2 })
+        }
+    }
+}
+
+fn simulate_night(trace: &str, a: &Arguments) -> Result<Exit> {
+    let config = a.options.load()?;
+    let report = simulate::run(&Trace::read(trace.as_ref())?, &app::night_settings(&config));
+    println!("{}", if a.json { report.to_json() } else { report.to_text() }.trim_end());
+    Ok(Exit::Done)
+}
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let only = std::env::args().nth(1).filter(|_| std::env::args().len() == 2);
+    match only.as_deref() {
+        Some("--version" | "-V") => {
+            println!("pastcam {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        Some("--help" | "-h" | "help") => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
+    let done = arguments(&mut words).and_then(|a| {
+        let plain: Vec<&str> = a.plain.iter().map(String::as_str).collect();
+        match plain.as_slice() {
+            [] if !a.json => app::run(&a.options).map(|exit| ExitCode::from(exit as u8)),
+            ["check-config"] if !a.json => check_config(&a.options).map(|exit| ExitCode::from(exit as u8)),
+            ["simulate-night", trace] => simulate_night(trace, &a).map(|exit| ExitCode::from(exit as u8)),
+            ["send", ..] => Ok(send_command(&a.plain[1..])),
+            ["simulate-night"] => Err(usage("simulate-night wants a file of t_s,lux rows")),
+            [] => Err(usage("--json belongs to simulate-night")),
+            [word, ..] => Err(usage(format!("no such command or too many words: {word}"))),
+        }
+    });
+    done.unwrap_or_else(|e| {
+        eprintln!("pastcam: {e}");
+        ExitCode::from(if e.kind == Kind::Usage { Exit::Usage as u8 } else { Exit::Failed as u8 })
+    })
+}

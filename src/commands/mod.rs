@@ -114,6 +114,12 @@ impl Commands {
         Answer::ok(format!("LEVEL={level:.1} THRESH={threshold} STATUS={}", if night { "NIGHT" } else { "DAY" }))
     }
 
+    /// A line as it may stand in a log: without its token.
+    pub fn loggable(&self, line: &str) -> String {
+        let shown = |w: &str| if w.to_ascii_lowercase().starts_with("token=") { "token=…".to_string() } else { w.to_string() };
+        line.split_whitespace().map(shown).collect::<Vec<_>>().join(" ")
+    }
+
     /// The state as a line for subscribers.
     pub fn state_event(&self) -> String {
         let level = self.gauges.level().map_or(0.0, |(l, _)| l);

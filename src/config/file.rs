@@ -236,7 +236,7 @@ pub struct Network {
     /// TCP port that stays open after each answer; 0: none.
     pub persistent_port: u16,
     /// Length to which answers on that port are padded with blanks; 0: not.
-    pub persistent_pad: usize,
+    pub persistent_pad: u16,
     /// A NUL after each answer on that port.
     pub persistent_nul: bool,
     /// UDP port whose datagrams are commands; 0: none.

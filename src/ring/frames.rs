@@ -29,6 +29,17 @@ impl Frames {
     pub fn on_demand(&self) -> Option<&Ring> {
         self.full.as_ref().filter(|_| self.wanted.load(SeqCst) > 0)
     }
+    /// Memory set aside and populated [bytes].
+    pub fn resident(&self) -> usize {
+        self.past.stats().resident + self.full.as_ref().map_or(0, |f| f.stats().resident)
+    }
+    /// Populates and, where wished, locks what was not at the start; a ring in a file (`kept`) is populated already.
+    pub fn populate(&self, lock: bool, kept: bool) -> crate::error::Result<()> {
+        if !kept {
+            self.past.populate(lock)?;
+        }
+        self.full.as_ref().map_or(Ok(()), |full| full.populate(lock))
+    }
     /// Asks for full pictures until the guard is dropped.
     pub fn want(self: &std::sync::Arc<Self>) -> Wanted {
         self.wanted.fetch_add(1, SeqCst);

@@ -19,7 +19,7 @@ use crate::clock::BootUs;
 use crate::error::{Error, Kind, Result};
 use crate::frame::FrameMeta;
 
-pub use frames::Frames;
+pub use frames::{FULL_SLOTS, Frames, Wanted};
 use map::Region;
 
 /// One frame: its pixels (I420 as [`crate::frame::Layout`] says) and what is known about it.
@@ -119,10 +119,9 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Adds, populates and, where allowed, locks slots until all are there. Returns what locking came to.
-    pub fn populate(&self, lock: bool) -> Result<Locking> {
-        self.grow_to(self.wanted + SPARE, &mut || map::anonymous(self.slot_bytes), lock)?;
-        Ok(self.locking())
+    /// Adds, populates and, where allowed, locks slots until all are there.
+    pub fn populate(&self, lock: bool) -> Result<()> {
+        self.grow_to(self.wanted + SPARE, &mut || map::anonymous(self.slot_bytes), lock)
     }
 
     fn grow_to(&self, total: usize, make: &mut dyn FnMut() -> Result<Region>, lock: bool) -> Result<()> {

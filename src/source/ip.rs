@@ -11,10 +11,10 @@ use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
-use super::{Camera, Incoming, Light, Patience, Polled, Source, without_secrets};
+use super::{Camera, Incoming, Light, Polled, Source, without_secrets};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
-use crate::frame::{Ae, Layout, Planes};
+use crate::frame::{Ae, Planes};
 use crate::gst as door;
 
 /// The source. See the module's first lines.
@@ -51,13 +51,13 @@ impl Decoded {
     fn build(&self) -> Result<Running> {
         door::init()?;
         let pipeline = gst::Pipeline::new();
-        let decode = door::make("uridecodebin")?;
+        let decode = door::element("uridecodebin")?;
         decode.set_property("uri", &self.uri);
-        let rate = door::make("videorate")?;
+        let rate = door::element("videorate")?;
         rate.set_property("drop-only", true);
         rate.set_property("max-rate", self.camera.fps.ceil() as i32);
-        let convert = door::make("videoconvert")?;
-        let scale = door::make("videoscale")?;
+        let convert = door::element("videoconvert")?;
+        let scale = door::element("videoscale")?;
         // A picture of another shape keeps it, between black bars.
         scale.set_property("add-borders", true);
         let caps = gst_video::VideoCapsBuilder::new()
@@ -161,6 +161,7 @@ impl Source for Decoded {
         let boot = SystemClock.boot();
         let broken = |what: &str| Error::new(Kind::Source, format!("{}: a frame without {what}", self.shown));
         let caps = sample.caps().ok_or_else(|| broken("caps"))?;
+        let (layout, colour) = door::read_caps(caps)?;
         let info = gst_video::VideoInfo::from_caps(caps).map_err(|_| broken("video caps"))?;
         let buffer = sample.buffer().ok_or_else(|| broken("a buffer"))?;
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info).map_err(|_| broken("readable planes"))?;
@@ -168,14 +169,14 @@ impl Source for Decoded {
         let id = running.next;
         sink(&Incoming {
             main: Planes {
-                layout: Layout::new(info.width(), info.height()),
+                layout,
                 data: [plane(0)?, plane(1)?, plane(2)?],
                 stride: [0, 1, 2].map(|i| frame.plane_stride()[i] as usize),
             },
             low: None,
             id,
             boot,
-            colour: door::colour(&info),
+            colour,
             exposure: None,
             ae: Ae::Off,
             lux: None,
@@ -194,10 +195,6 @@ impl Source for Decoded {
 
     fn longest_exposure_us(&self) -> Option<f64> {
         None
-    }
-
-    fn patience(&self) -> Patience {
-        Patience::Forever
     }
 
     fn stop(&mut self) {

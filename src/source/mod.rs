@@ -83,8 +83,6 @@ pub trait Source {
     fn expose(&mut self, light: Light) -> Result<()>;
     /// Longest exposure it can do [µs], where it knows.
     fn longest_exposure_us(&self) -> Option<f64>;
-    /// What to do when it fails.
-    fn patience(&self) -> Patience;
     /// Ends delivery; `start` may follow.
     fn stop(&mut self);
 }
@@ -128,9 +126,17 @@ impl Spec {
         }
     }
 
-    /// Whether making it needs `GStreamer`.
-    pub fn is_decoded(&self) -> bool {
-        matches!(self, Spec::File(_) | Spec::Url(_))
+    /// What to do when it fails, also before it could be made.
+    pub fn patience(&self) -> Patience {
+        match self {
+            Spec::Auto | Spec::Pattern(_) => Patience::Ladder,
+            Spec::File(_) | Spec::Url(_) => Patience::Forever,
+        }
+    }
+
+    /// Whether it comes over a network.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Spec::Url(_))
     }
 }
 
@@ -143,6 +149,11 @@ pub struct Camera {
     pub fps: f64,
     /// Largest gain by day.
     pub day_gain_ceiling: f64,
+}
+
+/// A source as it may be shown: addresses without their secrets.
+pub fn without_secrets_in_spec(spec: &str) -> String {
+    if spec.contains("://") && !spec.starts_with("file:") { without_secrets(spec) } else { spec.to_string() }
 }
 
 /// A stream's address without what may be a secret: user, password and query.

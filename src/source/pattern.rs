@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use super::{Camera, Incoming, Light, Patience, Polled, Source, barcode};
+use super::{Camera, Incoming, Light, Polled, Source, barcode};
 use crate::clock::{BootUs, Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Ae, Colour, Exposure, Layout, Planes};
 use crate::night::level::tone;
-use crate::night::simulate::{AE_TARGET, CONTRAST, K, Trace};
+use crate::night::simulate::{AE_TARGET, CONTRAST, K};
+use crate::night::trace::Trace;
 
 /// What may be written after `pattern:`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -167,10 +168,6 @@ impl Source for Pattern {
         Some(LONGEST_US)
     }
 
-    fn patience(&self) -> Patience {
-        Patience::Ladder
-    }
-
     fn stop(&mut self) {
         if let Some(Running { shots, empty, stop, thread }) = self.running.take() {
             stop.store(true, Ordering::Relaxed);
@@ -300,7 +297,7 @@ impl Sensor {
     }
 
     fn lux(&self, seconds: f64) -> f64 {
-        let scene = || self.trace.as_ref().map(|t| t.lux(seconds * self.options.speed.unwrap_or(1.0)));
+        let scene = || self.trace.as_ref().map(|t| 10f64.powf(t.reader().log_lux(t.start() + seconds * self.options.speed.unwrap_or(1.0))));
         self.control.lux.or_else(scene).or(self.options.lux).unwrap_or(400.0)
     }
 
