@@ -1,0 +1,301 @@
+//! Owns one TCP connection: its framing, its output and the way it ends. Never runs a command and never decides about other
+//! connections. Thread `server`.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use nix::poll::PollFlags;
+
+use super::Channel;
+use super::line::{Framer, Rules};
+use super::reply::{Answer, Wire};
+use crate::clock::BootUs;
+
+/// A client that takes nothing for so long while output waits is given up.
+const STALL: Duration = Duration::from_secs(10);
+/// Output that may wait for a client that reads slowly [bytes]: hundreds of events, or one long answer.
+const OUT_MAX: usize = 80 * 1024;
+
+/// Where in its life a connection is.
+///
+/// ```text
+/// Open ──finish──► Ending ──all written──► Draining ──EOF or time──► Closed
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Lines are taken.
+    Open,
+    /// The last answer is being written.
+    Ending,
+    /// Writing is shut down; unread input is thrown away so that closing does not destroy the answer on its way.
+    Draining {
+        /// When to close without waiting for the client any longer.
+        until: BootUs,
+    },
+    /// To be dropped.
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subscription {
+    No,
+    /// Asked for: events wait until the answer with the state has gone out, so none falls between.
+    Asked,
+    Yes,
+}
+
+#[derive(Debug)]
+pub(super) struct Conn {
+    /// `None` once the client is known to be gone; its commands still run.
+    stream: Option<TcpStream>,
+    pub peer: SocketAddr,
+    pub channel: Channel,
+    pub framer: Framer,
+    wire: Wire,
+    drain: Duration,
+    /// When it was accepted.
+    pub since: BootUs,
+    /// It has been silent long enough to make room for others.
+    pub aged: bool,
+    /// It has sent something and has a place.
+    pub active: bool,
+    pub phase: Phase,
+    /// A request has been handed over and not been answered.
+    pub busy: bool,
+    /// No further line after the answer that is due.
+    pub last: bool,
+    pub subscription: Subscription,
+    eof: bool,
+    answered: bool,
+    /// A line of this connection has succeeded: it is no HTTP client or other stranger.
+    trusted: bool,
+    out: Vec<u8>,
+    /// Since when output waits for the client.
+    stuck: Option<BootUs>,
+    /// Event lines held back while `Asked`.
+    held: Vec<u8>,
+}
+
+impl Conn {
+    pub(super) fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        channel: Channel,
+        rules: Rules,
+        wire: Wire,
+        drain: Duration,
+        now: BootUs,
+    ) -> Self {
+        Conn {
+            stream: Some(stream),
+            peer,
+            channel,
+            framer: Framer::new(rules),
+            wire,
+            drain,
+            since: now,
+            aged: false,
+            active: false,
+            phase: Phase::Open,
+            busy: false,
+            last: false,
+            subscription: Subscription::No,
+            eof: false,
+            answered: false,
+            trusted: false,
+            out: Vec::new(),
+            stuck: None,
+            held: Vec::new(),
+        }
+    }
+
+    /// The socket and the events to wait for; `None` when nothing can happen on it.
+    pub(super) fn interest(&self) -> Option<(&TcpStream, PollFlags)> {
+        let mut wanted = PollFlags::empty();
+        let reads = match self.phase {
+            Phase::Open => !self.framer.is_done(),
+            Phase::Draining { .. } => true,
+            Phase::Ending | Phase::Closed => false,
+        };
+        if reads && !self.eof {
+            wanted |= PollFlags::POLLIN;
+        }
+        if !self.out.is_empty() {
+            wanted |= PollFlags::POLLOUT;
+        }
+        // A subscriber that only closed its sending half is still watched for its going (POLLHUP and POLLERR always come).
+        let watched = !wanted.is_empty() || self.subscription == Subscription::Yes;
+        self.stream.as_ref().filter(|_| watched).map(|s| (s, wanted))
+    }
+
+    /// True while it is open and has sent nothing.
+    pub(super) fn is_silent(&self) -> bool {
+        self.phase == Phase::Open && self.framer.is_silent()
+    }
+
+    /// The next instant at which [`Conn::tick`] has something to do. `grace`: how long silence is not counted.
+    pub(super) fn deadline(&self, grace: Duration) -> Option<BootUs> {
+        let own = match self.phase {
+            Phase::Open => self.framer.deadline(),
+            Phase::Draining { until } => Some(until),
+            Phase::Ending | Phase::Closed => None,
+        };
+        let ageing = (!self.aged && self.is_silent()).then(|| self.since + grace);
+        let stuck = self.stuck.map(|s| s + STALL);
+        [own, ageing, stuck].into_iter().flatten().min()
+    }
+
+    /// Does what time asks for.
+    pub(super) fn tick(&mut self, now: BootUs, grace: Duration) {
+        if self.stuck.is_some_and(|s| now >= s + STALL) {
+            self.lose();
+        }
+        match self.phase {
+            Phase::Open => {
+                self.framer.quiet(now);
+                self.aged |= now >= self.since + grace;
+            }
+            Phase::Draining { until } if now >= until => self.phase = Phase::Closed,
+            _ => {}
+        }
+    }
+
+    /// Takes one segment. Instants are those of the call: the loop reads as soon as bytes are there.
+    pub(super) fn read(&mut self, buffer: &mut [u8], now: BootUs) {
+        let Some(stream) = &mut self.stream else { return };
+        match stream.read(buffer) {
+            Ok(0) => {
+                self.eof = true;
+                match self.phase {
+                    Phase::Open => self.framer.end(now),
+                    Phase::Draining { .. } => self.phase = Phase::Closed,
+                    _ => {}
+                }
+            }
+            Ok(n) if self.phase == Phase::Open => self.framer.feed(&buffer[..n], now),
+            Ok(_) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(_) => {
+                // A reset. What has been sent before it was meant; nothing at all was a port check.
+                if self.phase == Phase::Open && !self.framer.is_silent() {
+                    self.framer.end(now);
+                }
+                self.lose();
+            }
+        }
+    }
+
+    /// Writes what waits.
+    pub(super) fn flush(&mut self, now: BootUs) {
+        let Some(stream) = &mut self.stream else { return };
+        if !self.out.is_empty() {
+            match stream.write(&self.out) {
+                Ok(n) if n == self.out.len() => {
+                    self.out.clear();
+                    self.stuck = None;
+                }
+                Ok(n) => {
+                    self.out.drain(..n);
+                    self.stuck = Some(now);
+                }
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    self.stuck.get_or_insert(now);
+                }
+                Err(_) => return self.lose(),
+            }
+        }
+        if self.phase == Phase::Ending && self.out.is_empty() {
+            self.shut(now);
+        }
+    }
+
+    /// Sends the answer to the request that was handed over, or an error of the framing.
+    pub(super) fn answer(&mut self, answer: &Answer, now: BootUs) {
+        self.busy = false;
+        self.answered = true;
+        self.trusted |= answer.ok;
+        self.append(&answer.line, answer.long);
+        if self.subscription == Subscription::Asked {
+            self.subscription = if answer.ok { Subscription::Yes } else { Subscription::No };
+            let held = std::mem::take(&mut self.held);
+            if answer.ok && self.stream.is_some() {
+                self.out.extend(held);
+            }
+        }
+        // Where the connection stays open, an error ends it only until its first success. HTTP, TLS and the rest never
+        // have one, so nothing in their bodies runs, and a PLC keeps its connection over a full disk.
+        if !answer.ok && (self.channel != Channel::Persistent || !self.trusted) {
+            self.last = true;
+        }
+        if self.last {
+            self.finish(now);
+        } else {
+            self.flush(now);
+        }
+    }
+
+    /// Sends an event, if subscribed.
+    pub(super) fn event(&mut self, line: &str, now: BootUs) {
+        match self.subscription {
+            Subscription::No => {}
+            Subscription::Asked if self.held.len() < OUT_MAX => self.wire.append(line, false, &mut self.held),
+            Subscription::Asked => self.lose(),
+            Subscription::Yes => {
+                self.append(line, false);
+                self.flush(now);
+            }
+        }
+    }
+
+    fn append(&mut self, line: &str, long: bool) {
+        if self.stream.is_some() {
+            self.wire.append(line, long, &mut self.out);
+        }
+        if self.out.len() > OUT_MAX {
+            self.lose();
+        }
+    }
+
+    /// True when the next line may be handed over.
+    pub(super) fn may_proceed(&self) -> bool {
+        self.phase == Phase::Open && !self.busy && self.out.is_empty()
+    }
+
+    /// True when no line waits or can come any more, so that the connection has done its work.
+    pub(super) fn has_ended(&self) -> bool {
+        let served = self.channel == Channel::Tcp && self.answered && !self.framer.collecting();
+        let ended = self.eof && self.subscription != Subscription::Yes;
+        self.last || self.stream.is_none() || served || ended
+    }
+
+    /// Writes what is left, then shuts down, drains and closes.
+    pub(super) fn finish(&mut self, now: BootUs) {
+        self.framer.close();
+        self.phase = Phase::Ending;
+        if self.stream.is_none() {
+            self.phase = Phase::Closed;
+        } else {
+            self.flush(now);
+        }
+    }
+
+    fn shut(&mut self, now: BootUs) {
+        let shut = self.stream.as_ref().is_some_and(|s| s.shutdown(Shutdown::Write).is_ok());
+        // After an EOF nothing is left unread, so closing cannot reset the connection.
+        self.phase = if self.eof || !shut { Phase::Closed } else { Phase::Draining { until: now + self.drain } };
+    }
+
+    /// The client is gone. Lines it sent before still run; there is nobody to answer.
+    pub(super) fn lose(&mut self) {
+        self.stream = None;
+        self.eof = true;
+        self.out.clear();
+        self.held.clear();
+        self.stuck = None;
+        self.subscription = Subscription::No;
+        if self.phase != Phase::Open {
+            self.phase = Phase::Closed;
+        }
+    }
+}

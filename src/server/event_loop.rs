@@ -1,0 +1,502 @@
+//! Owns the listeners and every connection: waits for all of them with one `poll`, hands lines over, sends answers, keeps
+//! the limits. Never runs a slow command itself. Thread `server`; what bounds its wait is the nearest deadline.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use log::{debug, error, info, warn};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::allow::AllowList;
+use super::conn::{Conn, Phase, Subscription};
+use super::line::{Framer, Item, LINE_MAX, Rules};
+use super::reply::{Answer, Message, Reply, Target, Wire};
+use super::{Channel, Handler, Request, Settings, Shared};
+use crate::clock::{BootUs, Clock, SystemClock};
+use crate::error::Kind;
+
+/// Connections taken per turn, so that those already here are read in between.
+const ACCEPTS: usize = 64;
+/// Datagrams taken per turn.
+const DATAGRAMS: usize = 32;
+/// Bytes taken per read; eight of the longest lines.
+const READ: usize = 8 * LINE_MAX;
+/// Pause of accepting when descriptors or memory have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Datagrams being worked on at once.
+const DATAGRAMS_BUSY: usize = 64;
+
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Bell,
+    Listener(usize),
+    Datagrams(usize),
+    Connection(u64),
+}
+
+pub(super) struct EventLoop {
+    handler: Arc<dyn Handler>,
+    shared: Arc<Shared>,
+    settings: Settings,
+    allow: Arc<AllowList>,
+    listeners: Vec<(TcpListener, Channel)>,
+    datagrams: Vec<UdpSocket>,
+    /// By number, which grows: the first is the oldest.
+    conns: BTreeMap<u64, Conn>,
+    /// Connections that may be able to go on.
+    todo: VecDeque<u64>,
+    mail: VecDeque<Message>,
+    ready: Vec<(Source, PollFlags)>,
+    buffer: Vec<u8>,
+    accept_paused: Option<BootUs>,
+    /// The last accept failed for want of descriptors or memory; said once.
+    short: bool,
+    /// A silent connection has come or has come of age.
+    crowded: bool,
+    datagrams_busy: usize,
+    /// Once stopping: when the grace is over.
+    stop_at: Option<BootUs>,
+}
+
+fn now() -> BootUs {
+    SystemClock.boot()
+}
+
+impl EventLoop {
+    pub(super) fn new(
+        settings: Settings,
+        handler: Arc<dyn Handler>,
+        shared: Arc<Shared>,
+        listeners: Vec<(TcpListener, Channel)>,
+        datagrams: Vec<UdpSocket>,
+    ) -> Self {
+        EventLoop {
+            handler,
+            allow: shared.allow(),
+            shared,
+            settings,
+            listeners,
+            datagrams,
+            conns: BTreeMap::new(),
+            todo: VecDeque::new(),
+            mail: VecDeque::new(),
+            ready: Vec::new(),
+            buffer: vec![0; READ],
+            accept_paused: None,
+            short: false,
+            crowded: false,
+            datagrams_busy: 0,
+            stop_at: None,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        self.shared.mailbox.read_by(Some(std::thread::current().id()));
+        loop {
+            self.obey();
+            self.work();
+            self.show();
+            if self.stop_at.is_some_and(|at| now() >= at || (self.conns.is_empty() && self.datagrams_busy == 0)) {
+                break;
+            }
+            self.wait();
+            self.tick();
+            let ready = std::mem::take(&mut self.ready);
+            for &(source, flags) in &ready {
+                match source {
+                    // Only the counter is read; the messages are fetched in `work`.
+                    Source::Bell => drop(self.shared.mailbox.bell.read()),
+                    Source::Connection(id) => self.serve(id, flags),
+                    Source::Datagrams(i) => self.receive(i),
+                    // Last in the list: whoever has sent something by now is no longer silent when room is needed.
+                    Source::Listener(i) => self.accept(i),
+                }
+            }
+            self.ready = ready;
+            self.make_room();
+        }
+        self.conns.clear();
+        self.show();
+        self.shared.mailbox.read_by(None);
+    }
+
+    /// Waits for the next event or deadline and lists what is ready.
+    fn wait(&mut self) {
+        self.ready.clear();
+        let grace = self.settings.limits.silent_grace;
+        let mut due = self.stop_at.into_iter().chain(self.accept_paused).min();
+        let mut sources = Vec::with_capacity(self.conns.len() + self.listeners.len() + self.datagrams.len() + 1);
+        let mut fds = Vec::with_capacity(sources.capacity());
+        let mut add = |source, fd, wanted| {
+            sources.push(source);
+            fds.push(PollFd::new(fd, wanted));
+        };
+        add(Source::Bell, self.shared.mailbox.bell.as_fd(), PollFlags::POLLIN);
+        for (&id, conn) in &self.conns {
+            due = due.into_iter().chain(conn.deadline(grace)).min();
+            if let Some((stream, wanted)) = conn.interest() {
+                add(Source::Connection(id), stream.as_fd(), wanted);
+            }
+        }
+        if self.stop_at.is_none() {
+            for (i, socket) in self.datagrams.iter().enumerate() {
+                add(Source::Datagrams(i), socket.as_fd(), PollFlags::POLLIN);
+            }
+            for (i, (listener, _)) in self.listeners.iter().enumerate().filter(|_| self.accept_paused.is_none()) {
+                add(Source::Listener(i), listener.as_fd(), PollFlags::POLLIN);
+            }
+        }
+        // Rounded up: waking a little early would only go round once more.
+        let timeout = due.map_or(PollTimeout::NONE, |d| {
+            let ms = d.since(now()).as_micros().div_ceil(1000);
+            PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut fds, timeout) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => {
+                let flags = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::all()));
+                self.ready.extend(sources.into_iter().zip(flags).filter(|(_, flags)| !flags.is_empty()));
+            }
+            Err(e) => {
+                // Out of memory, or more descriptors than a lowered limit allows: fewer connections help both.
+                error!("wait for {} sockets of the trigger port: {e}; the oldest connection is closed", fds.len());
+                drop(fds);
+                self.conns.pop_first();
+            }
+        }
+    }
+
+    /// Orders from outside: a new allow list, the stop.
+    fn obey(&mut self) {
+        if self.shared.allow_changed.swap(false, Ordering::AcqRel) {
+            self.allow = self.shared.allow();
+            info!("the trigger port now serves {}", self.allow);
+            let allow = Arc::clone(&self.allow);
+            self.end_lines(|conn| !allow.contains(conn.peer.ip()));
+        }
+        if self.stop_at.is_none() {
+            if let Some(grace) = self.shared.stop_asked() {
+                self.stop_at = Some(now() + grace);
+                self.listeners.clear();
+                self.end_lines(|_| true);
+            }
+        }
+    }
+
+    /// Takes no further line from these connections; what runs may still answer.
+    fn end_lines(&mut self, which: impl Fn(&Conn) -> bool) {
+        for (&id, conn) in self.conns.iter_mut().filter(|(_, c)| c.phase == Phase::Open && which(c)) {
+            conn.framer.close();
+            conn.last = true;
+            conn.subscription = Subscription::No;
+            self.todo.push_back(id);
+        }
+    }
+
+    /// Delivers the mail and moves connections on until both have come to rest.
+    fn work(&mut self) {
+        loop {
+            self.shared.mailbox.empty(&mut self.mail);
+            while let Some(message) = self.mail.pop_front() {
+                self.deliver(message);
+            }
+            match self.todo.pop_front() {
+                Some(id) => self.step(id),
+                None => return,
+            }
+        }
+    }
+
+    fn deliver(&mut self, message: Message) {
+        let now = now();
+        match message {
+            Message::Answer(Target::Connection(id), answer) => {
+                // An unknown number: the connection was closed under the command, by a stop.
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    debug!("{} {} <- {}", conn.channel.word(), conn.peer, answer.line);
+                    conn.answer(&answer, now);
+                    self.todo.push_back(id);
+                }
+            }
+            Message::Answer(Target::Datagram(socket, peer), answer) => {
+                self.datagrams_busy = self.datagrams_busy.saturating_sub(1);
+                self.send_datagram(socket, peer, &answer);
+            }
+            Message::Event(line) => {
+                for (&id, conn) in self.conns.iter_mut().filter(|(_, c)| c.subscription != Subscription::No) {
+                    conn.event(&line, now);
+                    self.todo.push_back(id);
+                }
+            }
+            Message::EventsLost => {
+                warn!("more events at once than can wait: subscribers are cut off so that they notice");
+                for (&id, conn) in self.conns.iter_mut().filter(|(_, c)| c.subscription != Subscription::No) {
+                    conn.lose();
+                    self.todo.push_back(id);
+                }
+            }
+        }
+    }
+
+    /// Moves one connection on: gives it a place, hands its next line over, or ends it.
+    fn step(&mut self, id: u64) {
+        let places = self.settings.limits.active;
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let now = now();
+        let newly_active = conn.phase == Phase::Open && !conn.active && !conn.framer.is_silent() && !conn.last;
+        if newly_active {
+            conn.active = true;
+            if self.conns.values().filter(|c| c.active && c.phase == Phase::Open).count() > places {
+                return self.refuse(id, &Answer::error(Kind::Busy, "too many clients"));
+            }
+        }
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if conn.may_proceed() {
+            match conn.framer.next_item() {
+                Some(Item::Line { text, first }) => {
+                    conn.busy = true;
+                    if conn.channel == Channel::Persistent
+                        && conn.subscription == Subscription::No
+                        && text.split(' ').next().is_some_and(|verb| verb.eq_ignore_ascii_case("subscribe"))
+                    {
+                        conn.subscription = Subscription::Asked;
+                    }
+                    let (peer, channel) = (conn.peer, conn.channel);
+                    self.hand_over(Request { line: text, trigger: first, peer, channel }, Target::Connection(id));
+                }
+                Some(failure) => {
+                    conn.answer(&framing_error(&failure), now);
+                    self.todo.push_back(id);
+                }
+                None if conn.has_ended() => conn.finish(now),
+                None => {}
+            }
+        }
+        self.bury(id);
+    }
+
+    /// Drops a connection that has closed, or the oldest closing one where too many are.
+    fn bury(&mut self, id: u64) {
+        match self.conns.get(&id).map(|c| c.phase) {
+            None | Some(Phase::Open) => {}
+            Some(Phase::Closed) => drop(self.conns.remove(&id)),
+            Some(_) => {
+                let mut draining = self.conns.iter().filter(|(_, c)| matches!(c.phase, Phase::Draining { .. }));
+                let oldest = draining.next().map(|(&id, _)| id);
+                if draining.count() >= self.settings.limits.closing {
+                    oldest.map(|id| self.conns.remove(&id));
+                }
+            }
+        }
+    }
+
+    /// Answers without handing anything over, and closes.
+    fn refuse(&mut self, id: u64, answer: &Answer) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            debug!("{} {} refused: {}", conn.channel.word(), conn.peer, answer.line);
+            conn.framer.close();
+            conn.last = true;
+            conn.answer(answer, now());
+        }
+        self.bury(id);
+    }
+
+    fn hand_over(&self, request: Request, target: Target) {
+        debug!("{} {} -> {}", request.channel.word(), request.peer, request.line);
+        let reply = Reply::new(target, Arc::clone(&self.shared.mailbox));
+        // The port must outlive a command's bug. The reply is dropped on the way and so answers the failure.
+        if catch_unwind(AssertUnwindSafe(|| self.handler.handle(request, reply))).is_err() {
+            error!("a command panicked on the server thread; this is a bug of the program, the port goes on");
+        }
+    }
+
+    fn serve(&mut self, id: u64, flags: PollFlags) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let now = now();
+        if flags.contains(PollFlags::POLLOUT) {
+            conn.flush(now);
+        }
+        if flags.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL) {
+            conn.read(&mut self.buffer, now);
+            // Both halves are gone and the input was at its end already: no read will ever say so.
+            if flags.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) && conn.interest().is_some_and(|(_, w)| w.is_empty()) {
+                conn.lose();
+            }
+        }
+        self.todo.push_back(id);
+        self.work();
+    }
+
+    /// Deadlines.
+    fn tick(&mut self) {
+        let now = now();
+        let grace = self.settings.limits.silent_grace;
+        self.accept_paused = self.accept_paused.filter(|&until| now < until);
+        for (&id, conn) in self.conns.iter_mut().filter(|(_, c)| c.deadline(grace).is_some_and(|due| now >= due)) {
+            conn.tick(now, grace);
+            self.crowded |= conn.is_silent();
+            self.todo.push_back(id);
+        }
+    }
+
+    fn accept(&mut self, index: usize) {
+        for _ in 0..ACCEPTS {
+            let (listener, channel) = &self.listeners[index];
+            match listener.accept() {
+                Ok((stream, peer)) => {
+                    let channel = *channel;
+                    if std::mem::take(&mut self.short) {
+                        info!("clients are accepted again");
+                    }
+                    if stream.set_nonblocking(true).is_ok() {
+                        self.admit(stream, SocketAddr::new(peer.ip().to_canonical(), peer.port()), channel);
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(e) => match e.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
+                        if !std::mem::replace(&mut self.short, true) {
+                            warn!("accept a client: {e}; idle connections are closed to make room (raise LimitNOFILE)");
+                        }
+                        self.accept_paused = Some(now() + ACCEPT_PAUSE);
+                        let idle = |c: &Conn| c.is_silent() || matches!(c.phase, Phase::Draining { .. });
+                        let oldest = self.conns.iter().find(|(_, c)| idle(c)).map(|(&id, _)| id);
+                        oldest.map(|id| self.conns.remove(&id));
+                        return;
+                    }
+                    // The client has gone before it was accepted, or its network has: accept(2) says to go on.
+                    _ => debug!("accept a client: {e}"),
+                },
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, channel: Channel) {
+        let (limits, now) = (self.settings.limits, now());
+        let stays_open = channel == Channel::Persistent;
+        let rules = Rules { idle: self.settings.idle, words: self.settings.words, lines: limits.lines, stays_open };
+        let wire = if stays_open { self.settings.wire() } else { Wire::default() };
+        let id = self.shared.next_number();
+        self.conns.insert(id, Conn::new(stream, peer, channel, rules, wire, limits.drain, now));
+        if self.allow.contains(peer.ip()) {
+            // Mostly the line is here already.
+            self.serve(id, PollFlags::POLLIN);
+            self.crowded = true;
+        } else {
+            info!("{} {peer} is not in network.allow", channel.word());
+            self.refuse(id, &Answer::error(Kind::Denied, "this address is not in network.allow"));
+        }
+    }
+
+    /// Keeps the limits of silent connections: the oldest makes room. Connections younger than the grace count only where
+    /// there are so many that descriptors could run out, for a burst connects faster than it sends.
+    fn make_room(&mut self) {
+        if !std::mem::take(&mut self.crowded) {
+            return;
+        }
+        let limits = self.settings.limits;
+        let silent: Vec<(u64, IpAddr, bool)> =
+            self.conns.iter().filter(|(_, c)| c.is_silent()).map(|(&id, c)| (id, c.peer.ip(), c.aged)).collect();
+        let mut per_address: HashMap<IpAddr, usize> = HashMap::new();
+        silent.iter().filter(|s| s.2).for_each(|s| *per_address.entry(s.1).or_default() += 1);
+        let mut aged = silent.iter().filter(|s| s.2).count();
+        let mut all = silent.len();
+        for (id, ip, is_aged) in silent {
+            let of_address = per_address.entry(ip).or_default();
+            let too_many_aged = is_aged && (*of_address > limits.silent_per_address || aged > limits.silent);
+            if too_many_aged || all > limits.silent + limits.active {
+                debug!("a silent connection from {ip} makes room");
+                self.conns.remove(&id);
+                all -= 1;
+                if is_aged {
+                    *of_address -= 1;
+                    aged -= 1;
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self, index: usize) {
+        for _ in 0..DATAGRAMS {
+            let (size, peer) = match self.datagrams[index].recv_from(&mut self.buffer) {
+                Ok(received) => received,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                // An ICMP refusal of an earlier answer; it concerns nobody here.
+                Err(e) => {
+                    debug!("receive a datagram: {e}");
+                    continue;
+                }
+            };
+            let ip = peer.ip().to_canonical();
+            if !self.allow.contains(ip) {
+                // A sender's address can be forged, so it gets no answer.
+                debug!("udp {peer} is not in network.allow");
+                continue;
+            }
+            let now = now();
+            let mut framer =
+                Framer::new(Rules { idle: self.settings.idle, words: self.settings.words, lines: 2, stays_open: false });
+            framer.feed(&self.buffer[..size], now);
+            framer.end(now);
+            match (framer.next_item(), framer.next_item()) {
+                (Some(Item::Line { text, first }), None) => {
+                    if self.datagrams_busy >= DATAGRAMS_BUSY {
+                        self.send_datagram(index, peer, &Answer::error(Kind::Busy, "too many clients"));
+                        continue;
+                    }
+                    self.datagrams_busy += 1;
+                    let source = SocketAddr::new(ip, peer.port());
+                    let request = Request { line: text, trigger: first, peer: source, channel: Channel::Udp };
+                    self.hand_over(request, Target::Datagram(index, peer));
+                    self.work();
+                }
+                (Some(Item::Line { .. }), Some(_)) => {
+                    self.send_datagram(index, peer, &Answer::error(Kind::Usage, "one datagram holds one line"));
+                }
+                (Some(failure), _) => self.send_datagram(index, peer, &framing_error(&failure)),
+                (None, _) => {}
+            }
+        }
+    }
+
+    fn send_datagram(&mut self, socket: usize, peer: SocketAddr, answer: &Answer) {
+        let mut out = Vec::new();
+        Wire::default().append(&answer.line, answer.long, &mut out);
+        debug!("udp {peer} <- {}", answer.line);
+        // Datagrams may be lost anyway; a full buffer is one more way.
+        // No such socket: the answer is left over from a server stopped before.
+        if let Some(Err(e)) = self.datagrams.get(socket).map(|s| s.send_to(&out, peer)) {
+            debug!("answer datagram of {peer}: {e}");
+        }
+    }
+
+    /// Sets the gauges.
+    fn show(&self) {
+        let (mut silent, mut active, mut subscribers) = (0, 0, 0);
+        for conn in self.conns.values().filter(|c| c.phase == Phase::Open) {
+            silent += usize::from(conn.is_silent());
+            active += usize::from(conn.active);
+            subscribers += usize::from(conn.subscription != Subscription::No);
+        }
+        let gauges = &self.shared.gauges;
+        gauges.open.store(self.conns.len(), Ordering::Relaxed);
+        gauges.silent.store(silent, Ordering::Relaxed);
+        gauges.active.store(active, Ordering::Relaxed);
+        gauges.subscribers.store(subscribers, Ordering::Relaxed);
+    }
+}
+
+fn framing_error(item: &Item) -> Answer {
+    match item {
+        Item::TooSlow => Answer::error(Kind::Timeout, "line not finished within 60 s"),
+        Item::TooMany => Answer::error(Kind::Busy, "too many lines wait on this connection"),
+        Item::TooLong | Item::Line { .. } => Answer::error(Kind::Usage, "line longer than 1024 bytes"),
+    }
+}
