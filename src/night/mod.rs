@@ -299,7 +299,6 @@ impl Night {
 
     /// The camera was stopped and started: what to ask of it again. Waits for settled frames as after a switch.
     pub fn restarted(&mut self) -> Command {
-        self.median = Median::default();
         let ladder = self.ladder();
         match &mut self.state {
             State::Day(day) => {
@@ -467,7 +466,6 @@ impl Night {
 
     /// Remembers a switch and returns for how long there is no other.
     fn note_switch(&mut self, now: BootUs) -> Duration {
-        self.median = Median::default();
         self.switches.rotate_right(1);
         self.switches[0] = Some(now);
         let rule = &self.settings.rule;
