@@ -25,6 +25,7 @@ use level::{Histogram, Scale};
 const DAY_TIME_SLACK: f64 = 1.1;
 /// A day gain beyond this many times the configured one is a metadata fault, not a better sensor.
 const DAY_GAIN_TRUST: f64 = 4.0;
+
 /// One frame as the rule sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Measurement<'a> {
