@@ -228,7 +228,16 @@ mod tests {
         assert_eq!(wanted(5, 1, &light(100.0, 20.0, 0.05), 55.0), 1);
         assert_eq!(wanted(5, 1, &light(59.0, 5.0, 0.0), 55.0), 0);
         assert_eq!(wanted(5, 0, &light(5.0, 0.0, 0.0), 55.0), 0);
-        assert_eq!(wanted(5, 5, &light(59.0, 54.0, 0.02), 55.0), 5, "one rung up the decision would hide");
+    }
+
+    #[test]
+    fn a_longer_exposure_that_would_be_taken_back_is_not_asked_for() {
+        let dim = light(50.0, 20.0, 0.0);
+        assert_eq!(wanted(5, 3, &dim, 55.0), 2);
+        assert_eq!(wanted(5, 3, &Light { clipped_twice: 0.25, ..dim }, 55.0), 3);
+        let near = Light { level: 54.0, upper: 54.0, upper_twice: 54.0, ..light(59.0, 54.0, 0.0) };
+        assert_eq!(wanted(5, 5, &near, 55.0), 4);
+        assert_eq!(wanted(5, 5, &Light { clipped_twice: 0.02, upper_twice: 57.0, ..near }, 55.0), 5);
     }
 
     #[test]

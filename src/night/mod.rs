@@ -25,6 +25,7 @@ use level::{Histogram, Scale};
 const DAY_TIME_SLACK: f64 = 1.1;
 /// A day gain beyond this many times the configured one is a metadata fault, not a better sensor.
 const DAY_GAIN_TRUST: f64 = 4.0;
+
 /// One frame as the rule sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Measurement<'a> {
@@ -299,7 +300,6 @@ impl Night {
 
     /// The camera was stopped and started: what to ask of it again. Waits for settled frames as after a switch.
     pub fn restarted(&mut self) -> Command {
-        self.median = Median::default();
         let ladder = self.ladder();
         match &mut self.state {
             State::Day(day) => {
@@ -467,7 +467,6 @@ impl Night {
 
     /// Remembers a switch and returns for how long there is no other.
     fn note_switch(&mut self, now: BootUs) -> Duration {
-        self.median = Median::default();
         self.switches.rotate_right(1);
         self.switches[0] = Some(now);
         let rule = &self.settings.rule;

@@ -215,6 +215,42 @@ fn the_driver_limit_is_learned_once_and_kept() {
 }
 
 #[test]
+fn a_limit_met_on_a_lower_rung_becomes_the_ceiling() {
+    let mut w = Wall::new(Settings::default());
+    while w.lit(8.0, 0).mode == Mode::Day {} // dusk begins on rung 1
+    let Command::Night { exposure_us: asked @ ..1_500_000, .. } = w.command else { panic!("not a lower rung: {:?}", w.command) };
+    let short = Exposure { time_us: asked as f64 / 2.0, ..w.exposure() };
+    w.frames(15, 40, Some(short), Ae::Off);
+    assert_eq!(w.frame(40, Some(short), Ae::Off).clamped, Some(short));
+    for _ in 0..30 {
+        assert_eq!(w.frame(40, Some(short), Ae::Off).command, None, "there is nothing brighter to ask for");
+    }
+    w.frame(40, Some(Exposure { time_us: asked as f64, ..short }), Ae::Off);
+    assert!((w.night.ladder().e_max() - 12.0).abs() < 1e-9, "it does give more: the limit was none");
+}
+
+#[test]
+fn brightness_proved_by_white_frames_counts() {
+    let mut w = Wall::into_night(Settings::default());
+    w.lit(6.0, 120);
+    let (lit, rung) = (w.now.secs(), w.exposure().e());
+    assert!(rung < 6.1, "white at this exposure is above the exit, at the ceiling it is not: {rung}");
+    w.lit(3000.0, 30);
+    assert!(w.switches.len() == 2 && w.switches[1].0 - lit < 22.7, "{:?} after {lit}", w.switches);
+}
+
+#[test]
+fn a_camera_that_keeps_its_night_exposure_by_day_is_judged_by_the_light() {
+    let mut w = Wall::new(Settings::default());
+    let stuck = Exposure { time_us: 2e6, analogue_gain: 6.0, digital_gain: 1.0 };
+    for _ in 0..40 {
+        let step = w.frame(90, Some(stuck), Ae::Converged);
+        assert!(step.level < 10.0, "90 at 22.5 times the light: {}", step.level);
+    }
+    assert_eq!(w.night.mode(), Mode::Night);
+}
+
+#[test]
 fn the_control_maximum_bounds_the_ceiling() {
     let w = Wall::into_night(Settings { max_exposure_us: Some(1_240_000), ..Settings::default() });
     assert_eq!(w.command, Command::Night { exposure_us: 1_240_000, gain: 6.0 });
@@ -317,11 +353,14 @@ fn the_exposure_follows_the_light_through_the_night() {
 #[test]
 fn a_source_without_metadata_switches_by_its_plain_mean() {
     let mut w = Wall::new(Settings::default());
-    w.frames(60, 10, None, Ae::Off);
+    w.frames(60, 30, None, Ae::Off);
     assert_eq!(w.night.mode(), Mode::Night);
+    for _ in 0..200 {
+        assert_eq!(w.frame(30, None, Ae::Off).command, None, "its exposure is not ours to step");
+    }
     let mut commands = 0;
     for _ in 0..700 {
-        let step = w.frame(60, None, Ae::Off); // it brightens its picture as it likes; there is nothing to step
+        let step = w.frame(60, None, Ae::Off); // it brightens its picture as it likes
         commands += usize::from(step.command.is_some());
         assert!((step.level - 60.0).abs() < 1e-9);
     }
