@@ -11,7 +11,8 @@ use crate::frame::{Colour, Layout, Matrix, Span};
 /// Starts `GStreamer`; every further call costs one atomic read.
 ///
 /// The first call reads the plugin registry. When that file is missing or older than a plugin, every plugin is loaded once
-/// in a child process, which takes seconds on a small board.
+/// in a child process, which takes seconds on a small board. Leave it in the child: with `GST_REGISTRY_FORK=no` this
+/// process stays at 113 MB after such a scan instead of 12 (Debian 12 with 259 plugin files).
 pub fn init() -> Result<()> {
     gst::init().map_err(|e| {
         Error::caused(Kind::Media, "start gstreamer: its core could not be initialised; reinstall libgstreamer1.0-0", e)

@@ -409,7 +409,7 @@ fn a_kill_leaves_no_partial_file_under_a_final_name() {
             .unwrap();
         let finals = || folder.names().into_iter().filter(|n| !n.starts_with('.')).count();
         while finals() < 3 * round && child.try_wait().unwrap().is_none() {
-            std::thread::yield_now();
+            std::thread::sleep(std::time::Duration::from_millis(2));
         }
         child.kill().unwrap();
         assert!(!child.wait().unwrap().success());

@@ -3,7 +3,8 @@
 //!
 //! Why not `GstVideoConverter`: measured with 1.22 on a 1024×768 picture, its I420 → RGB path is off by 2.2 codes on average
 //! and 6.3 at most when the input is limited range, and it does not convert limited to full range at all when the matrix
-//! stays the same (I420 to I420 is then a plain copy). This loop is exact to half a code and no slower.
+//! stays the same (I420 to I420 is then a plain copy). This loop is exact to a code and takes about the same time
+//! (1.7 to 2.2 ms against 1.5 to 2.0 ms).
 
 // R, G, B, Y, U, V, kr and kb are the names every standard and text book uses.
 #![allow(clippy::many_single_char_names, clippy::similar_names)]

@@ -187,8 +187,8 @@ impl Exporter {
     /// Saves one picture in each of `formats` and returns the absolute paths, in the order of [`Format::ALL`], once all of
     /// them are on the medium. All carry the same name but for the extension.
     ///
-    /// Errors: `usage` without a format, `media` from an encoder, `disk` for everything else. When a later format fails,
-    /// the files that could be written are kept and the error names them. A folder that was deleted is made again, once.
+    /// Errors: `usage` without a format, `media` from an encoder, `disk` for everything else. When one format fails,
+    /// those before it are kept, those after it are not tried, and the error names what was kept. A folder that was deleted is made again, once.
     pub fn save(
         &self,
         encoders: &mut Encoders,

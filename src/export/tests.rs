@@ -90,3 +90,13 @@ fn impossible_settings_are_refused() {
     let e = s.believed().unwrap_err();
     assert!(e.kind == Kind::Config && e.what.contains("quality 0"), "{e}");
 }
+
+#[test]
+fn a_name_is_claimed_before_any_file_bears_it_and_given_back() {
+    let (dir, claimed) = (Scratch::new("claim"), Mutex::default());
+    let claim = || Claim::first(&claimed, &dir, "noclock_1_f1".into());
+    let (first, second) = (claim(), claim());
+    assert_eq!((first.stem().as_str(), second.stem().as_str()), ("noclock_1_f1", "noclock_1_f1_2"));
+    drop(first);
+    assert_eq!(claim().stem(), "noclock_1_f1");
+}
