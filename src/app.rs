@@ -338,8 +338,19 @@ struct Reload {
 
 /// Keys that are used once, at start.
 const AT_START: [&str; 13] = [
-    "camera", "ring", "network.trigger_port", "network.bind", "network.idle_ms", "network.max_clients", "network.persistent_port",
-    "network.persistent_pad", "network.persistent_nul", "network.udp_port", "network.token", "logging.dir", "limits.watchdog_device",
+    "camera",
+    "ring",
+    "network.trigger_port",
+    "network.bind",
+    "network.idle_ms",
+    "network.max_clients",
+    "network.persistent_port",
+    "network.persistent_pad",
+    "network.persistent_nul",
+    "network.udp_port",
+    "network.token",
+    "logging.dir",
+    "limits.watchdog_device",
 ];
 
 impl Reload {
@@ -352,7 +363,8 @@ impl Reload {
 
     fn take(&self, mut new: Config) -> Result<()> {
         let old = self.commands.config();
-        let value = |c: &Config| serde_json::to_value(&c.file).map_err(|e| Error::caused(Kind::Config, "compare configurations", e));
+        let value =
+            |c: &Config| serde_json::to_value(&c.file).map_err(|e| Error::caused(Kind::Config, "compare configurations", e));
         let (mut wanted, in_force) = (value(&new)?, value(&old)?);
         for key in AT_START {
             let path = format!("/{}", key.replace('.', "/"));

@@ -215,7 +215,9 @@ impl Loop<'_> {
         let day_us = 1e6 / self.c.camera.fps;
         let (light, frame_us) = match command {
             Command::Day => (Light::Auto, day_us),
-            Command::Night { exposure_us, gain } => (Light::Manual { time_us: exposure_us as f64, gain }, day_us.max(exposure_us as f64)),
+            Command::Night { exposure_us, gain } => {
+                (Light::Manual { time_us: exposure_us as f64, gain }, day_us.max(exposure_us as f64))
+            }
         };
         self.frame_us = [frame_us, self.frame_us[0]];
         source.expose(light)
@@ -238,7 +240,10 @@ impl Loop<'_> {
         self.histogram.measure(frame.main.data[0], frame.main.stride[0], frame.main.layout, SAMPLE_STEP);
         let frozen = self.c.frozen;
         if !frozen.is_zero() && self.c.spec.is_remote() && self.frozen.sees(self.histogram.bins(), frame.boot) > frozen {
-            return Err(Error::new(Kind::Timeout, format!("one and the same picture for {:.0} s (camera.frozen_s)", frozen.as_secs_f64())));
+            return Err(Error::new(
+                Kind::Timeout,
+                format!("one and the same picture for {:.0} s (camera.frozen_s)", frozen.as_secs_f64()),
+            ));
         }
         let step = self.c.night.step(&Measurement {
             now: frame.boot,
@@ -257,7 +262,11 @@ impl Loop<'_> {
             (self.c.events)();
         }
         if let Some(given) = step.clamped {
-            log::warn!("The camera gives {:.0} us at gain {:.1}, less than asked; the night makes do with it", given.time_us, given.gain());
+            log::warn!(
+                "The camera gives {:.0} us at gain {:.1}, less than asked; the night makes do with it",
+                given.time_us,
+                given.gain()
+            );
         }
         let meta = |layout, clock: &dyn Clock| FrameMeta {
             id,
@@ -309,7 +318,13 @@ fn put(
     } else {
         let shrink = fit.get_or_insert_with(|| {
             let l = frame.main.layout;
-            log::warn!("The source sends {}x{}; it is made to fit camera.width and camera.height, {}x{}", l.width, l.height, wanted.width, wanted.height);
+            log::warn!(
+                "The source sends {}x{}; it is made to fit camera.width and camera.height, {}x{}",
+                l.width,
+                l.height,
+                wanted.width,
+                wanted.height
+            );
             Shrink::new(wanted)
         });
         shrink.run(&frame.main, slot.pixels());

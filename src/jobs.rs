@@ -283,7 +283,13 @@ fn export(s: &Shared) {
     }
 }
 
-fn save_mean(s: &Shared, encoders: &mut Encoders, mean: &mut Arc<Vec<u8>>, frames: Vec<Arc<Slot>>, order: &Order) -> Result<Saved> {
+fn save_mean(
+    s: &Shared,
+    encoders: &mut Encoders,
+    mean: &mut Arc<Vec<u8>>,
+    frames: Vec<Arc<Slot>>,
+    order: &Order,
+) -> Result<Saved> {
     let (first, last) = (*frames[0].meta(), *frames[frames.len() - 1].meta());
     let n = frames.len();
     let pixels = if n == 1 {

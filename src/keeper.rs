@@ -93,7 +93,11 @@ impl Keeper {
         let ring = self.commands.frames.resident() as u64;
         let beyond = health::rss_bytes().unwrap_or(0).saturating_sub(ring);
         if beyond > limit {
-            log::error!("Memory beyond the ring {:.1} MiB exceeded limits.max_rss_mib {} → exiting for restart", beyond as f64 / 1_048_576.0, limit >> 20);
+            log::error!(
+                "Memory beyond the ring {:.1} MiB exceeded limits.max_rss_mib {} → exiting for restart",
+                beyond as f64 / 1_048_576.0,
+                limit >> 20
+            );
         }
         beyond > limit
     }
@@ -109,7 +113,13 @@ impl Keeper {
         };
         if self.commands.gauges.pace_ms.swap(pace, Relaxed) != pace {
             let level = if pace > 0 { log::Level::Warn } else { log::Level::Info };
-            tally.log(level, &format!("Swap {swap:.0}% → {}", if pace > 0 { format!("one frame in {pace} ms is kept") } else { "all frames are kept".into() }));
+            tally.log(
+                level,
+                &format!(
+                    "Swap {swap:.0}% → {}",
+                    if pace > 0 { format!("one frame in {pace} ms is kept") } else { "all frames are kept".into() }
+                ),
+            );
         }
     }
 

@@ -46,7 +46,11 @@ impl Hardware {
     /// Opens the device.
     pub fn open(device: &str) -> Result<Hardware> {
         let file = OpenOptions::new().write(true).open(device).map_err(|e| {
-            Error::caused(Kind::Config, format!("open the watchdog {device} (limits.watchdog_device); is its driver loaded and nobody else using it?"), e)
+            Error::caused(
+                Kind::Config,
+                format!("open the watchdog {device} (limits.watchdog_device); is its driver loaded and nobody else using it?"),
+                e,
+            )
         })?;
         Ok(Hardware(file))
     }

@@ -3,19 +3,19 @@
 
 use crate::frame::{Layout, Planes};
 
-/// Sums of one row of boxes; wider pictures are made in pieces of this many source columns.
+/// Columns of the widest picture: what `config` allows.
 const PIECE: usize = 8192;
 
 /// Makes pictures smaller. Holds the row of sums, so that a frame costs no allocation.
 pub struct Shrink {
     to: Layout,
-    sums: Box<[u32; PIECE]>,
+    sums: Box<[u32]>,
 }
 
 impl Shrink {
     /// To pictures of this size, not larger than the source's in either direction.
     pub fn new(to: Layout) -> Shrink {
-        Shrink { to, sums: Box::new([0; PIECE]) }
+        Shrink { to, sums: vec![0; PIECE].into_boxed_slice() }
     }
 
     /// Writes the small picture into `slot`. Each pixel is the rounded mean of the box of whole source pixels that it covers;
@@ -34,7 +34,15 @@ impl Shrink {
         }
     }
 
-    fn plane(&mut self, src: &[u8], stride: usize, (w, h): (usize, usize), dst: &mut [u8], pitch: usize, (tw, th): (usize, usize)) {
+    fn plane(
+        &mut self,
+        src: &[u8],
+        stride: usize,
+        (w, h): (usize, usize),
+        dst: &mut [u8],
+        pitch: usize,
+        (tw, th): (usize, usize),
+    ) {
         for (ty, out) in dst.chunks_mut(pitch).take(th).enumerate() {
             let rows = ty * h / th..((ty + 1) * h / th).max(ty * h / th + 1);
             let sums = &mut self.sums[..w];
@@ -65,7 +73,10 @@ mod tests {
         Shrink::new(small).run(&Planes::of(big, &pixels), &mut out);
         for y in 0..4 {
             for x in 0..4 {
-                let sum: u32 = (0..2).flat_map(|dy| (0..4).map(move |dx| (dy, dx))).map(|(dy, dx)| u32::from(pixels[(2 * y + dy) * 16 + 4 * x + dx])).sum();
+                let sum: u32 = (0..2)
+                    .flat_map(|dy| (0..4).map(move |dx| (dy, dx)))
+                    .map(|(dy, dx)| u32::from(pixels[(2 * y + dy) * 16 + 4 * x + dx]))
+                    .sum();
                 assert_eq!(u32::from(out[y * 4 + x]), (sum + 4) / 8);
             }
         }

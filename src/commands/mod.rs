@@ -94,7 +94,9 @@ impl Commands {
             ("version", []) if words.is_bare() => respond(Answer::ok(concat!("OK pastcam ", env!("CARGO_PKG_VERSION")))),
             ("help", []) if words.is_bare() => respond(Answer::ok(HELP)),
             ("subscribe", []) if words.is_bare() && line.stays_open => respond(Answer::ok(self.state_event())),
-            ("subscribe", []) => respond(failed(&Error::new(Kind::Usage, "subscribe needs the port that stays open: network.persistent_port"))),
+            ("subscribe", []) => {
+                respond(failed(&Error::new(Kind::Usage, "subscribe needs the port that stays open: network.persistent_port")));
+            }
             _ => respond(Answer::failed(UNKNOWN)),
         }
     }

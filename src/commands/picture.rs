@@ -38,7 +38,10 @@ impl Commands {
             return respond(Answer::failed("NOT_SAVED"));
         };
         if self.bounces(0, line.trigger, config) {
-            return respond(failed(&Error::new(Kind::Busy, format!("save again within {} ms (network.debounce_ms)", config.network.debounce_ms))));
+            return respond(failed(&Error::new(
+                Kind::Busy,
+                format!("save again within {} ms (network.debounce_ms)", config.network.debounce_ms),
+            )));
         }
         let this = self.clone();
         let done = Box::new(move |result: Result<Saved>| respond(this.said(result, saved_line)));
@@ -56,7 +59,8 @@ impl Commands {
             return respond(Answer::failed("NOT_SAVED"));
         };
         // A moment that a client asked for by name is either there or refused; the configured one may still be filling up.
-        if let (Some(before), Some(oldest)) = (words.before_s, self.frames.past.look(|m| (!m.is_empty()).then(|| m.get(0).boot))) {
+        if let (Some(before), Some(oldest)) = (words.before_s, self.frames.past.look(|m| (!m.is_empty()).then(|| m.get(0).boot)))
+        {
             let reach = line.trigger.since(oldest).as_secs_f64();
             let slack = 1.0f64.max(2.0 * self.frame_time(config).as_secs_f64());
             if before > reach + slack {
@@ -65,7 +69,10 @@ impl Commands {
             }
         }
         if self.bounces(1, line.trigger, config) {
-            return respond(failed(&Error::new(Kind::Busy, format!("pastStack again within {} ms (network.debounce_ms)", config.network.debounce_ms))));
+            return respond(failed(&Error::new(
+                Kind::Busy,
+                format!("pastStack again within {} ms (network.debounce_ms)", config.network.debounce_ms),
+            )));
         }
         let this = self.clone();
         let done = Box::new(move |result: Result<Saved>| {
@@ -120,13 +127,20 @@ fn stacked_line(s: &Saved, now: BootUs, before_s: f64) -> String {
     format!(
         "Saved stacked image: {} | stack of {} frames | first frame timestamp: {:.3} (age: {:.2}s) | \
          last frame timestamp: {:.3} (age: {:.2}s)(export.save_before_s: {before_s:.3} s)",
-        shown(&s.files), s.frames, a.wall.secs(), age(a, now), b.wall.secs(), age(b, now)
+        shown(&s.files),
+        s.frames,
+        a.wall.secs(),
+        age(a, now),
+        b.wall.secs(),
+        age(b, now)
     )
 }
 
 fn separate_line(s: &Saved, now: BootUs, before_s: f64) -> String {
     format!(
         "Saved {} separate images from ring buffer, starting at timestamp: {:.3} (age: {:.2}s)(export.save_before_s: {before_s:.3} s)",
-        s.files.len(), s.first.wall.secs(), age(&s.first, now)
+        s.files.len(),
+        s.first.wall.secs(),
+        age(&s.first, now)
     )
 }

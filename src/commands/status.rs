@@ -31,7 +31,11 @@ impl Commands {
         let (newest, fps) = self.frames.past.look(|m| {
             let Some(last) = m.len().checked_sub(1) else { return (None, 0.0) };
             let newest = *m.get(last);
-            let first = (0..=last).rev().take_while(|i| newest.boot.since(m.get(*i).boot).as_secs_f64() <= RATE_OVER_S).last().unwrap_or(last);
+            let first = (0..=last)
+                .rev()
+                .take_while(|i| newest.boot.since(m.get(*i).boot).as_secs_f64() <= RATE_OVER_S)
+                .last()
+                .unwrap_or(last);
             let time = newest.boot.since(m.get(first).boot).as_secs_f64();
             (Some(newest), if time > 0.0 { (last - first) as f64 / time } else { 0.0 })
         });
@@ -39,7 +43,7 @@ impl Commands {
             age_s: newest.map(|m| now.since(m.boot).as_secs_f64()),
             fps,
             exposure_us: newest.and_then(|m| m.exposure).map(|e| e.time_us),
-            gain: newest.and_then(|m| m.exposure).map(|e| e.gain()),
+            gain: newest.and_then(|m| m.exposure).map(crate::frame::Exposure::gain),
             newest,
             ring,
         }

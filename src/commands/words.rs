@@ -46,7 +46,8 @@ impl Words {
             match key {
                 "tag" => w.tag = Some(value.parse()?),
                 "id" => {
-                    let fits = (1..=32).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b));
+                    let fits = (1..=32).contains(&value.len())
+                        && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b));
                     if !fits {
                         return Err(refuse("id= takes 1 to 32 of A-Z a-z 0-9 _ . : -", word));
                     }
@@ -59,7 +60,8 @@ impl Words {
                 }
                 "count" => {
                     let n = value.parse().ok().filter(|n| (1..=crate::stack::MAX).contains(n));
-                    w.count = Some(n.ok_or_else(|| refuse(&format!("count= takes a number from 1 to {}", crate::stack::MAX), word))?);
+                    w.count =
+                        Some(n.ok_or_else(|| refuse(&format!("count= takes a number from 1 to {}", crate::stack::MAX), word))?);
                 }
                 _ => return Err(refuse("known arguments are tag= id= token= before= count=", word)),
             }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::file::File;
+use super::file::{self, File};
 use crate::error::{Error, Kind, Result};
 
 fn refuse(key: &str, rule: &str, value: impl std::fmt::Display) -> Error {
@@ -81,7 +81,17 @@ pub(super) const LEVELS: [&str; 8] = ["CRITICAL", "FATAL", "ERROR", "WARNING", "
 
 /// Ranges and combinations.
 pub(super) fn values(f: &File) -> Result<()> {
-    let c = &f.camera;
+    camera_and_ring(&f.camera, &f.ring)?;
+    night(&f.night)?;
+    export(&f.export)?;
+    network(&f.network)?;
+    one_of("logging.level", &f.logging.level.to_uppercase(), &LEVELS)?;
+    between("limits.max_rss_mib", f.limits.max_rss_mib, 16, 1 << 20)?;
+    between("limits.swap_slow_percent", f.limits.swap_slow_percent, 0.0, 100.0)?;
+    between("limits.swap_pause_percent", f.limits.swap_pause_percent, f.limits.swap_slow_percent, 100.0)
+}
+
+fn camera_and_ring(c: &file::Camera, r: &file::Ring) -> Result<()> {
     // 8192: the largest picture JPEG encoders and the Pi's ISP agree on. 16: the pattern's code blocks.
     even("camera.width", c.width, 8192)?;
     even("camera.height", c.height, 8192)?;
@@ -89,7 +99,6 @@ pub(super) fn values(f: &File) -> Result<()> {
     between("camera.capture_timeout_s", c.capture_timeout_s, 0.1, 3600.0)?;
     between("camera.frozen_s", c.frozen_s, 0.0, 86400.0)?;
     crate::source::Spec::parse(&c.source).map_err(|e| refuse("camera.source", &e.what, format!("{:?}", c.source)))?;
-    let r = &f.ring;
     between("ring.size", r.size, 2, 1_000_000)?;
     between("ring.memory_percent", r.memory_percent, 1, 100)?;
     between("ring.reserve_mib", r.reserve_mib, 0, 65_536)?;
@@ -97,7 +106,10 @@ pub(super) fn values(f: &File) -> Result<()> {
         even("ring.downscale.width", r.downscale.width, c.width)?;
         even("ring.downscale.height", r.downscale.height, c.height)?;
     }
-    let n = &f.night;
+    Ok(())
+}
+
+fn night(n: &file::Night) -> Result<()> {
     let (dark, bright) = (super::real(&n.dark_threshold), super::real(&n.bright_threshold));
     between("night.dark_threshold", dark, 1.0, 250.0)?;
     between("night.bright_threshold", bright, 1.0, 250.0)?;
@@ -108,12 +120,19 @@ pub(super) fn values(f: &File) -> Result<()> {
     between("night.exposure_us", n.exposure_us, 100.0, 600_000_000.0)?;
     between("night.gain", n.gain, 1.0, 64.0)?;
     between("night.day_gain_ceiling", n.day_gain_ceiling, 1.0, 64.0)?;
-    let e = &f.export;
+    Ok(())
+}
+
+fn export(e: &file::Export) -> Result<()> {
     if e.base_dir.is_empty() {
         return Err(refuse("export.base_dir", "a folder", "empty"));
     }
     if e.base_dir.chars().any(char::is_control) {
-        return Err(refuse("export.base_dir", "a folder without control characters, which would break the answer's line", format!("{:?}", e.base_dir)));
+        return Err(refuse(
+            "export.base_dir",
+            "a folder without control characters, which would break the answer's line",
+            format!("{:?}", e.base_dir),
+        ));
     }
     if e.formats.is_empty() {
         return Err(refuse("export.formats", "at least one of jpg, png, npy", "an empty list"));
@@ -126,7 +145,10 @@ pub(super) fn values(f: &File) -> Result<()> {
     for (kind, bound) in [("jpg", &e.keep.jpg), ("png", &e.keep.png), ("npy", &e.keep.npy)] {
         between(&format!("export.keep.{kind}.max_age_s"), bound.max_age_s, 0.0, 1e10)?;
     }
-    let w = &f.network;
+    Ok(())
+}
+
+fn network(w: &file::Network) -> Result<()> {
     between("network.trigger_port", w.trigger_port, 1, u16::MAX)?;
     between("network.idle_ms", w.idle_ms, 60, 2000)?;
     between("network.debounce_ms", w.debounce_ms, 0, 3_600_000)?;
@@ -136,16 +158,15 @@ pub(super) fn values(f: &File) -> Result<()> {
         return Err(refuse("network.persistent_port", "a port other than network.trigger_port", w.persistent_port));
     }
     for address in &w.bind {
-        address.parse::<std::net::IpAddr>().map_err(|_| refuse("network.bind", "IPv4 or IPv6 addresses of this machine", format!("{address:?}")))?;
+        address
+            .parse::<std::net::IpAddr>()
+            .map_err(|_| refuse("network.bind", "IPv4 or IPv6 addresses of this machine", format!("{address:?}")))?;
     }
     super::allow_list(&w.allow)?;
     if !w.token.chars().all(|c| c.is_ascii_graphic()) || w.token.len() > 64 {
         return Err(refuse("network.token", "at most 64 visible ASCII characters without blanks", "this token"));
     }
-    one_of("logging.level", &f.logging.level.to_uppercase(), &LEVELS)?;
-    between("limits.max_rss_mib", f.limits.max_rss_mib, 16, 1 << 20)?;
-    between("limits.swap_slow_percent", f.limits.swap_slow_percent, 0.0, 100.0)?;
-    between("limits.swap_pause_percent", f.limits.swap_pause_percent, f.limits.swap_slow_percent, 100.0)
+    Ok(())
 }
 
 #[cfg(test)]

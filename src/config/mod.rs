@@ -39,7 +39,9 @@ impl Config {
     pub fn load(path: Option<&Path>) -> Result<Config> {
         let (path, must) = path.map_or((Path::new("config.json"), false), |p| (p, true));
         match std::fs::read(path) {
-            Ok(bytes) => Config::parse(&bytes).map_err(|e| Error::caused(e.kind, format!("read the configuration {}", path.display()), e)),
+            Ok(bytes) => {
+                Config::parse(&bytes).map_err(|e| Error::caused(e.kind, format!("read the configuration {}", path.display()), e))
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must => Ok(Config::default()),
             Err(e) => Err(Error::caused(Kind::Config, format!("read the configuration {}", path.display()), e)),
         }
@@ -56,7 +58,8 @@ impl Config {
         let known = serde_json::to_value(File::default()).expect("plain data has a JSON form");
         check::shape(&written, &known, "")?;
         // What `shape` let pass can only fail by a number that is too large for its key; serde names the number.
-        let file: File = serde_json::from_value(written).map_err(|e| Error::caused(Kind::Config, "a value is out of range", e))?;
+        let file: File =
+            serde_json::from_value(written).map_err(|e| Error::caused(Kind::Config, "a value is out of range", e))?;
         check::values(&file)?;
         Ok(Config { file })
     }

@@ -74,7 +74,10 @@ impl Decoded {
         gst::Element::link_many(chain).map_err(failed)?;
         let entry = rate.static_pad("sink").expect("videorate has a sink pad");
         decode.connect_pad_added(move |_, pad| {
-            let video = pad.current_caps().or_else(|| Some(pad.query_caps(None))).is_some_and(|c| c.structure(0).is_some_and(|s| s.name().starts_with("video/")));
+            let video = pad
+                .current_caps()
+                .or_else(|| Some(pad.query_caps(None)))
+                .is_some_and(|c| c.structure(0).is_some_and(|s| s.name().starts_with("video/")));
             if video && !entry.is_linked() {
                 // A pad that does not fit shows as an error of the pipeline, which `next` reports.
                 let _ = pad.link(&entry);
@@ -151,11 +154,7 @@ impl Source for Decoded {
         };
         let wait = gst::ClockTime::from_nseconds(wait.as_nanos() as u64);
         let Some(sample) = running.sink.try_pull_sample(wait) else {
-            if running.sink.is_eos() {
-                self.heard(running)?;
-            } else if running.bus.have_pending() {
-                self.heard(running)?;
-            }
+            self.heard(running)?;
             return Ok(Polled::Nothing);
         };
         let boot = SystemClock.boot();

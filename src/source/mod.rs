@@ -110,7 +110,9 @@ impl Spec {
             ("file", path) if !path.is_empty() => {
                 Ok(Spec::File(path.strip_prefix("//").filter(|p| p.starts_with('/')).unwrap_or(path).into()))
             }
-            ("rtsp" | "rtsps" | "http" | "https", rest) if rest.len() > 2 && rest.starts_with("//") => Ok(Spec::Url(text.to_string())),
+            ("rtsp" | "rtsps" | "http" | "https", rest) if rest.len() > 2 && rest.starts_with("//") => {
+                Ok(Spec::Url(text.to_string()))
+            }
             _ => Err(Error::new(Kind::Config, "auto, pattern[:KEY=VALUE,…], file:PATH, rtsp://…, http://… or https://…")),
         }
     }

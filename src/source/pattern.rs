@@ -140,7 +140,9 @@ impl Source for Pattern {
             Ok(Ok(shot)) => shot,
             Ok(Err(why)) => return Err(Error::new(Kind::Source, why)),
             Err(RecvTimeoutError::Timeout) => return Ok(Polled::Nothing),
-            Err(RecvTimeoutError::Disconnected) => return Err(Error::new(Kind::Source, "wait for a frame of the pattern: its sensor ended")),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Error::new(Kind::Source, "wait for a frame of the pattern: its sensor ended"));
+            }
         };
         sink(&Incoming {
             main: Planes::of(shot.layout, &shot.pixels),
@@ -209,7 +211,9 @@ impl Control {
                 "lux" => self.lux = value.parse().ok(),
                 "hang" => self.hang = value == "1",
                 "fail" => self.fail = value == "1",
-                "resize" => self.resize = value.split_once('x').and_then(|(w, h)| Some(Layout::new(w.parse().ok()?, h.parse().ok()?))),
+                "resize" => {
+                    self.resize = value.split_once('x').and_then(|(w, h)| Some(Layout::new(w.parse().ok()?, h.parse().ok()?)));
+                }
                 _ => {}
             }
         }
@@ -277,7 +281,9 @@ impl Sensor {
                 Light::Auto if id < changed + LATENCY + 3 => Ae::Searching,
                 Light::Auto => Ae::Converged,
             };
-            if out.try_send(Ok(Shot { pixels, layout, id, boot, exposure, ae, lux })).is_err() && self.stop.load(Ordering::Relaxed) {
+            if out.try_send(Ok(Shot { pixels, layout, id, boot, exposure, ae, lux })).is_err()
+                && self.stop.load(Ordering::Relaxed)
+            {
                 return;
             }
         }
@@ -297,7 +303,9 @@ impl Sensor {
     }
 
     fn lux(&self, seconds: f64) -> f64 {
-        let scene = || self.trace.as_ref().map(|t| 10f64.powf(t.reader().log_lux(t.start() + seconds * self.options.speed.unwrap_or(1.0))));
+        let scene = || {
+            self.trace.as_ref().map(|t| 10f64.powf(t.reader().log_lux(t.start() + seconds * self.options.speed.unwrap_or(1.0))))
+        };
         self.control.lux.or_else(scene).or(self.options.lux).unwrap_or(400.0)
     }
 
@@ -360,12 +368,17 @@ impl Scene {
         }
         let plane = |angle: f64| {
             let (cw, ch) = (w / 2, h / 2);
-            (0..cw * ch).map(|i| 128.0 + 42.0 * ((i % cw) as f64 / 31.0 + angle + (i / cw) as f64 / 47.0).sin()).map(|v| v as u8).collect()
+            (0..cw * ch)
+                .map(|i| 128.0 + 42.0 * ((i % cw) as f64 / 31.0 + angle + (i / cw) as f64 / 47.0).sin())
+                .map(|v| v as u8)
+                .collect()
         };
         let chroma: [Vec<u8>; 2] = [plane(0.0), plane(1.7)];
         // The sum of four even numbers is near enough to a normal one; its standard deviation is 1/√3.
         let noise = if noise > 0.0 {
-            (0..65_536).map(|_| ((next() + next() + next() + next() - 2.0) * 3f64.sqrt() * noise).round().clamp(-127.0, 127.0) as i8).collect()
+            (0..65_536)
+                .map(|_| ((next() + next() + next() + next() - 2.0) * 3f64.sqrt() * noise).round().clamp(-127.0, 127.0) as i8)
+                .collect()
         } else {
             Vec::new()
         };
@@ -391,15 +404,16 @@ impl Scene {
 
     fn draw(&mut self, pixels: &mut [u8], id: u64, boot: BootUs, light: f64) {
         // A change below half a code value is not worth drawing the scene again.
-        if !((light / self.exposed).ln().abs() < 0.002) {
+        if self.exposed.is_nan() || (light / self.exposed).ln().abs() > 0.002 {
             self.expose(light);
         }
         let l = self.layout;
         let shift = (id * STEP) as usize % MARGIN;
+        let half = (l.width as usize / 2, usize::midpoint(l.width as usize, MARGIN));
         let planes = [
             (l.y(), l.y_stride(), l.width as usize, shift, l.width as usize + MARGIN),
-            (l.u(), l.c_stride(), l.width as usize / 2, shift / 2, (l.width as usize + MARGIN) / 2),
-            (l.v(), l.c_stride(), l.width as usize / 2, shift / 2, (l.width as usize + MARGIN) / 2),
+            (l.u(), l.c_stride(), half.0, shift / 2, half.1),
+            (l.v(), l.c_stride(), half.0, shift / 2, half.1),
         ];
         for ((range, stride, width, shift, from), wide) in planes.into_iter().zip(&self.wide) {
             for (out, src) in pixels[range].chunks_exact_mut(stride).zip(wide.chunks_exact(from)) {
@@ -431,7 +445,9 @@ impl Scene {
         }
         // BT.601 at full range.
         for (k, yuv) in [[76, 85, 255], [150, 44, 21], [29, 255, 107]].into_iter().enumerate() {
-            for (range, stride, half, value) in [(l.y(), l.y_stride(), 1, yuv[0]), (l.u(), l.c_stride(), 2, yuv[1]), (l.v(), l.c_stride(), 2, yuv[2])] {
+            for (range, stride, half, value) in
+                [(l.y(), l.y_stride(), 1, yuv[0]), (l.u(), l.c_stride(), 2, yuv[1]), (l.v(), l.c_stride(), 2, yuv[2])]
+            {
                 let side = SIDE / half;
                 for row in pixels[range].chunks_exact_mut(stride).skip((bottom - SIDE) / half).take(side) {
                     row[k * side..(k + 1) * side].fill(value);
