@@ -71,17 +71,17 @@ fn a_real_film_becomes_pictures_of_now_and_of_the_past() {
         assert!(Instant::now() < end, "the film does not play: {:?}", ask(port, "status"));
         std::thread::sleep(Duration::from_millis(50));
     }
-    let file = |answer: &str| answer.split_whitespace().find(|w| w.ends_with(".png")).map(String::from).unwrap();
+    let named = |answer: &str| answer.split_whitespace().find(|w| w.ends_with(".png")).map(String::from).unwrap();
     let now = ask(port, "save png").unwrap();
     assert!(now.starts_with("Saved single full-resolution image: "), "{now}");
     let past = ask(port, "pastStack png before=1 count=4").unwrap();
     assert!(past.contains("| stack of 4 frames |"), "{past}");
     for answer in [&now, &past] {
-        let (mean, spread, bars) = luma(&file(answer));
+        let (mean, spread, bars) = luma(&named(answer));
         // The film is 640×272: bars above and below, and a street, not a flat field, between them.
         assert!((20.0..235.0).contains(&mean) && spread > 10.0, "{answer}: mean {mean:.1} spread {spread:.1}");
         assert!(bars < 3.0, "{answer}: bars {bars:.1}");
     }
     // Another moment is another picture.
-    assert_ne!(std::fs::read(file(&now)).unwrap(), std::fs::read(file(&past)).unwrap());
+    assert_ne!(std::fs::read(named(&now)).unwrap(), std::fs::read(named(&past)).unwrap());
 }
