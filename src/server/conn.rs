@@ -45,6 +45,8 @@ pub(super) enum Subscription {
     Yes,
 }
 
+// The flags are independent facts about two directions and two parties; as one state they would be sixty.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug)]
 pub(super) struct Conn {
     /// `None` once the client is known to be gone; its commands still run.

@@ -407,11 +407,11 @@ impl EventLoop {
         let mut per_address: HashMap<IpAddr, usize> = HashMap::new();
         silent.iter().filter(|s| s.2).for_each(|s| *per_address.entry(s.1).or_default() += 1);
         let mut aged = silent.iter().filter(|s| s.2).count();
-        let mut all = silent.len();
+        let mut all = self.conns.len();
         for (id, ip, is_aged) in silent {
             let of_address = per_address.entry(ip).or_default();
             let too_many_aged = is_aged && (*of_address > limits.silent_per_address || aged > limits.silent);
-            if too_many_aged || all > limits.silent + limits.active {
+            if too_many_aged || all > limits.open {
                 debug!("a silent connection from {ip} makes room");
                 self.conns.remove(&id);
                 all -= 1;
