@@ -28,7 +28,7 @@ const ACCEPTS: usize = 64;
 const DATAGRAMS: usize = 32;
 /// Bytes taken per read; eight of the longest lines.
 const READ: usize = 8 * LINE_MAX;
-/// Pause of accepting when descriptors or memory have run out.
+/// Pause of accepting when descriptors or memory have run out and no idle connection can make room.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Datagrams being worked on at once.
 const DATAGRAMS_BUSY: usize = 64;
@@ -107,7 +107,6 @@ impl EventLoop {
                 break;
             }
             self.wait();
-            self.tick();
             let ready = std::mem::take(&mut self.ready);
             for &(source, flags) in &ready {
                 match source {
@@ -120,6 +119,9 @@ impl EventLoop {
                 }
             }
             self.ready = ready;
+            // After the reads: a line whose end is here already must not be taken for one that fell silent, however late
+            // this thread got its turn.
+            self.tick();
             self.make_room();
         }
         self.conns.clear();
@@ -365,11 +367,12 @@ impl EventLoop {
                         if !std::mem::replace(&mut self.short, true) {
                             warn!("accept a client: {e}; idle connections are closed to make room (raise LimitNOFILE)");
                         }
-                        self.accept_paused = Some(now() + ACCEPT_PAUSE);
                         let idle = |c: &Conn| c.is_silent() || matches!(c.phase, Phase::Draining { .. });
                         let oldest = self.conns.iter().find(|(_, c)| idle(c)).map(|(&id, _)| id);
-                        oldest.map(|id| self.conns.remove(&id));
-                        return;
+                        if oldest.and_then(|id| self.conns.remove(&id)).is_none() {
+                            self.accept_paused = Some(now() + ACCEPT_PAUSE);
+                            return;
+                        }
                     }
                     // The client has gone before it was accepted, or its network has: accept(2) says to go on.
                     _ => debug!("accept a client: {e}"),

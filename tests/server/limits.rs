@@ -11,6 +11,18 @@ use pastcam::server::{Limits, Settings};
 
 use crate::rig::{client_from, is_closed, rest, rig, settings, start, until};
 
+fn send_all(clients: &mut [TcpStream], bytes: &[u8]) {
+    for c in clients {
+        c.write_all(bytes).unwrap();
+    }
+}
+
+fn answered_all(clients: &mut [TcpStream], wanted: &str) {
+    for c in clients {
+        assert_eq!(rest(c), wanted);
+    }
+}
+
 fn with(limits: Limits) -> Settings {
     Settings { limits, ..settings() }
 }
@@ -44,13 +56,13 @@ fn silent_clients_and_held_commands_delay_nobody() {
     let r = rig();
     let _silent: Vec<TcpStream> = (0..100).map(|i| client_from(Ipv4Addr::new(127, 0, 2, 1 + (i / 8) as u8), r.port())).collect();
     let mut held: Vec<TcpStream> = (0..8).map(|_| r.client()).collect();
-    held.iter_mut().for_each(|c| c.write_all(b"hold\n").unwrap());
+    send_all(&mut held, b"hold\n");
     r.fake.wait(|q| q.len() == 8);
     for _ in 0..100 {
         assert_eq!(r.ask(b"health\n"), "OK health\n");
     }
     r.fake.release();
-    held.iter_mut().for_each(|c| assert_eq!(rest(c), "released hold\n"));
+    answered_all(&mut held, "released hold\n");
 }
 
 #[test]
@@ -58,8 +70,8 @@ fn a_burst_that_connects_before_it_sends_is_answered_whole() {
     let r = rig();
     let mut clients: Vec<TcpStream> = (0..50).map(|_| r.client()).collect();
     until("all", || r.control.clients().silent == 50);
-    clients.iter_mut().for_each(|c| c.write_all(b"save").unwrap());
-    clients.iter_mut().for_each(|c| assert_eq!(rest(c), "Saved save\n"));
+    send_all(&mut clients, b"save");
+    answered_all(&mut clients, "Saved save\n");
 }
 
 #[test]
@@ -86,12 +98,12 @@ fn five_hundred_at_once_are_coped_with() {
 fn the_257th_client_at_work_is_told_that_there_are_too_many() {
     let r = rig();
     let mut clients: Vec<TcpStream> = (0..256).map(|_| r.client()).collect();
-    clients.iter_mut().for_each(|c| c.write_all(b"hold\n").unwrap());
+    send_all(&mut clients, b"hold\n");
     r.fake.wait(|q| q.len() == 256);
     assert_eq!(r.ask(b"health\n"), "ERR busy too many clients\n");
     assert_eq!(r.control.clients().active, 256);
     r.fake.release();
-    clients.iter_mut().for_each(|c| assert_eq!(rest(c), "released hold\n"));
+    answered_all(&mut clients, "released hold\n");
     until("a place", || r.ask(b"health\n") == "OK health\n");
 }
 
@@ -205,7 +217,7 @@ fn latency_of_health_under_load() {
     });
     let began = Instant::now();
     let mut clients: Vec<TcpStream> = (0..50).map(|_| r.client()).collect();
-    clients.iter_mut().for_each(|c| c.write_all(b"health\n").unwrap());
-    clients.iter_mut().for_each(|c| assert_eq!(rest(c), "OK health\n"));
+    send_all(&mut clients, b"health\n");
+    answered_all(&mut clients, "OK health\n");
     println!("a burst of 50: {:?}", began.elapsed());
 }

@@ -22,6 +22,7 @@ pub struct Fake {
 
 impl Handler for Fake {
     fn handle(&self, request: Request, reply: Reply) {
+        assert_eq!(std::thread::current().name(), Some("server"));
         let line = request.line.clone();
         let channel = request.channel;
         self.requests.lock().unwrap().push(request);
@@ -42,6 +43,7 @@ impl Handler for Fake {
             }
             "drop" => drop(reply),
             "panic" => panic!("a command's bug, as the test wants it"),
+            "subscribe" if line == "subscribe late" => self.held.lock().unwrap().push((line, reply)),
             "subscribe" if channel == Channel::Persistent => reply.send(Answer::ok("STATE DAY")),
             "subscribe" => reply.send(Answer::failed("ERR usage subscribe needs the port that stays open")),
             _ => reply.send(Answer::failed("UNKNOWN_COMMAND")),
@@ -68,10 +70,6 @@ impl Fake {
         for (line, reply) in self.held.lock().unwrap().drain(..) {
             reply.send(Answer::ok(format!("released {line}")));
         }
-    }
-    /// Takes the held replies away from the fake.
-    pub fn take_held(&self) -> Vec<Reply> {
-        self.held.lock().unwrap().drain(..).map(|(_, r)| r).collect()
     }
 }
 
