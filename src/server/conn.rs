@@ -69,6 +69,8 @@ pub(super) struct Conn {
     pub last: bool,
     pub subscription: Subscription,
     eof: bool,
+    /// Writing has failed.
+    deaf: bool,
     answered: bool,
     /// A line of this connection has succeeded: it is no HTTP client or other stranger.
     trusted: bool,
@@ -104,6 +106,7 @@ impl Conn {
             last: false,
             subscription: Subscription::No,
             eof: false,
+            deaf: false,
             answered: false,
             trusted: false,
             out: Vec::new(),
@@ -151,7 +154,7 @@ impl Conn {
     /// Does what time asks for.
     pub(super) fn tick(&mut self, now: BootUs, grace: Duration) {
         if self.stuck.is_some_and(|s| now >= s + STALL) {
-            self.lose();
+            self.lose(now);
         }
         match self.phase {
             Phase::Open => {
@@ -179,11 +182,8 @@ impl Conn {
             Ok(_) => {}
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => {
-                // A reset. What has been sent before it was meant; nothing at all was a port check.
-                if self.phase == Phase::Open && !self.framer.is_silent() {
-                    self.framer.end(now);
-                }
-                self.lose();
+                // A reset.
+                self.lose(now);
             }
         }
     }
@@ -204,7 +204,9 @@ impl Conn {
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                     self.stuck.get_or_insert(now);
                 }
-                Err(_) => return self.lose(),
+                // Nobody listens any more, but lines sent before may still be unread: the next read ends it.
+                Err(_) if self.phase == Phase::Open && !self.eof => self.hush(),
+                Err(_) => return self.lose(now),
             }
         }
         if self.phase == Phase::Ending && self.out.is_empty() {
@@ -217,7 +219,7 @@ impl Conn {
         self.busy = false;
         self.answered = true;
         self.trusted |= answer.ok;
-        self.append(&answer.line, answer.long);
+        self.append(&answer.line, answer.long, now);
         if self.subscription == Subscription::Asked {
             self.subscription = if answer.ok { Subscription::Yes } else { Subscription::No };
             let held = std::mem::take(&mut self.held);
@@ -242,21 +244,30 @@ impl Conn {
         match self.subscription {
             Subscription::No => {}
             Subscription::Asked if self.held.len() < OUT_MAX => self.wire.append(line, false, &mut self.held),
-            Subscription::Asked => self.lose(),
+            Subscription::Asked => self.lose(now),
             Subscription::Yes => {
-                self.append(line, false);
+                self.append(line, false, now);
                 self.flush(now);
             }
         }
     }
 
-    fn append(&mut self, line: &str, long: bool) {
-        if self.stream.is_some() {
+    fn append(&mut self, line: &str, long: bool, now: BootUs) {
+        if self.stream.is_some() && !self.deaf {
             self.wire.append(line, long, &mut self.out);
         }
         if self.out.len() > OUT_MAX {
-            self.lose();
+            self.lose(now);
         }
+    }
+
+    /// Writes no more.
+    fn hush(&mut self) {
+        self.deaf = true;
+        self.out.clear();
+        self.held.clear();
+        self.stuck = None;
+        self.subscription = Subscription::No;
     }
 
     /// True when the next line may be handed over.
@@ -269,6 +280,15 @@ impl Conn {
         let served = self.channel == Channel::Tcp && self.answered && !self.framer.collecting();
         let ended = self.eof && self.subscription != Subscription::Yes;
         self.last || self.stream.is_none() || served || ended
+    }
+
+    /// A last look before the end: a line may have come while the one before was worked on and not been read yet.
+    pub(super) fn has_more(&mut self, buffer: &mut [u8], now: BootUs) -> bool {
+        if self.last || self.eof || self.deaf || self.framer.is_done() {
+            return false;
+        }
+        self.read(buffer, now);
+        self.framer.has_items() || self.framer.collecting()
     }
 
     /// Writes what is left, then shuts down, drains and closes.
@@ -288,16 +308,16 @@ impl Conn {
         self.phase = if self.eof || !shut { Phase::Closed } else { Phase::Draining { until: now + self.drain } };
     }
 
-    /// The client is gone. Lines it sent before still run; there is nobody to answer.
-    pub(super) fn lose(&mut self) {
+    /// The client is gone. What it sent before was meant and still runs; there is nobody to answer. Nothing at all was a
+    /// port check.
+    pub(super) fn lose(&mut self, now: BootUs) {
         self.stream = None;
         self.eof = true;
-        self.out.clear();
-        self.held.clear();
-        self.stuck = None;
-        self.subscription = Subscription::No;
+        self.hush();
         if self.phase != Phase::Open {
             self.phase = Phase::Closed;
+        } else if !self.framer.is_silent() {
+            self.framer.end(now);
         }
     }
 }

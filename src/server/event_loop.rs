@@ -240,7 +240,7 @@ impl EventLoop {
             Message::EventsLost => {
                 warn!("more events at once than can wait: subscribers are cut off so that they notice");
                 for (&id, conn) in self.conns.iter_mut().filter(|(_, c)| c.subscription != Subscription::No) {
-                    conn.lose();
+                    conn.lose(now);
                     self.todo.push_back(id);
                 }
             }
@@ -277,7 +277,13 @@ impl EventLoop {
                     conn.answer(&framing_error(&failure), now);
                     self.todo.push_back(id);
                 }
-                None if conn.has_ended() => conn.finish(now),
+                None if conn.has_ended() => {
+                    if conn.has_more(&mut self.buffer, now) {
+                        self.todo.push_back(id);
+                    } else {
+                        conn.finish(now);
+                    }
+                }
                 None => {}
             }
         }
@@ -329,7 +335,7 @@ impl EventLoop {
             conn.read(&mut self.buffer, now);
             // Both halves are gone and the input was at its end already: no read will ever say so.
             if flags.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) && conn.interest().is_some_and(|(_, w)| w.is_empty()) {
-                conn.lose();
+                conn.lose(now);
             }
         }
         self.todo.push_back(id);

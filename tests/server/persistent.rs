@@ -96,7 +96,7 @@ fn subscribers_get_the_state_and_then_every_event() {
     }
     a.write_all(b"save\n").unwrap();
     assert_eq!(line(&mut a), "Saved save\n", "a subscriber may still command");
-    assert_eq!(r.control.clients().subscribers, 1);
+    until("the gauge", || r.control.clients().subscribers == 1);
     deaf.shutdown(Shutdown::Write).unwrap();
     assert_eq!(rest(&mut deaf), "", "no events for one that did not ask");
 }
@@ -141,6 +141,7 @@ fn a_subscriber_that_does_not_read_is_dropped_and_holds_nobody_up() {
     }
     let event = format!("EVENT {}", "e".repeat(200));
     let mut sent = 0;
+    until("both", || r.control.clients().subscribers == 2);
     while r.control.clients().subscribers == 2 {
         // As many as the mailbox surely takes; the good reader has them all before the next ones.
         (0..100).for_each(|_| r.control.notifier().publish(event.as_str()));
