@@ -321,3 +321,60 @@ impl Conn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::line::{Item, Words};
+    use super::*;
+    use crate::clock::{Clock, SystemClock};
+    use nix::poll::{PollFd, poll};
+    use nix::sys::socket::{setsockopt, sockopt};
+    use std::net::TcpListener;
+    use std::os::fd::AsFd;
+
+    fn pair() -> (TcpStream, Conn) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, peer) = listener.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        let words = Words { at_once: &[], verbs: &[] };
+        let rules = Rules { idle: Duration::from_millis(200), words, lines: 8, stays_open: false };
+        let now = SystemClock.boot();
+        (client, Conn::new(accepted, peer, Channel::Tcp, rules, Wire::default(), Duration::from_secs(1), now))
+    }
+
+    fn wait(conn: &Conn, what: PollFlags) {
+        let mut fds = [PollFd::new(conn.stream.as_ref().unwrap().as_fd(), what)];
+        poll(&mut fds, 30_000u16).unwrap();
+        assert!(fds[0].revents().unwrap().intersects(what), "{:?}", fds[0].revents());
+    }
+
+    #[test]
+    fn lines_still_unread_when_writing_fails_are_not_lost() {
+        let (mut client, mut conn) = pair();
+        let now = SystemClock.boot();
+        client.write_all(b"save a\n").unwrap();
+        setsockopt(&client, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
+        drop(client);
+        wait(&conn, PollFlags::POLLHUP);
+        conn.busy = true;
+        conn.answer(&Answer::ok("to the line before"), now);
+        let mut buffer = [0; 64];
+        conn.read(&mut buffer, now);
+        assert!(matches!(conn.framer.next_item(), Some(Item::Line { text, .. }) if text == "save a"));
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_given_up() {
+        let (client, mut conn) = pair();
+        let now = SystemClock.boot();
+        while conn.stuck.is_none() {
+            conn.answer(&Answer::long("x".repeat(60_000)), now);
+        }
+        assert_eq!(conn.deadline(Duration::from_secs(60)), Some(now + STALL));
+        assert!(conn.interest().unwrap().1.contains(PollFlags::POLLOUT));
+        conn.tick(now + STALL, Duration::ZERO);
+        assert!(conn.stream.is_none() && conn.has_ended());
+        drop(client);
+    }
+}

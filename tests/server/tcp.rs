@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use pastcam::clock::{Clock, SystemClock};
-use pastcam::server::{AllowList, Channel, LINE_MAX, Settings};
+use pastcam::server::{AllowList, Channel, LINE_MAX, Limits, Settings};
 
 use crate::rig::{PATIENCE, client, line, rest, rig, settings, start, until};
 
@@ -241,10 +241,26 @@ fn unread_input_does_not_destroy_the_answer() {
     for _ in 0..50 {
         let mut c = r.client();
         c.write_all(b"fail\nsave\nsave\nsave\n").unwrap();
-        // More than the server reads at once; it may have closed its side before all is written.
-        let _ = c.write_all(&b"more\n".repeat(20_000));
+        // More than the server reads at once.
+        c.write_all(&b"more\n".repeat(20_000)).unwrap();
         assert_eq!(rest(&mut c), "NOT_SAVED\n");
     }
+}
+
+#[test]
+fn a_client_that_still_writes_after_its_answer_is_not_reset() {
+    let limits = Limits { drain: PATIENCE, ..Limits::default() };
+    let r = start(Settings { limits, ..settings() });
+    let mut c = r.client();
+    c.write_all(b"fail\n").unwrap();
+    assert_eq!(rest(&mut c), "NOT_SAVED\n");
+    for _ in 0..50 {
+        c.write_all(b"save\n").expect("the server still takes what it will throw away");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    c.shutdown(Shutdown::Write).unwrap();
+    until("the server's end", || r.control.clients().open == 0);
+    assert_eq!(r.fake.lines(), ["fail"], "what comes after the answer is thrown away");
 }
 
 #[test]
