@@ -99,7 +99,7 @@ pub(super) enum Message {
 }
 
 #[derive(Debug, Default)]
-struct Box_ {
+struct Inside {
     messages: VecDeque<Message>,
     events: usize,
     /// The thread that empties the box; it needs no waking.
@@ -109,7 +109,7 @@ struct Box_ {
 /// The mailbox of thread `server`.
 #[derive(Debug)]
 pub(super) struct Mailbox {
-    inside: Mutex<Box_>,
+    inside: Mutex<Inside>,
     /// Readable while something waits that the thread may not have seen.
     pub bell: EventFd,
 }
@@ -122,7 +122,7 @@ impl Mailbox {
         Ok(Mailbox { inside: Mutex::default(), bell })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Box_> {
+    fn lock(&self) -> MutexGuard<'_, Inside> {
         // Nothing that can panic runs under this lock.
         self.inside.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
