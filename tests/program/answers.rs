@@ -86,7 +86,9 @@ fn verbs_are_known_in_any_case_and_nothing_else_is() {
     said::night_level(&r.ask("Night_Level"));
     said::health(&r.ask("HEALTH"));
     let files = r.names().len();
-    for line in ["foo", "saves", "save; save", "\"save\"", "health now", "night_level x", "ping pong", "status xml", "help me", "?"] {
+    for line in
+        ["foo", "saves", "save; save", "\"save\"", "health now", "night_level x", "ping pong", "status xml", "help me", "?"]
+    {
         assert_eq!(r.ask(line), "UNKNOWN_COMMAND", "{line}");
     }
     // Blank input, and nothing at all with the sending half closed.
@@ -190,7 +192,9 @@ fn status_is_one_short_line_with_everything_in_it() {
     let value = |key: &str| fields.iter().find(|f| f.0 == key).unwrap().1;
     let real = |key: &str, unit: &str| value(key).strip_suffix(unit).unwrap().parse::<f64>().unwrap();
     assert_eq!((value("state"), value("mode")), ("RUNNING", "DAY"));
-    assert!(real("age", "s") < 3.0 && (2.0..15.0).contains(&real("fps", "")) && real("exp", "ms") > 0.0 && real("gain", "") >= 1.0);
+    assert!(
+        real("age", "s") < 3.0 && (2.0..15.0).contains(&real("fps", "")) && real("exp", "ms") > 0.0 && real("gain", "") >= 1.0
+    );
     assert!(value("ring").split_once('/').is_some_and(|(n, s)| n.parse::<usize>().unwrap() > 5 && s.ends_with('s')));
     assert!(real("disk", "MiB") > 0.0 && ["synced", "free"].contains(&value("clock")) && value("clients") == "1");
 
@@ -268,7 +272,8 @@ fn a_subscriber_hears_of_saved_files_and_of_the_night() {
     let saved = said::single(&r.ask("save jpg"));
     assert_eq!(read_line(&mut s), format!("EVENT saved={}\n", saved.path.display()));
     let event = read_line(&mut s);
-    let level: f64 = event.strip_prefix("EVENT mode=NIGHT level=").unwrap_or_else(|| panic!("{event}")).trim_end().parse().unwrap();
+    let level: f64 =
+        event.strip_prefix("EVENT mode=NIGHT level=").unwrap_or_else(|| panic!("{event}")).trim_end().parse().unwrap();
     assert!(level < 35.0);
     let (_, threshold, mode) = said::night_level(&r.ask("night_level"));
     assert_eq!((mode.as_str(), threshold.as_str()), ("NIGHT", "55"));
@@ -336,7 +341,9 @@ fn strangers_are_refused() {
     // A datagram's sender can be forged: no answer. What a TCP client gets afterwards shows that it was dealt with.
     let s = UdpSocket::bind("127.0.0.1:0").unwrap();
     s.send_to(b"save jpg", ("127.0.0.1", udp)).unwrap();
-    until("the datagram to be seen", || r.log().lines().any(|l| l.contains("udp") && l.contains("not in network.allow")).then_some(()));
+    until("the datagram to be seen", || {
+        r.log().lines().any(|l| l.contains("udp") && l.contains("not in network.allow")).then_some(())
+    });
     assert_eq!(r.names(), [""; 0]);
 }
 
@@ -358,7 +365,8 @@ fn both_families_are_served() {
 #[test]
 fn netcat_gets_its_answer() {
     let r = Setup::new("netcat").start();
-    let nc = Command::new("nc").args(["127.0.0.1", &r.setup.port.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let nc =
+        Command::new("nc").args(["127.0.0.1", &r.setup.port.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let Ok(mut nc) = nc else {
         println!("SKIP: no nc here");
         return;

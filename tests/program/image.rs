@@ -117,7 +117,8 @@ fn jpg(file: &Path) -> Image {
         .flat_map(|i| {
             let (x, y) = (i % width, i / width);
             let (luma, cb, cr) = (at(0, x, y), at(1, x / 2, y / 2) - 128.0, at(2, x / 2, y / 2) - 128.0);
-            [luma + 1.402 * cr, luma - 0.344_136 * cb - 0.714_136 * cr, luma + 1.772 * cb].map(|v| v.round().clamp(0.0, 255.0) as u8)
+            [luma + 1.402 * cr, luma - 0.344_136 * cb - 0.714_136 * cr, luma + 1.772 * cb]
+                .map(|v| v.round().clamp(0.0, 255.0) as u8)
         })
         .collect();
     Image { width, height, rgb }

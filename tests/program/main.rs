@@ -3,8 +3,8 @@
 //! Every wait ends on what it waits for; a deadline only ends a test that has failed already.
 
 mod answers;
-mod client;
 mod cli;
+mod client;
 mod configuration;
 mod disks;
 mod harness;

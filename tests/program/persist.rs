@@ -75,7 +75,12 @@ fn frames_from_before_a_kill_are_still_reached() {
 fn a_program_killed_again_and_again_never_shows_a_torn_frame() {
     let Some(file) = RingFile::new("torn") else { return };
     // Fast frames and a small ring, so that the writer is mostly at work when it dies.
-    let setup = file.setup("torn").set("camera.framerate", 60.0).set("ring.size", 30).set("export.stack_dark_frames", false).set("export.save_before_s", 60.0);
+    let setup = file
+        .setup("torn")
+        .set("camera.framerate", 60.0)
+        .set("ring.size", 30)
+        .set("export.stack_dark_frames", false)
+        .set("export.save_before_s", 60.0);
     let mut last = None;
     for _ in 0..4 {
         let mut r = setup.start();
@@ -106,7 +111,10 @@ fn two_programs_on_one_ring_are_told_apart() {
     let (code, said) = file.setup("second").end();
     assert_eq!(code, 1, "{said}");
     let path = file.0.to_str().unwrap();
-    assert!(said.contains(&format!("open the ring's file {path}: another pastcam uses it; give each its own ring.persist_path")), "{said}");
+    assert!(
+        said.contains(&format!("open the ring's file {path}: another pastcam uses it; give each its own ring.persist_path")),
+        "{said}"
+    );
     until("the first to go on", || first.ask("night_level").starts_with("LEVEL=").then_some(()));
     assert!(said::single(&first.ask("save jpg")).path.is_file());
 }

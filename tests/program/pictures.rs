@@ -182,7 +182,8 @@ fn a_stack_takes_noise_away() {
 
 #[test]
 fn a_stack_never_crosses_a_change_of_exposure_or_size() {
-    let setup = Setup::new("crossing").controlled("lux=400").set("export.stack_dark_frames", false).set("export.save_before_s", 30.0);
+    let setup =
+        Setup::new("crossing").controlled("lux=400").set("export.stack_dark_frames", false).set("export.save_before_s", 30.0);
     let r = setup.start();
     r.until_frame(12);
     // Four times the light: auto-exposure takes a quarter of the time.
@@ -217,7 +218,8 @@ fn a_light_that_changes_parts_the_stack() {
     // Light that steps every second: the exposures of neighbouring seconds must not mix.
     let setup = Setup::new("light");
     let trace = setup.dir.join("light.csv");
-    let rows: Vec<String> = (0..600).map(|i| format!("{:.2},{}", f64::from(i) * 0.5, if i / 2 % 2 == 0 { 400 } else { 1600 })).collect();
+    let rows: Vec<String> =
+        (0..600).map(|i| format!("{:.2},{}", f64::from(i) * 0.5, if i / 2 % 2 == 0 { 400 } else { 1600 })).collect();
     std::fs::write(&trace, format!("t_s,lux\n{}\n", rows.join("\n"))).unwrap();
     let r = setup.set("camera.source", format!("pattern:trace={}", trace.display())).start();
     r.until_frame(50);
