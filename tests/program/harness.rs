@@ -245,6 +245,11 @@ impl Running {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
+    /// How it ended, if it has.
+    pub fn ended_already(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits for its end.
     pub fn ended(&mut self, patience: Duration) -> ExitStatus {
         until_within("the end of the program", patience, || self.child.try_wait().unwrap())
