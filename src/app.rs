@@ -59,7 +59,8 @@ impl Options {
     pub fn load(&self) -> Result<Config> {
         let mut config = Config::load(self.config.as_deref())?;
         if let Some(source) = &self.source {
-            Spec::parse(source).map_err(|e| Error::new(Kind::Usage, format!("--source: {}, not {source:?}", e.what)))?;
+            let shown = crate::source::without_secrets_in_spec(source);
+            Spec::parse(source).map_err(|e| Error::new(Kind::Usage, format!("--source: {}, not {shown:?}", e.what)))?;
             config.file.camera.source.clone_from(source);
         }
         Ok(config)

@@ -40,6 +40,27 @@ pub(super) fn shape(written: &Value, known: &Value, path: &str) -> Result<()> {
     }
 }
 
+/// What `shape` let pass can only fail by a number that is too large for its key. serde names the number but not the key, so
+/// each value is tried alone.
+pub(super) fn misfit(written: &Value) -> Option<Error> {
+    fn walk(value: &Value, keys: &mut Vec<String>) -> Option<Error> {
+        if let Value::Object(members) = value {
+            return members.iter().find_map(|(key, value)| {
+                keys.push(key.clone());
+                let found = walk(value, keys);
+                keys.pop();
+                found
+            });
+        }
+        let alone = keys.iter().rev().fold(value.clone(), |v, key| Value::Object([(key.clone(), v)].into_iter().collect()));
+        let why = serde_json::from_value::<File>(alone).err()?.to_string();
+        let widths = [("u8", u64::from(u8::MAX)), ("u16", u64::from(u16::MAX)), ("u32", u64::from(u32::MAX))];
+        let rule = widths.iter().find(|(kind, _)| why.ends_with(kind)).map_or(why.clone(), |(_, most)| format!("at most {most}"));
+        Some(refuse(&keys.join("."), &rule, value))
+    }
+    walk(written, &mut Vec::new())
+}
+
 /// Keys whose default is a whole number but which may be written with decimals.
 const NUMBERS_AS_WRITTEN: [&str; 2] = ["night.dark_threshold", "night.bright_threshold"];
 
@@ -98,7 +119,9 @@ fn camera_and_ring(c: &file::Camera, r: &file::Ring) -> Result<()> {
     between("camera.framerate", c.framerate, 0.1, 240.0)?;
     between("camera.capture_timeout_s", c.capture_timeout_s, 0.1, 3600.0)?;
     between("camera.frozen_s", c.frozen_s, 0.0, 86400.0)?;
-    crate::source::Spec::parse(&c.source).map_err(|e| refuse("camera.source", &e.what, format!("{:?}", c.source)))?;
+    // A slip in a stream's address must not put its password into a log.
+    let shown = || format!("{:?}", crate::source::without_secrets_in_spec(&c.source));
+    crate::source::Spec::parse(&c.source).map_err(|e| refuse("camera.source", &e.what, shown()))?;
     between("ring.size", r.size, 2, 1_000_000)?;
     between("ring.memory_percent", r.memory_percent, 1, 100)?;
     between("ring.reserve_mib", r.reserve_mib, 0, 65_536)?;
@@ -153,7 +176,10 @@ fn network(w: &file::Network) -> Result<()> {
     between("network.idle_ms", w.idle_ms, 60, 2000)?;
     between("network.debounce_ms", w.debounce_ms, 0, 3_600_000)?;
     between("network.max_clients", w.max_clients, 1, 4096)?;
-    between("network.persistent_pad", w.persistent_pad, 0, 1024)?;
+    if w.persistent_pad != 0 {
+        // A line has to hold a word and its ending.
+        between("network.persistent_pad", w.persistent_pad, 16, 1024)?;
+    }
     if w.persistent_port == w.trigger_port {
         return Err(refuse("network.persistent_port", "a port other than network.trigger_port", w.persistent_port));
     }

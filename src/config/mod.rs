@@ -31,7 +31,7 @@ pub fn real(n: &Number) -> f64 {
 }
 
 fn allow_list(blocks: &[String]) -> Result<crate::server::AllowList> {
-    crate::server::AllowList::parse(blocks).map_err(|e| Error::new(Kind::Config, format!("network.allow: {}", e.what)))
+    crate::server::AllowList::parse(blocks)
 }
 
 impl Config {
@@ -57,9 +57,8 @@ impl Config {
         }
         let known = serde_json::to_value(File::default()).expect("plain data has a JSON form");
         check::shape(&written, &known, "")?;
-        // What `shape` let pass can only fail by a number that is too large for its key; serde names the number.
-        let file: File =
-            serde_json::from_value(written).map_err(|e| Error::caused(Kind::Config, "a value is out of range", e))?;
+        let file: File = serde_json::from_value(written.clone())
+            .map_err(|e| check::misfit(&written).unwrap_or_else(|| Error::caused(Kind::Config, "a value is out of range", e)))?;
         check::values(&file)?;
         Ok(Config { file })
     }

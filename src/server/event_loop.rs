@@ -317,7 +317,7 @@ impl EventLoop {
     }
 
     fn hand_over(&self, request: Request, target: Target) {
-        debug!("{} {} -> {}", request.channel.word(), request.peer, request.line);
+        // The line itself may hold a token: showing it is left to the handler, which knows.
         let reply = Reply::new(target, Arc::clone(&self.shared.mailbox));
         // The port must outlive a command's bug. The reply is dropped on the way and so answers the failure.
         if catch_unwind(AssertUnwindSafe(|| self.handler.handle(request, reply))).is_err() {

@@ -288,7 +288,7 @@ impl Server {
         settings.check()?;
         let asked = |e| Error::caused(Kind::Io, "ask a socket for its port", e);
         let mut listeners = Vec::new();
-        for socket in bind::tcp(&settings.bind, settings.port, "network.port")? {
+        for socket in bind::tcp(&settings.bind, settings.port, "network.trigger_port")? {
             listeners.push((socket, Channel::Tcp));
         }
         let port = listeners[0].0.local_addr().map_err(asked)?.port();

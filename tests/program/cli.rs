@@ -1,0 +1,172 @@
+//! The command line: what it prints and the codes it ends with.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::harness::{Setup, free_port};
+use crate::said;
+
+fn pastcam(arguments: &[&str]) -> Output {
+    let dir = Setup::new("cli").dir;
+    Command::new(env!("CARGO_BIN_EXE_pastcam")).args(arguments).current_dir(&**dir).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn version_and_help() {
+    for word in ["--version", "-V"] {
+        let out = pastcam(&[word]);
+        assert_eq!((out.status.code(), text(&out.stdout)), (Some(0), concat!("pastcam ", env!("CARGO_PKG_VERSION"), "\n")));
+    }
+    for word in ["--help", "-h"] {
+        let out = pastcam(&[word]);
+        assert_eq!(out.status.code(), Some(0));
+        for part in ["--config FILE", "--source SPEC", "check-config", "send HOST[:PORT] COMMAND", "simulate-night", "--json"] {
+            assert!(text(&out.stdout).contains(part), "{part}");
+        }
+    }
+}
+
+#[test]
+fn wrong_arguments_end_with_64_and_say_why() {
+    for (arguments, word) in [
+        (&["--nonsense"][..], "--nonsense"),
+        (&["nonsense"], "nonsense"),
+        (&["--config"], "--config"),
+        (&["--json"], "--json"),
+        (&["--source", "webcam"], "webcam"),
+        (&["check-config", "x"], "check-config"),
+        (&["check-config", "--json"], "check-config"),
+        (&["simulate-night"], "simulate-night"),
+        (&["simulate-night", "a", "b"], "simulate-night"),
+        (&["send"], "HOST"),
+        (&["send", "127.0.0.1"], "command"),
+        (&["send", "127.0.0.1:0", "ping"], "127.0.0.1:0"),
+        (&["send", "cam:99999", "ping"], "cam:99999"),
+    ] {
+        let out = pastcam(arguments);
+        assert_eq!(out.status.code(), Some(64), "{arguments:?}: {}", text(&out.stderr));
+        assert!(out.stdout.is_empty() && text(&out.stderr).lines().count() == 1, "{arguments:?}");
+        assert!(
+            text(&out.stderr).starts_with("pastcam: ") && text(&out.stderr).contains(word),
+            "{arguments:?}: {}",
+            text(&out.stderr)
+        );
+    }
+}
+
+#[test]
+fn send_tells_done_from_refused_from_unanswered() {
+    let r = Setup::new("send").start();
+    let here = format!("127.0.0.1:{}", r.setup.port);
+    let out = pastcam(&["send", &here, "save", "jpg", "tag=cli"]);
+    assert_eq!(out.status.code(), Some(0));
+    assert!(said::single(text(&out.stdout).trim_end()).path.to_str().unwrap().ends_with("_cli.jpg"));
+    // The command in one word, as a shell may pass it.
+    let out = pastcam(&["send", &here, "health"]);
+    assert_eq!(out.status.code(), Some(0));
+    said::health(text(&out.stdout).trim_end());
+    assert_eq!(pastcam(&["send", &here, "status json"]).status.code(), Some(0));
+    for (command, answer) in [("save bmp", "NOT_SAVED"), ("nonsense", "UNKNOWN_COMMAND"), ("save tag=/", "ERR usage ")] {
+        let out = pastcam(&["send", &here, command]);
+        assert_eq!(out.status.code(), Some(1), "{command}");
+        assert!(text(&out.stdout).starts_with(answer), "{command}");
+    }
+    // Nobody there.
+    let out = pastcam(&["send", &format!("127.0.0.1:{}", free_port()), "ping"]);
+    assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0));
+    assert!(text(&out.stderr).starts_with("pastcam: reach 127.0.0.1 port "), "{}", text(&out.stderr));
+    // Somebody who takes the command and closes without an answer, or in the middle of one.
+    for said in [&b""[..], b"Saved sin"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let there = listener.local_addr().unwrap().to_string();
+        let server = std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let n = client.read(&mut [0; 64]).unwrap();
+            client.write_all(said).unwrap();
+            n
+        });
+        let out = pastcam(&["send", &there, "save"]);
+        assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0));
+        assert_eq!(server.join().unwrap(), b"save\n".len());
+    }
+}
+
+#[test]
+fn send_gets_an_empty_ring_as_a_refusal() {
+    let r = Setup::new("send-empty").controlled("hang=1").frameless().start();
+    let here = format!("127.0.0.1:{}", r.setup.port);
+    for (command, answer) in [("night_level", "NO_DATA\n"), ("pastStack", "NO_FRAMES\n")] {
+        let out = pastcam(&["send", &here, command]);
+        assert_eq!((out.status.code(), text(&out.stdout)), (Some(1), answer));
+    }
+}
+
+#[test]
+fn check_config_shows_what_the_ring_will_hold() {
+    let setup = Setup::new("check").set("ring.size", 50);
+    let out = setup.command().arg("check-config").output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let shown = text(&out.stdout);
+    assert!(shown.starts_with("The configuration is good.\nRing memory calculation details:\n"), "{shown}");
+    assert!(shown.contains("320x240") && shown.contains("50 frames, 5.0 s at 10 fps"), "{shown}");
+    // The file of the service people use today is good as it is, whatever folder it is in.
+    let out = pastcam(&["check-config"]);
+    assert_eq!(out.status.code(), Some(0), "the defaults are good");
+}
+
+#[test]
+fn a_day_of_light_is_simulated_in_a_moment() {
+    let trace = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/night").join(name);
+    let slope = trace("slope_equator_equinox.csv");
+    let out = pastcam(&["simulate-night", slope.to_str().unwrap(), "--json"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let report: Value = serde_json::from_str(text(&out.stdout)).unwrap();
+    assert_eq!(text(&out.stdout).lines().count(), 1);
+    let expected: Value = serde_json::from_str(&std::fs::read_to_string(trace("expected.json")).unwrap()).unwrap();
+    let rule = &expected["traces"]["slope_equator_equinox"];
+    assert_eq!(report["count"], rule["rule_switches"]);
+    let switches = report["switches"].as_array().unwrap();
+    assert_eq!(switches.len() as u64, report["count"].as_u64().unwrap());
+    for (switch, due) in switches.iter().zip(rule["rule_times"].as_array().unwrap()) {
+        assert!((switch["t_s"].as_f64().unwrap() - due[0].as_f64().unwrap()).abs() <= 15.0, "{switch} against {due}");
+        assert_eq!(switch["to"], due[1]);
+    }
+    // For people: a line a switch. And with the owner's own thresholds.
+    let out = pastcam(&["simulate-night", slope.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(0));
+    assert!(text(&out.stdout).contains("NIGHT") && text(&out.stdout).contains("DAY"), "{}", text(&out.stdout));
+    let never = Setup::new("never").set("night.enable", false);
+    let out = never.command().args(["simulate-night", slope.to_str().unwrap(), "--json"]).output().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(text(&out.stdout)).unwrap()["count"], 0);
+
+    for (content, word) in [(None, "no-such.csv"), (Some("t_s,lux\n0,dark\n"), "dark"), (Some(""), "")] {
+        let setup = Setup::new("trace");
+        let file = setup.dir.join("no-such.csv");
+        if let Some(content) = content {
+            std::fs::write(&file, content).unwrap();
+        }
+        let out = pastcam(&["simulate-night", file.to_str().unwrap()]);
+        assert_ne!(out.status.code(), Some(0), "{content:?}");
+        assert!(text(&out.stderr).lines().count() == 1 && text(&out.stderr).contains(word), "{}", text(&out.stderr));
+    }
+}
+
+#[test]
+fn the_source_of_the_command_line_wins() {
+    let setup = Setup::new("source").set("camera.source", "file:/no/such/file.mp4");
+    let r = setup.clone();
+    let mut child = r.command().args(["--source", "pattern"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let done =
+        crate::harness::until("a picture", || crate::client::try_ask(r.port, "save jpg").filter(|a| a.starts_with("Saved ")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    said::single(&done);
+}

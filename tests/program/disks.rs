@@ -1,0 +1,202 @@
+//! Disks that fill, turn read-only or vanish: each is told in words, costs that picture and nothing else, and is forgotten
+//! as soon as it is well again. Small file systems are mounted in the scratch folder, which needs root.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use crate::harness::{Running, Setup, until};
+use crate::image::Image;
+use crate::said;
+
+fn mount(options: &str, at: &Path) -> bool {
+    Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).output().is_ok_and(|o| o.status.success())
+}
+
+fn remount(options: &str, at: &Path) {
+    let done = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(at).status().unwrap();
+    assert!(done.success());
+}
+
+/// A setup whose folder of pictures is a file system of its own, or `None` (and says so) where mounting is not allowed.
+fn small(word: &str, options: &str) -> Option<Setup> {
+    let setup = Setup::new(word);
+    fs::create_dir(setup.captures()).unwrap();
+    if mount(options, &setup.captures()) {
+        return Some(setup);
+    }
+    println!("SKIP: {word}: mounting a tmpfs needs root");
+    None
+}
+
+/// That the camera took no notice: frames come, none was lost since `before`, the rest is answered.
+fn camera_goes_on(r: &Running, before: &Value) {
+    r.until_more_frames(2);
+    let now = r.status();
+    assert_eq!(now["state"], "RUNNING");
+    assert_eq!(now["ring"]["dropped"], before["ring"]["dropped"]);
+    assert!(now["frame"]["age_s"].as_f64().unwrap() < 2.0, "{now}");
+    said::health(&r.ask("health"));
+}
+
+fn works_again(r: &Running) {
+    let s = said::single(&r.ask("save jpg png"));
+    Image::open(&s.path).code();
+    Image::open(&s.path.with_extension("png")).code();
+    said::stacked(&r.ask("pastStack jpg"));
+}
+
+fn temporary(r: &Running) -> Vec<String> {
+    r.names().into_iter().filter(|n| n.ends_with(".tmp")).collect()
+}
+
+fn fill(file: &Path) {
+    let chunk = vec![0x5a; 4096];
+    let mut f = fs::File::create(file).unwrap();
+    while std::io::Write::write_all(&mut f, &chunk).is_ok() {}
+}
+
+#[test]
+fn a_full_disk() {
+    let Some(setup) = small("full", "size=2m") else { return };
+    let r = setup.start();
+    works_again(&r);
+    let (before, files) = (r.status(), r.names());
+    let filler = r.captures().join("filler");
+    fill(&filler);
+    for command in ["save jpg", "save png npy", "pastStack npy", "pastStack jpg png"] {
+        let answer = r.ask(command);
+        assert!(answer.starts_with("ERR disk ") && answer.contains("the disk is full"), "{command}: {answer}");
+        assert!(answer.contains(r.captures().to_str().unwrap()), "{answer}");
+    }
+    camera_goes_on(&r, &before);
+    assert_eq!(temporary(&r), [""; 0]);
+    assert_eq!(r.names().len(), files.len() + 1, "{:?}", r.names());
+    fs::remove_file(filler).unwrap();
+    works_again(&r);
+    assert!(r.status()["failed"].as_u64().unwrap() >= 4);
+}
+
+#[test]
+fn a_read_only_disk() {
+    let Some(setup) = small("read-only", "size=8m") else { return };
+    let r = setup.start();
+    works_again(&r);
+    let (before, files) = (r.status(), r.names());
+    remount("ro", &r.captures());
+    for command in ["save jpg", "save npy", "pastStack png"] {
+        let answer = r.ask(command);
+        assert!(answer.starts_with("ERR disk ") && answer.contains("read-only"), "{command}: {answer}");
+    }
+    camera_goes_on(&r, &before);
+    assert_eq!(r.names(), files);
+    remount("rw", &r.captures());
+    works_again(&r);
+}
+
+#[test]
+fn a_disk_that_is_pulled_out() {
+    let Some(setup) = small("pulled", "size=8m") else { return };
+    let r = setup.start();
+    works_again(&r);
+    let before = r.status();
+    // The card is gone and its mount point is no folder any more.
+    assert!(Command::new("umount").arg("-l").arg(r.captures()).status().unwrap().success());
+    fs::remove_dir_all(r.captures()).unwrap();
+    fs::write(r.captures(), "in the way").unwrap();
+    for command in ["save jpg", "pastStack npy"] {
+        let answer = r.ask(command);
+        assert!(answer.starts_with("ERR disk ") && answer.contains(r.captures().to_str().unwrap()), "{command}: {answer}");
+    }
+    camera_goes_on(&r, &before);
+    fs::remove_file(r.captures()).unwrap();
+    fs::create_dir(r.captures()).unwrap();
+    assert!(mount("size=8m", &r.captures()));
+    works_again(&r);
+}
+
+#[test]
+fn a_folder_that_is_deleted_while_pictures_are_written() {
+    let r = Setup::new("deleted").start();
+    works_again(&r);
+    let before = r.status();
+    let (over, dir) = (AtomicBool::new(false), r.captures());
+    let mut saved = 0;
+    std::thread::scope(|s| {
+        let thief = s.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let _ = fs::remove_dir_all(&dir);
+            }
+        });
+        for n in 0..20 {
+            let answer = r.ask(if n % 2 == 0 { "save jpg png npy" } else { "pastStack png npy" });
+            // Which of the two depends on the moment; a third thing must not happen.
+            if answer.starts_with("Saved ") {
+                saved += 1;
+            } else {
+                assert!(answer.starts_with("ERR disk "), "{answer}");
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        thief.join().unwrap();
+    });
+    println!("{saved} of 20 were saved between two deletions");
+    camera_goes_on(&r, &before);
+    works_again(&r);
+    assert_eq!(temporary(&r), [""; 0]);
+}
+
+#[test]
+fn the_floor_of_free_space_costs_the_oldest_pictures_and_then_refuses() {
+    let Some(setup) = small("floor", "size=6m") else { return };
+    let r = setup.set("export.min_free_mib", 4).start();
+    let free = || nix::sys::statvfs::statvfs(&r.captures()).map(|v| v.blocks_available() * v.fragment_size()).unwrap();
+    let first = said::single(&r.ask("save npy")).path;
+    let mut last: PathBuf = first.clone();
+    // 225 KiB each: more than twice what fits above the floor.
+    for _ in 0..20 {
+        last = said::single(&r.ask("save npy")).path;
+        assert!(free() + (300 << 10) >= 4 << 20, "{} bytes free", free());
+    }
+    assert!(!first.exists() && last.exists());
+    // What others have put there is never deleted: then there is no room.
+    let filler = r.captures().join("holiday.jpg");
+    fs::write(&filler, vec![0; 3 << 20]).unwrap();
+    let before = r.status();
+    let answer = r.ask("save npy");
+    assert!(answer.starts_with("ERR disk "), "{answer}");
+    assert!(filler.exists());
+    camera_goes_on(&r, &before);
+    fs::remove_file(filler).unwrap();
+    works_again(&r);
+}
+
+#[test]
+fn bounds_per_kind_are_kept() {
+    let r = Setup::new("bounds").set("export.keep.npy.max_bytes", 700_000).start();
+    let jpg = said::single(&r.ask("save jpg")).path;
+    for _ in 0..6 {
+        said::single(&r.ask("save npy"));
+    }
+    until("the bound to be kept", || {
+        let bytes: u64 = r
+            .names()
+            .iter()
+            .filter(|n| Path::new(n).extension().is_some_and(|e| e == "npy"))
+            .map(|n| fs::metadata(r.captures().join(n)).map_or(0, |m| m.len()))
+            .sum();
+        (bytes > 0 && bytes <= 700_000).then_some(())
+    });
+    assert!(jpg.exists());
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_told_at_start() {
+    let setup = Setup::new("no-folder");
+    fs::write(setup.dir.join("captures"), "a file").unwrap();
+    let (code, said) = setup.end();
+    assert!(code == 1 && said.contains("create the folder") && said.contains("captures"), "{code}: {said}");
+}

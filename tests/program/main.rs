@@ -1,0 +1,18 @@
+//! The whole program, run as users run it: started in a scratch folder with a configuration of its own, spoken to over real
+//! sockets by real clients, stopped by real signals. Pictures it wrote are decoded by others and compared with its answers.
+//! Every wait ends on what it waits for; a deadline only ends a test that has failed already.
+
+mod answers;
+mod cli;
+mod client;
+mod configuration;
+mod disks;
+mod harness;
+mod hostile;
+mod image;
+mod lifecycle;
+mod persist;
+mod pictures;
+mod said;
+mod sources;
+mod supervision;

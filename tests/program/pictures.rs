@@ -1,0 +1,331 @@
+//! Which pictures are taken: the frame drawn into each is read back and held against the answer and the moment of the command.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pastcam::clock::{Clock, SystemClock};
+
+use crate::client;
+use crate::harness::{Running, Setup, until};
+use crate::image::Image;
+use crate::said::{self, id_of};
+
+/// What the wall clock shows [s] when the boot-time clock shows this [µs].
+fn wall_of(boot_us: u64) -> f64 {
+    SystemClock.wall().secs() - SystemClock.boot().secs() + boot_us as f64 / 1e6
+}
+
+fn pictures(r: &Running, extension: &str) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = r
+        .names()
+        .iter()
+        .filter(|n| Path::new(n).extension().is_some_and(|e| e == extension) && *n != "latest.jpg")
+        .map(|n| r.captures().join(n))
+        .collect();
+    paths.sort_by_key(|p| id_of(p));
+    paths
+}
+
+#[test]
+fn a_saved_picture_is_the_first_frame_after_the_trigger() {
+    let r = Setup::new("trigger").start();
+    let mut waits = Vec::new();
+    for n in 0..10 {
+        // Off the beat of the frames, so that every phase occurs.
+        std::thread::sleep(Duration::from_millis(37 * n % 100));
+        let mut s = client::connect(r.setup.port);
+        let before = SystemClock.boot().0;
+        // Without a line end: the command begins with its first byte, not after the silence that ends it.
+        s.write_all(if n % 2 == 0 { b"save npy\n" } else { b"save npy" }).unwrap();
+        let after = SystemClock.boot().0;
+        let mut answer = Vec::new();
+        std::io::Read::read_to_end(&mut s, &mut answer).unwrap();
+        let said = said::single(&client::one_line(&answer));
+        let (id, time) = Image::open(&said.path).code();
+        assert_eq!(id, id_of(&said.path));
+        assert!(time >= before, "a frame from {} us before the trigger", before - time);
+        assert!((wall_of(time) - said.timestamp).abs() < 0.02, "{} against {}", wall_of(time), said.timestamp);
+        waits.push(time.saturating_sub(after));
+    }
+    // One frame time at most; the machine may be busy for some of the ten but not for most.
+    waits.sort_unstable();
+    assert!(waits[5] <= 115_000, "{waits:?} us from trigger to frame");
+}
+
+#[test]
+fn every_format_shows_one_and_the_same_frame_in_true_colours() {
+    // At this size the blocks of the code are still readable and three patches of 64 pixels stand at the left.
+    let r = Setup::new("colours").start();
+    r.until_frame(5);
+    for command in ["save jpg png npy", "pastStack jpg png npy before=0.3 count=1"] {
+        let answer = r.ask(command);
+        let path = if command.starts_with("save") { said::single(&answer).path } else { said::stacked(&answer).path };
+        let [jpg, png, npy] = ["jpg", "png", "npy"].map(|e| Image::open(&path.with_extension(e)));
+        for image in [&jpg, &png, &npy] {
+            assert_eq!((image.width, image.height), (320, 240));
+            assert_eq!(image.code().0, id_of(&path), "{command}");
+        }
+        assert_eq!(png.worst(&npy), 0, "{command}");
+        for (x, colour) in [(32, [255.0, 0.0, 0.0]), (96, [0.0, 255.0, 0.0]), (160, [0.0, 0.0, 255.0])] {
+            for (image, allowed) in [(&jpg, 6.0), (&png, 3.0)] {
+                let got = image.mean(x, 128, 16);
+                let off = (0..3).map(|k| (got[k] - colour[k]).abs()).fold(0.0, f64::max);
+                assert!(off <= allowed, "{command}: {got:?} instead of {colour:?}");
+            }
+        }
+        let mean = |a: &Image, b: &Image| {
+            let sum: u64 = a.rgb.iter().zip(&b.rgb).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+            sum as f64 / a.rgb.len() as f64
+        };
+        assert!(mean(&jpg, &png) < 4.0, "{}", mean(&jpg, &png));
+    }
+}
+
+#[test]
+fn one_frame_of_the_past_is_the_one_nearest_to_the_moment() {
+    let r = Setup::new("nearest").start();
+    r.until_frame(25);
+    for before in [0.0, 0.4, 1.0, 1.55, 2.0] {
+        let asked = SystemClock.boot().0;
+        let answer = said::stacked(&r.ask(&format!("pastStack png npy before={before} count=1")));
+        assert_eq!(answer.frames, 1);
+        assert!((answer.first - answer.last).abs() < 1e-9);
+        let image = Image::open(&answer.path);
+        let (id, time) = image.code();
+        assert_eq!(id, id_of(&answer.path));
+        assert_eq!(Image::open(&answer.path.with_extension("npy")).worst(&image), 0);
+        assert!((wall_of(time) - answer.first).abs() < 0.02);
+        // Half a frame time and what a busy machine adds to both ends.
+        let off = (asked - time) as f64 / 1e6 - before;
+        assert!((-0.2..=0.2).contains(&off), "before={before}: off by {off} s");
+    }
+}
+
+/// The frames that went in are fetched one by one and averaged here.
+#[test]
+fn a_stack_is_the_mean_of_its_frames() {
+    let r = Setup::new("mean").set("export.stack_dark_frames", false).set("export.save_before_s", 4.0).start();
+    r.until_frame(20);
+    let stack = said::stacked(&r.ask("pastStack npy png before=1 count=4"));
+    assert_eq!(stack.frames, 4);
+    said::separate(&r.ask("pastStack npy"));
+    let frames: Vec<(f64, Image)> = pictures(&r, "npy")
+        .into_iter()
+        .filter(|p| *p != stack.path.with_extension("npy"))
+        .map(|p| Image::open(&p))
+        .map(|i| (wall_of(i.code().1), i))
+        .filter(|(t, _)| *t > stack.first - 0.02 && *t < stack.last + 0.02)
+        .collect();
+    assert_eq!(frames.len(), 4, "from {} to {}", stack.first, stack.last);
+    let mean = Image::open(&stack.path);
+    // Between the two codes and right of the patches, where no colour is cut off at 0 or 255: the mean is of Y, U and V and is
+    // rounded there, each of the four was rounded to R, G and B as well.
+    let (mut off, mut n) = (0, 0);
+    for (x, y) in (88..152).flat_map(|y| (200..320).map(move |x| (x, y))) {
+        for (k, got) in mean.pixel(x, y).into_iter().enumerate() {
+            let all = frames.iter().map(|(_, f)| f.pixel(x, y)[k]);
+            if all.clone().any(|v| v == 0 || v == 255) {
+                continue;
+            }
+            let want = all.map(f64::from).sum::<f64>() / 4.0;
+            n += 1;
+            off += i32::from((want - f64::from(got)).abs() > 2.5);
+        }
+    }
+    assert!(n > 20_000 && off == 0, "{off} of {n} values are not the mean");
+    // The name is the last frame's.
+    assert_eq!(id_of(&stack.path), frames[3].1.code().0);
+}
+
+#[test]
+fn a_stack_lies_around_its_moment() {
+    let r = Setup::new("centred").start();
+    r.until_frame(45);
+    for (before, count) in [(2.0, 4), (2.0, 5), (1.0, 8), (2.5, 16)] {
+        let asked = SystemClock.wall().secs();
+        let s = said::stacked(&r.ask(&format!("pastStack npy before={before} count={count}")));
+        assert_eq!(s.frames, count);
+        let off = asked - f64::midpoint(s.first, s.last) - before;
+        assert!(off.abs() < 0.2, "before={before} count={count}: the middle is off by {off} s");
+    }
+    // Nothing lies behind the newest frame, so what there is before it goes in.
+    assert_eq!(said::stacked(&r.ask("pastStack npy before=0 count=6")).frames, 6);
+}
+
+/// Noise is what a stack is for: it falls with the square root of the number of frames.
+#[test]
+fn a_stack_takes_noise_away() {
+    let r = Setup::new("noise").set("camera.source", "pattern:noise=24").start();
+    r.until_frame(40);
+    // Strong enough to drown what texture the scene itself has from pixel to pixel.
+    let deviation = |count: usize| {
+        let s = said::stacked(&r.ask(&format!("pastStack npy before=1.5 count={count}")));
+        assert_eq!(s.frames, count);
+        let luma = Image::open(&s.path);
+        let values: Vec<f64> = (60..100)
+            .flat_map(|y| (224..304).map(move |x| (x, y)))
+            .map(|(x, y)| {
+                // Neighbours differ by noise alone: the scene is smooth at this distance.
+                let g = |x: usize| f64::from(luma.pixel(x, y)[1]);
+                g(x) - f64::midpoint(g(x - 1), g(x + 1))
+            })
+            .collect();
+        (values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64).sqrt()
+    };
+    let [one, four, sixteen] = [1, 4, 16].map(deviation);
+    println!("noise of 1, 4 and 16 frames: {one:.2} {four:.2} {sixteen:.2}");
+    assert!((1.6..2.4).contains(&(one / four)), "{one} to {four}");
+    assert!((2.7..5.0).contains(&(one / sixteen)), "{one} to {sixteen}");
+}
+
+#[test]
+fn a_stack_never_crosses_a_change_of_exposure_or_size() {
+    let setup =
+        Setup::new("crossing").controlled("lux=400").set("export.stack_dark_frames", false).set("export.save_before_s", 30.0);
+    let r = setup.start();
+    r.until_frame(12);
+    // Four times the light: auto-exposure takes a quarter of the time.
+    setup.control("lux=1600");
+    r.until_more_frames(12);
+    setup.control("lux=1600 resize=320x192");
+    r.until_more_frames(12);
+    let mut sizes = HashSet::new();
+    for tenth in 2..34 {
+        let before = f64::from(tenth) / 10.0;
+        let s = said::stacked(&r.ask(&format!("pastStack npy before={before} count=8")));
+        assert!((1..=8).contains(&s.frames));
+        sizes.insert((s.frames, Image::open(&s.path).height));
+        std::fs::remove_file(s.path).unwrap();
+    }
+    // Both sizes occur with full stacks, and next to the changes there are stacks beside them, of frames of one kind.
+    assert!(sizes.contains(&(8, 240)) && sizes.contains(&(8, 192)), "{sizes:?}");
+    // When the size changed, from the frames themselves.
+    said::separate(&r.ask("pastStack npy"));
+    let frames: Vec<(f64, usize)> =
+        pictures(&r, "npy").iter().map(|p| Image::open(p)).map(|i| (wall_of(i.code().1), i.height)).collect();
+    let change = frames.windows(2).find(|w| w[0].1 != w[1].1).map(|w| w[1].0).expect("both sizes are in the ring");
+    for offset in [-0.35, -0.15, 0.05, 0.25] {
+        let before = SystemClock.wall().secs() - change - offset;
+        let s = said::stacked(&r.ask(&format!("pastStack npy before={before:.3} count=8")));
+        assert!(s.last < change - 0.001 || s.first > change - 0.02, "{} to {} across {change}", s.first, s.last);
+    }
+}
+
+#[test]
+fn a_light_that_changes_parts_the_stack() {
+    // Light that steps every second: the exposures of neighbouring seconds must not mix.
+    let setup = Setup::new("light");
+    let trace = setup.dir.join("light.csv");
+    let rows: Vec<String> =
+        (0..600).map(|i| format!("{:.2},{}", f64::from(i) * 0.5, if i / 2 % 2 == 0 { 400 } else { 1600 })).collect();
+    std::fs::write(&trace, format!("t_s,lux\n{}\n", rows.join("\n"))).unwrap();
+    let r = setup.set("camera.source", format!("pattern:trace={}", trace.display())).start();
+    r.until_frame(50);
+    let mut shortest = usize::MAX;
+    for tenth in 5..30 {
+        let s = said::stacked(&r.ask(&format!("pastStack npy before={:.1} count=30", f64::from(tenth) / 10.0)));
+        // Between the steps the trace is drawn straight, so at most about half a second is of one exposure.
+        assert!(s.frames < 15, "{} frames from {} to {}", s.frames, s.first, s.last);
+        shortest = shortest.min(s.frames);
+    }
+    assert!(shortest >= 1);
+}
+
+#[test]
+fn at_night_the_past_is_counted_in_seconds_and_not_in_frames() {
+    let r = Setup::new("night")
+        // At 320×240 the code drawn into the picture would be a third of it, and too bright for a night.
+        .set("camera.width", 640)
+        .set("camera.height", 480)
+        .set("camera.source", "pattern:lux=0.02")
+        .set("night.min_dark_frames", 3)
+        .set("night.exposure_us", 1_000_000)
+        .start();
+    until("the night", || (r.status()["mode"] == "NIGHT").then_some(()));
+    until("long exposures", || (r.status()["frame"]["exposure_us"].as_f64()? > 900_000.0).then_some(()));
+    r.until_more_frames(6);
+    for before in [4.0, 2.6, 1.2] {
+        let asked = SystemClock.boot().0;
+        let s = said::stacked(&r.ask(&format!("pastStack npy before={before} count=1")));
+        let (id, time) = Image::open(&s.path).code();
+        assert_eq!(id, id_of(&s.path));
+        let off = (asked - time) as f64 / 1e6 - before;
+        // Half of a frame time of a second.
+        assert!(off.abs() < 0.8, "before={before}: off by {off} s");
+    }
+    let s = said::stacked(&r.ask("pastStack npy before=2.5 count=3"));
+    assert_eq!(s.frames, 3);
+    assert!((1.5..3.0).contains(&(s.last - s.first)), "three frames in {} s", s.last - s.first);
+    // A picture of the present waits for the frame that is being exposed, and is that one.
+    let asked = SystemClock.boot().0;
+    let s = said::single(&r.ask("save jpg"));
+    let time = Image::open(&s.path).code().1;
+    assert!(time >= asked && time < asked + 3_000_000, "{} us after the trigger", time as i64 - asked as i64);
+}
+
+#[test]
+fn with_a_smaller_ring_save_is_full_and_the_past_is_small() {
+    let r = Setup::new("downscale")
+        .set("camera.width", 640)
+        .set("camera.height", 480)
+        .set("ring.downscale.enable", true)
+        .set("ring.downscale.width", 320)
+        .set("ring.downscale.height", 240)
+        .start();
+    r.until_frame(15);
+    for _ in 0..3 {
+        let asked = SystemClock.boot().0;
+        let s = said::single(&r.ask("save png"));
+        let full = Image::open(&s.path);
+        assert_eq!((full.width, full.height), (640, 480));
+        let (id, time) = full.code();
+        assert_eq!(id, id_of(&s.path));
+        assert!(time >= asked);
+    }
+    let s = said::stacked(&r.ask("pastStack png before=1 count=1"));
+    let small = Image::open(&s.path);
+    assert_eq!((small.width, small.height), (320, 240));
+    let (id, time) = small.enlarged(2).code();
+    assert_eq!(id, id_of(&s.path));
+    assert!((wall_of(time) - s.first).abs() < 0.02);
+}
+
+#[test]
+fn requests_at_the_same_time_get_files_of_their_own() {
+    let r = Setup::new("same").start();
+    r.until_frame(10);
+    let answers: Vec<String> = std::thread::scope(|s| {
+        let clients: Vec<_> = (0..12)
+            .map(|n| {
+                let r = &r;
+                s.spawn(move || r.ask(if n % 3 == 0 { "save jpg png" } else { "pastStack jpg png before=0.5" }))
+            })
+            .collect();
+        clients.into_iter().map(|c| c.join().unwrap()).collect()
+    });
+    let mut paths = HashSet::new();
+    for a in &answers {
+        let path = if a.starts_with("Saved single") { said::single(a).path } else { said::stacked(a).path };
+        Image::open(&path);
+        Image::open(&path.with_extension("png"));
+        assert!(paths.insert(path), "{a}");
+    }
+    assert_eq!(pictures(&r, "jpg").len(), 12);
+    let latest = std::fs::read_link(r.captures().join("latest.jpg")).unwrap();
+    assert!(paths.contains(&r.captures().join(latest)));
+}
+
+#[test]
+fn periodic_pictures_keep_their_beat() {
+    for use_ring in [false, true] {
+        let r = Setup::new("beat").set("export.auto_save_interval_s", 1.0).set("export.auto_save_use_ring", use_ring).start();
+        until("five periodic pictures", || (pictures(&r, "jpg").len() >= 5).then_some(()));
+        let times: Vec<u64> = pictures(&r, "jpg").iter().take(5).map(|p| Image::open(p).code().1).collect();
+        let beat = (times[4] - times[0]) as f64 / 4e6;
+        // The rounds are a second long: single beats may slip by one, the mean stays.
+        assert!((0.7..=1.4).contains(&beat), "ring {use_ring}: {times:?}");
+        assert!(times.windows(2).all(|w| w[0] < w[1]));
+    }
+}

@@ -1,0 +1,160 @@
+//! What supervisors see: systemd's notification socket, a hardware watchdog, the exit codes for too much memory and for a
+//! camera that does not come back.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+use crate::harness::{PATIENCE, Setup, until};
+
+/// A socket as systemd would hold it.
+struct Supervisor(UnixDatagram);
+
+impl Supervisor {
+    fn new(at: &Path) -> Self {
+        let socket = UnixDatagram::bind(at).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Supervisor(socket)
+    }
+
+    /// What came since the last look.
+    fn heard(&self) -> Vec<String> {
+        let mut buffer = [0; 256];
+        let mut all = Vec::new();
+        while let Ok(n) = self.0.recv(&mut buffer) {
+            all.push(String::from_utf8(buffer[..n].to_vec()).unwrap());
+        }
+        all
+    }
+}
+
+#[test]
+fn the_supervisor_hears_of_frames_and_of_nothing_else() {
+    let setup = Setup::new("systemd").controlled("hang=1").frameless();
+    let socket = setup.dir.join("notify");
+    let supervisor = Supervisor::new(&socket);
+    let setup = setup.env("NOTIFY_SOCKET", socket.to_str().unwrap()).env("WATCHDOG_USEC", "900000");
+    let mut r = setup.start();
+    // It answers, and its rounds go on, but it has no frame: it is not ready. Three rounds of 0.3 s.
+    let up = |r: &crate::harness::Running| r.status()["uptime_s"].as_f64().unwrap();
+    until("a few rounds without a frame", || (up(&r) > 1.2).then_some(()));
+    assert_eq!(supervisor.heard(), [""; 0]);
+
+    setup.control("lux=400");
+    let mut heard = Vec::new();
+    until("READY=1 and four times WATCHDOG=1", || {
+        heard.extend(supervisor.heard());
+        (heard.iter().filter(|m| *m == "WATCHDOG=1").count() >= 4).then_some(())
+    });
+    assert_eq!(heard[0], "READY=1");
+    assert_eq!(heard.iter().filter(|m| *m == "READY=1").count(), 1);
+
+    setup.control("hang=1");
+    until("frames to stop", || (r.status()["frame"]["age_s"].as_f64()? > 0.7).then_some(()));
+    supervisor.heard();
+    until("more rounds without a frame", || (r.status()["frame"]["age_s"].as_f64()? > 2.2).then_some(()));
+    assert_eq!(supervisor.heard(), [""; 0], "the watchdog is fed without frames");
+
+    setup.control("lux=400");
+    until("WATCHDOG=1 again", || supervisor.heard().contains(&"WATCHDOG=1".to_string()).then_some(()));
+    assert_eq!(r.terminate().code(), Some(0));
+    assert!(supervisor.heard().contains(&"STOPPING=1".to_string()));
+}
+
+#[test]
+fn a_hardware_watchdog_is_fed_by_frames_and_let_go_at_the_end() {
+    let setup = Setup::new("watchdog").controlled("lux=400");
+    let device = setup.dir.join("watchdog");
+    fs::write(&device, "").unwrap();
+    let setup = setup.set("limits.watchdog_device", device.to_str().unwrap());
+    let mut r = setup.start();
+    let fed = || fs::read(&device).unwrap().len();
+    until("three meals", || (fed() >= 3).then_some(()));
+    setup.control("hang=1");
+    until("frames to stop", || (r.status()["frame"]["age_s"].as_f64()? > 1.5).then_some(()));
+    let before = fed();
+    until("rounds without a frame", || (r.status()["frame"]["age_s"].as_f64()? > 3.5).then_some(()));
+    assert_eq!(fed(), before);
+    setup.control("lux=400");
+    until("meals again", || (fed() > before).then_some(()));
+    assert_eq!(r.terminate().code(), Some(0));
+    let all = fs::read(&device).unwrap();
+    assert_eq!(all.last(), Some(&b'V'));
+    assert!(all[..all.len() - 1].iter().all(|b| *b == 0));
+
+    let (code, said) = Setup::new("no-watchdog").set("limits.watchdog_device", "/no/such/watchdog").end();
+    assert!(code == 1 && said.contains("limits.watchdog_device") && said.contains("/no/such/watchdog"), "{code}: {said}");
+}
+
+#[test]
+fn too_much_memory_ends_with_its_own_code_and_the_ring_does_not_count() {
+    // The ring is larger than the limit; what is beyond it decides.
+    let setup = Setup::new("memory").set("ring.size", 1200).set("limits.max_rss_mib", 120);
+    let mut r = setup.start();
+    until("a populated ring beyond the limit", || (r.status()["rss_bytes"].as_u64()? > 130 << 20).then_some(()));
+    r.until_more_frames(25);
+    r.expect_alive();
+    drop(r);
+    // The least limit there is, and pictures until the encoders have passed it.
+    let mut r = Setup::new("memory-out")
+        .set("camera.width", 1920)
+        .set("camera.height", 1080)
+        .set("ring.size", 10)
+        .set("limits.max_rss_mib", 16)
+        .spawn();
+    let port = r.setup.port;
+    let status = until("the end by memory", || {
+        crate::client::try_ask(port, "pastStack jpg png npy count=8");
+        r.ended_already()
+    });
+    assert_eq!(status.code(), Some(42));
+    assert!(r.log().contains("limits.max_rss_mib 16"), "the reason is logged");
+}
+
+#[test]
+fn a_camera_that_throws_or_hangs_is_recovered_and_at_last_given_up() {
+    let setup = Setup::new("ladder").controlled("lux=400");
+    let mut r = setup.start();
+    r.until_frame(5);
+    // It throws once: stopped and started, and frames go on with their numbers.
+    let before = r.newest_id().unwrap();
+    setup.control("fail=1");
+    r.until_logged("as its control file asked (fail=1)");
+    setup.control("lux=400");
+    until("frames again", || (r.status()["state"] == "RUNNING" && r.newest_id()? > before + 5).then_some(()));
+    let status = r.status();
+    assert!(status["source"]["restarts"].as_u64().unwrap() >= 1, "{status}");
+    r.expect_alive();
+    drop(r);
+
+    // It falls silent: 5 s until that is a loss, restarted; again, made anew; again, the supervisor's turn.
+    let mut r = setup.start();
+    setup.control("hang=1");
+    r.until_logged("no frame for 5.0 s");
+    assert_eq!(r.status()["state"], "LOST");
+    r.until_logged("the source is stopped and started");
+    r.until_logged("the source is made anew");
+    // It still answers, and the past is still there.
+    crate::said::stacked(&r.ask("pastStack jpg before=0"));
+    let status = r.ended(PATIENCE);
+    assert_eq!(status.code(), Some(43));
+    assert!(r.log().contains("leaving for the supervisor"));
+}
+
+#[test]
+fn one_silence_that_ends_is_only_a_gap() {
+    let setup = Setup::new("gap").controlled("lux=400");
+    let mut r = setup.start();
+    r.until_frame(3);
+    setup.control("hang=1");
+    r.until_logged("no frame for 5.0 s");
+    setup.control("lux=400");
+    let id = r.newest_id().unwrap();
+    until("frames again", || (r.newest_id()? > id + 3).then_some(()));
+    let asked = pastcam::clock::Clock::boot(&pastcam::clock::SystemClock).0;
+    let s = crate::said::single(&r.ask("save png"));
+    let (drawn, time) = crate::image::Image::open(&s.path).code();
+    assert!(drawn == crate::said::id_of(&s.path) && time >= asked);
+    until("the state to be well", || (r.status()["state"] == "RUNNING").then_some(()));
+    r.expect_alive();
+}
