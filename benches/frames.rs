@@ -295,6 +295,8 @@ fn capture(quick: bool) -> Result<Value> {
     Ok(json!({
         "frames": to - from,
         "ring_slots": slots,
+        // Above zero: the counter does count.
+        "allocations_before": a[0],
         "allocations": allocations,
         "page_faults": faults,
         "allocations_per_frame": allocations as f64 / n,
