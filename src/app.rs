@@ -159,6 +159,15 @@ impl Handler for Desk {
 pub fn run(options: &Options) -> Result<Exit> {
     let config = options.load()?;
     let no_files = logging::start(config.level(), &config.logging.dir);
+    let end = run_with(options, config, no_files);
+    if let Err(e) = &end {
+        log::error!("{e}");
+    }
+    logging::flush();
+    end
+}
+
+fn run_with(options: &Options, config: Config, no_files: Option<String>) -> Result<Exit> {
     log::info!("pastcam {} starts", env!("CARGO_PKG_VERSION"));
     if let Some(why) = no_files {
         log::warn!("{why}");
@@ -238,6 +247,7 @@ pub fn run(options: &Options) -> Result<Exit> {
     spawn("stop", move || {
         std::thread::sleep(STOP);
         log::warn!("Not everything ended in time");
+        logging::flush();
         std::process::exit(code);
     })?;
     shutdown.request();

@@ -162,7 +162,7 @@ impl Loop<'_> {
     fn episode(&mut self, source: &mut Option<Box<dyn Source>>, shutdown: &Shutdown) -> Result<()> {
         if source.is_none() {
             let made = self.c.spec.make(&self.c.camera)?;
-            log::info!("Source: {}", made.name());
+            self.tally.log(Level::Info, &format!("Source: {}", made.name()));
             let mut settings = self.c.night.settings().clone();
             settings.max_exposure_us = made.longest_exposure_us().map(|us| us as u64);
             self.c.night.reconfigure(settings);
@@ -187,6 +187,8 @@ impl Loop<'_> {
                     if self.c.gauges.state() != State::Running {
                         self.c.gauges.set_state(State::Running);
                         log::info!("Frames come");
+                        // The next loss is news again.
+                        self.tally = Tally::default();
                     }
                     since = self.c.clock.boot();
                     late_told = false;
