@@ -73,6 +73,8 @@ const STOP: Duration = Duration::from_millis(4500);
 enum Ended {
     Capture(capture::End),
     Keeper(keeper::End),
+    /// SIGTERM or SIGINT.
+    Signal,
 }
 
 /// The size of the ring's pictures.
@@ -208,6 +210,7 @@ fn run_with(options: &Options, config: Config, no_files: Option<String>) -> Resu
 
     let (to_capture, orders) = channel();
     let (ended, ends) = channel();
+    let to_main = ended.clone();
     let capture = Capture {
         spec: Spec::parse(&config.camera.source)?,
         camera,
@@ -238,10 +241,12 @@ fn run_with(options: &Options, config: Config, no_files: Option<String>) -> Resu
     {
         let (options, shutdown) = (options.clone(), shutdown.clone());
         let reload = Reload { options, commands, control, to_capture };
-        shutdown::on_signals(shutdown, move || reload.run())?;
+        // The receiver waits for as long as the program runs.
+        let stop = move || drop(to_main.send(Ended::Signal));
+        shutdown::on_signals(shutdown, stop, move || reload.run())?;
     }
 
-    let exit = wait(&ends, &shutdown);
+    let exit = wait(&ends);
     // From here on the program ends, whatever still hangs.
     let code = exit as i32;
     spawn("stop", move || {
@@ -261,15 +266,13 @@ fn run_with(options: &Options, config: Config, no_files: Option<String>) -> Resu
     Ok(exit)
 }
 
-fn wait(ends: &Receiver<Ended>, shutdown: &Shutdown) -> Exit {
-    loop {
-        match ends.recv_timeout(Duration::from_millis(200)) {
-            Ok(Ended::Capture(capture::End::CameraLost)) => return Exit::CameraLost,
-            Ok(Ended::Keeper(keeper::End::Memory)) => return Exit::Memory,
-            Ok(Ended::Capture(capture::End::Stopped) | Ended::Keeper(keeper::End::Stopped)) => return Exit::Done,
-            Err(_) if shutdown.requested() => return Exit::Done,
-            Err(_) => {}
-        }
+/// Sleeps until something ends the program; while nothing does, this thread costs nothing.
+fn wait(ends: &Receiver<Ended>) -> Exit {
+    match ends.recv() {
+        Ok(Ended::Capture(capture::End::CameraLost)) => Exit::CameraLost,
+        Ok(Ended::Keeper(keeper::End::Memory)) => Exit::Memory,
+        // Everybody who could still say something has gone.
+        Ok(Ended::Signal | Ended::Capture(capture::End::Stopped) | Ended::Keeper(keeper::End::Stopped)) | Err(_) => Exit::Done,
     }
 }
 

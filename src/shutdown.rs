@@ -37,9 +37,13 @@ impl Shutdown {
     }
 }
 
-/// SIGTERM and SIGINT raise the flag, a second one ends the process at once; SIGHUP calls `reload`. SIGPIPE is ignored by
-/// Rust's start-up code.
-pub fn on_signals(shutdown: Shutdown, mut reload: impl FnMut() + Send + 'static) -> Result<()> {
+/// SIGTERM and SIGINT raise the flag and call `stop`, a second one ends the process at once; SIGHUP calls `reload`. SIGPIPE is
+/// ignored by Rust's start-up code.
+pub fn on_signals(
+    shutdown: Shutdown,
+    mut stop: impl FnMut() + Send + 'static,
+    mut reload: impl FnMut() + Send + 'static,
+) -> Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|e| Error::caused(Kind::Io, "take over the signals", e))?;
     std::thread::Builder::new()
@@ -53,6 +57,7 @@ pub fn on_signals(shutdown: Shutdown, mut reload: impl FnMut() + Send + 'static)
                     _ => {
                         log::info!("Stopping: signal {signal}");
                         shutdown.request();
+                        stop();
                     }
                 }
             }
