@@ -1,4 +1,4 @@
-//! Every framing rule of `docs/protocol.md`, each with a fake time in milliseconds.
+//! Every framing rule of `docs/reference/protocol.md`, each with a fake time in milliseconds.
 
 use super::*;
 
