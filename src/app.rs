@@ -1,7 +1,7 @@
 //! Owns the program as a whole: builds its parts in order, joins every thread, decides the exit code.
 //! Runs on the main thread; the table of all threads stands in `docs/design.md`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -28,6 +28,7 @@ use crate::ring::{Frames, Locking, Ring};
 use crate::server::{self, Channel, Handler, Reply, Request, Server, ServerControl};
 use crate::shutdown::{self, Shutdown};
 use crate::source::{Camera, Spec};
+use crate::tuning::{self, Board, Clerk, Tuner};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,7 +189,16 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     let control = ServerControl::new()?;
     let notifier = control.notifier();
     let clients = control.clone();
+    let (to_capture, orders) = channel();
+    let board = Arc::new(Board::default());
+    let persisted = persisted_controls(config);
+    let (notes, to_clerk) = channel();
+    let tuning_dir = Arc::new(Mutex::new(PathBuf::from(&config.export.base_dir)));
+    let day_us = (1e6 / camera.fps) as i64;
+    let tuner = Tuner::new(board.clone(), notes, config.presets.clone(), persisted, day_us);
     let commands = Arc::new(Commands {
+        board,
+        orders: to_capture.clone(),
         config: RwLock::new(Arc::new(config.clone())),
         frames: frames.clone(),
         jobs: jobs.clone(),
@@ -207,7 +217,6 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
         device => Some(Hardware::open(device)?),
     };
 
-    let (to_capture, orders) = channel();
     let (ended, ends) = channel();
     let capture = Capture {
         spec: Spec::parse(&config.camera.source)?,
@@ -217,6 +226,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
         gauges: gauges.clone(),
         clock,
         night: Night::new(night_settings(config)),
+        tuner,
         orders,
         first_id,
         late: Duration::from_secs_f64(config.camera.capture_timeout_s),
@@ -226,7 +236,8 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
             Box::new(move || (c.events)(c.state_event()))
         },
     };
-    let mut threads = vec![spawn_capture(capture, shutdown.clone(), ended.clone())?];
+    let clerk = Clerk { notes: to_clerk, dir: tuning_dir.clone() };
+    let mut threads = vec![spawn_capture(capture, shutdown.clone(), ended.clone())?, spawn("tuning", move || clerk.run())?];
     {
         let keeper = Keeper { commands: commands.clone(), systemd: Systemd::from_environment(), hardware };
         let shutdown = shutdown.clone();
@@ -239,7 +250,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     threads.push(spawn_warm_up(frames, config)?);
     {
         let (options, shutdown) = (options.clone(), shutdown.clone());
-        let reload = Reload { options, commands, control, to_capture };
+        let reload = Reload { options, commands, control, to_capture, tuning_dir };
         shutdown::on_signals(shutdown, move || reload.run())?;
     }
 
@@ -260,6 +271,17 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     }
     log::info!("Stopped; {} pictures were saved", gauges.saved.load(Relaxed));
     Ok(exit)
+}
+
+/// What `tuning.json` holds.
+fn persisted_controls(config: &Config) -> tuning::Map {
+    let (persisted, said) = tuning::load(Path::new(&config.export.base_dir));
+    match said {
+        Some(Ok(said)) => log::info!("{said}"),
+        Some(Err(e)) => log::warn!("{e}"),
+        None => {}
+    }
+    persisted
 }
 
 /// Sleeps until a signal, the capture or the keeper ends the program.
@@ -344,6 +366,8 @@ struct Reload {
     commands: Arc<Commands>,
     control: ServerControl,
     to_capture: Sender<capture::Order>,
+    /// Where `tuning.json` lies: beside the pictures.
+    tuning_dir: Arc<Mutex<PathBuf>>,
 }
 
 /// Keys that are used once, at start.
@@ -390,6 +414,10 @@ impl Reload {
         self.control.set_allow(new.allow());
         // A capture that has ended is on its way out with the program.
         let _ = self.to_capture.send(capture::Order::Night(night_settings(&new)));
+        if new.presets != old.presets {
+            let _ = self.to_capture.send(capture::Order::Presets(new.presets.clone()));
+        }
+        *self.tuning_dir.lock().unwrap_or_else(PoisonError::into_inner) = PathBuf::from(&new.export.base_dir);
         *self.commands.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         Ok(())
     }

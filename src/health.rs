@@ -42,6 +42,8 @@ pub struct Gauges {
     pub restarts: AtomicU64,
     /// Steps of the recovery ladder taken: made anew, or connected again.
     pub rebuilds: AtomicU64,
+    /// The longest time a frame may take now [µs]: the exposure in force, or one still on its way.
+    pub frame_us: AtomicU64,
     /// Switches between day and night.
     pub switches: AtomicU64,
     /// Pictures written.

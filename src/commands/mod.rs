@@ -1,12 +1,15 @@
 //! Owns what each word of the protocol does and the words of its answer. Never sees a socket, never waits: what takes time
 //! goes to the jobs, and their answer comes from another thread. Called on the thread `server`.
 
+mod controls;
 mod picture;
 mod status;
 mod words;
 
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use crate::capture;
 use crate::clock::{BootUs, Clock};
 use crate::config::{Config, real};
 use crate::error::{Error, Kind};
@@ -15,6 +18,7 @@ use crate::health::{self, Gauges};
 use crate::jobs::Jobs;
 use crate::ring::Frames;
 use crate::server::Answer;
+use crate::tuning::Board;
 
 pub use words::Words;
 
@@ -41,6 +45,10 @@ pub struct Commands {
     pub jobs: Arc<Jobs>,
     /// The folder.
     pub exporter: Arc<Exporter>,
+    /// The image controls as they stand.
+    pub board: Arc<Board>,
+    /// The way to the capture.
+    pub orders: Sender<capture::Order>,
     /// Counters.
     pub gauges: Arc<Gauges>,
     /// Both clocks.
@@ -58,7 +66,7 @@ pub struct Commands {
 /// The whole answer to a word nobody knows, as the reference gives it.
 const UNKNOWN: &str = "UNKNOWN_COMMAND";
 /// One line that fits into one answer.
-const HELP: &str = "OK save [jpg png npy] [tag=WORD] | pastStack [jpg png npy] [before=SECONDS] [count=N] [tag=WORD] | night_level | health | status [json] | ping | version | help; every command takes id=WORD";
+const HELP: &str = "OK save [jpg png npy] [tag=WORD] | pastStack [same] [before=S] [count=N] | night_level | health | status [json] | controls | get NAME | set NAME=VALUE [persist] | reset [NAME] | preset [NAME] | ping | version | help; all take id=WORD";
 
 /// `ERR <word> text`, for what the reference has no answer to.
 fn failed(e: &Error) -> Answer {
@@ -90,6 +98,11 @@ impl Commands {
             ("health", []) if words.is_bare() => respond(health_line()),
             ("status", []) if words.is_bare() => respond(Answer::ok(self.status_line())),
             ("status", ["json"]) if words.is_bare() => respond(Answer::long(self.status_json(&config))),
+            ("controls", []) if words.is_bare() => respond(self.controls()),
+            ("get", names) if words.is_bare() => respond(self.get(names)),
+            ("set", _) => self.set(&words, respond),
+            ("reset", names) if words.is_bare() => self.reset(names, respond),
+            ("preset", names) if words.is_bare() => self.preset(names, &config, respond),
             ("ping", []) if words.is_bare() => respond(Answer::ok("PONG")),
             ("version", []) if words.is_bare() => respond(Answer::ok(concat!("OK pastcam ", env!("CARGO_PKG_VERSION")))),
             ("help", []) if words.is_bare() => respond(Answer::ok(HELP)),

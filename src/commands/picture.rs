@@ -85,10 +85,10 @@ impl Commands {
         self.jobs.past(line.trigger, Duration::from_secs_f64(before_s), what, Order { formats, tag: words.tag.clone() }, done);
     }
 
-    /// Longest time between two frames in the mode in force.
+    /// Longest time between two frames, as exposures stand.
     fn frame_time(&self, config: &Config) -> Duration {
         let day = Duration::from_secs_f64(1.0 / config.camera.framerate);
-        if self.gauges.night() { day.max(Duration::from_secs_f64(config.night.exposure_us / 1e6)) } else { day }
+        day.max(Duration::from_micros(self.gauges.frame_us.load(std::sync::atomic::Ordering::Relaxed)))
     }
 
     fn patience(&self, config: &Config) -> Duration {

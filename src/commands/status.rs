@@ -120,6 +120,7 @@ impl Commands {
                 "restarts": g.restarts.load(Relaxed),
                 "rebuilds": g.rebuilds.load(Relaxed),
             },
+            "controls": self.tuning_json(),
             "switches": g.switches.load(Relaxed),
             "saved": g.saved.load(Relaxed),
             "failed": g.failed.load(Relaxed),

@@ -6,7 +6,22 @@ use crate::export::Tag;
 use crate::server::Answer;
 
 /// Verbs, spelled as they are answered.
-const VERBS: [&str; 9] = ["save", "pastStack", "night_level", "health", "status", "ping", "version", "help", "subscribe"];
+const VERBS: [&str; 14] = [
+    "save",
+    "pastStack",
+    "night_level",
+    "health",
+    "status",
+    "controls",
+    "get",
+    "set",
+    "reset",
+    "preset",
+    "ping",
+    "version",
+    "help",
+    "subscribe",
+];
 
 /// A command line taken apart.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +39,8 @@ pub struct Words {
     pub before_s: Option<f64>,
     /// `count=`
     pub count: Option<usize>,
+    /// `NAME=VALUE` words of `set`: every key but `id=` and `token=` is a control there.
+    pub settings: Vec<(String, String)>,
 }
 
 fn refuse(rule: &str, word: &str) -> Error {
@@ -44,7 +61,6 @@ impl Words {
                 continue;
             };
             match key {
-                "tag" => w.tag = Some(value.parse()?),
                 "id" => {
                     let fits = (1..=32).contains(&value.len())
                         && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b));
@@ -54,6 +70,8 @@ impl Words {
                     w.id = Some(value.into());
                 }
                 "token" => w.token = Some(value.into()),
+                _ if w.verb == "set" => w.settings.push((key.into(), value.into())),
+                "tag" => w.tag = Some(value.parse()?),
                 "before" => {
                     let s = value.parse().ok().filter(|s: &f64| (0.0..=86400.0).contains(s));
                     w.before_s = Some(s.ok_or_else(|| refuse("before= takes seconds from 0 to 86400", word))?);
@@ -116,6 +134,15 @@ mod tests {
         assert_eq!(w.plain, ["png", "jpg"]);
         assert_eq!((w.tag.unwrap().as_str(), w.before_s, w.count), ("Tor_1", Some(2.5), Some(8)));
         assert_eq!((w.id.as_deref(), w.token.as_deref()), (Some("a:7"), Some("x=y")));
+    }
+
+    #[test]
+    fn the_words_of_set_are_controls() {
+        let w = Words::parse("set Brightness=0.5 count=x tag=a/b id=7 persist token=t").unwrap();
+        let settings = [("Brightness", "0.5"), ("count", "x"), ("tag", "a/b")].map(|(k, v)| (k.to_string(), v.to_string()));
+        assert_eq!((w.settings.as_slice(), w.plain.as_slice()), (&settings[..], &["persist".to_string()][..]));
+        assert_eq!((w.id.as_deref(), w.token.as_deref(), w.is_bare()), (Some("7"), Some("t"), true));
+        assert!(Words::parse("get Brightness=0.5").is_err());
     }
 
     #[test]

@@ -1,8 +1,13 @@
 //! Owns `config.json` as it is written: every key, its type and its default. Never judges a value (that is `check`).
 //! Plain data, any thread.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use serde_json::Number;
+use serde_json::{Number, Value};
+
+/// `presets`: name → control name → true, false, a number, a text or a list of numbers.
+pub type Presets = BTreeMap<String, BTreeMap<String, Value>>;
 
 /// The whole file. A key that is not written has its default.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -14,6 +19,8 @@ pub struct File {
     pub ring: Ring,
     /// Day and night.
     pub night: Night,
+    /// Named sets of image controls, control name → value. `day` and `night` are applied with the automatic switches.
+    pub presets: Presets,
     /// Pictures on disk.
     pub export: Export,
     /// The trigger port.

@@ -150,7 +150,22 @@ impl Default for Settings {
             allow: AllowList::default(),
             words: Words {
                 at_once: &["night_level", "health", "ping"],
-                verbs: &["save", "pastStack", "night_level", "health", "ping", "status", "version", "help", "subscribe"],
+                verbs: &[
+                    "save",
+                    "pastStack",
+                    "night_level",
+                    "health",
+                    "ping",
+                    "status",
+                    "controls",
+                    "get",
+                    "set",
+                    "reset",
+                    "preset",
+                    "version",
+                    "help",
+                    "subscribe",
+                ],
             },
             limits: Limits::default(),
         }
