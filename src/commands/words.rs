@@ -52,7 +52,10 @@ impl Words {
     pub fn parse(line: &str) -> Result<Words> {
         let mut words = line.split_whitespace();
         let verb = words.next().unwrap_or("");
-        let verb = VERBS.iter().find(|v| **v == verb).or_else(|| VERBS.iter().find(|v| v.eq_ignore_ascii_case(verb)));
+        // In capitals that word opens the request of a web browser, which gets what every unknown word gets.
+        let browser = verb == "GET";
+        let loosely = || VERBS.iter().find(|v| v.eq_ignore_ascii_case(verb) && !browser);
+        let verb = VERBS.iter().find(|v| **v == verb).or_else(loosely);
         let Some(verb) = verb else { return Ok(Words::default()) };
         let mut w = Words { verb: (*verb).into(), ..Words::default() };
         for word in words {
@@ -121,9 +124,15 @@ mod tests {
 
     #[test]
     fn verbs_are_matched_exactly_first_then_without_case() {
-        for (line, verb) in
-            [("save", "save"), ("PASTSTACK jpg", "pastStack"), ("Night_Level", "night_level"), ("savejpg", ""), ("", "")]
-        {
+        for (line, verb) in [
+            ("save", "save"),
+            ("PASTSTACK jpg", "pastStack"),
+            ("Night_Level", "night_level"),
+            ("savejpg", ""),
+            ("", ""),
+            ("Get A", "get"),
+            ("GET /", ""),
+        ] {
             assert_eq!(Words::parse(line).unwrap().verb(), verb, "{line}");
         }
     }

@@ -28,7 +28,7 @@ pub fn load(dir: &Path) -> (Map, Option<Result<String>>) {
     for path in candidates {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
             Err(e) => {
                 let what = format!("read {}; its controls are not applied", path.display());
                 return (Map::new(), Some(Err(Error::caused(Kind::Disk, what, e))));
