@@ -157,7 +157,7 @@ impl Loop<'_> {
                 }
                 Step::Again(pause) => {
                     self.c.gauges.rebuilds.fetch_add(1, Relaxed);
-                    self.tally.log(Level::Info, "Recovery: connecting again after a pause");
+                    self.tally.log(Level::Info, "Recovery: trying again after a pause");
                     source = None;
                     if shutdown.sleep(pause) {
                         return End::Stopped;
@@ -315,7 +315,9 @@ impl Loop<'_> {
             let command = self.c.night.restarted();
             self.command = None;
             self.expose(source, command)?;
-            log::info!("Light: the night rule has the exposure again");
+            if was {
+                log::info!("Light: the night rule has the exposure again");
+            }
         } else if renewal.held != Held::No {
             if !was {
                 log::info!("Light: the exposure is held by hand; the night rule only measures");

@@ -14,7 +14,7 @@ use crate::source::{Control, Value};
 /// Controls that fix the exposure.
 pub const EXPOSURE: [&str; 2] = ["ExposureTime", "AnalogueGain"];
 /// Controls that fix the colours.
-const COLOUR: [&str; 2] = ["ColourGains", "ColourTemperature"];
+pub const COLOUR: [&str; 2] = ["ColourGains", "ColourTemperature"];
 /// Controls whose presence may keep the night rule from the exposure.
 pub const EXPOSURE_GROUP: [&str; 5] = ["ExposureTime", "AnalogueGain", "AeEnable", "ExposureTimeMode", "AnalogueGainMode"];
 /// Both since libcamera 0.5; before that `AeEnable` says all. 0 is automatic, 1 by hand.

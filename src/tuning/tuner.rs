@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Sender;
 
-use super::layers::{EXPOSURE_GROUP, FRAME_TIMES, Force, Layers, give_way};
+use super::layers::{COLOUR, EXPOSURE_GROUP, FRAME_TIMES, Force, Layers, give_way};
 use super::proof::Watch;
 use super::value::{exact, find, place, to_json};
 use super::{Board, Done, Held, Map, Note, Order, Origin, Outcome, What};
@@ -37,7 +37,7 @@ pub struct Renewal {
 pub struct Prepared {
     /// What to send.
     pub renewal: Renewal,
-    /// The exposure goes back to the night rule.
+    /// The exposure, or the frame times, go back to the night rule: it has to be asked what it wants.
     pub released: bool,
     named: Vec<Setting>,
     save: Option<Map>,
@@ -111,7 +111,11 @@ impl Tuner {
         let mut settings: Vec<Setting> = force.iter().filter(|(i, (v, _))| changed(i, v)).map(|(i, (v, _))| (*i, *v)).collect();
         for i in self.force.keys().filter(|i| !force.contains_key(i)) {
             // So are the frame times that came with it; a camera on automatic has no use for the defaults of the others.
-            let with_it = held != Held::Manual && (self.controls[*i].name == FRAME_TIMES || in_group(&self.controls[*i]));
+            let name = self.controls[*i].name.as_str();
+            // Colour gains are not even defaults to a camera: on a Pi any gains end the automatic.
+            let awb = place(&self.controls, "AwbEnable").and_then(|i| force.get(&i)).map(|(v, _)| *v);
+            let with_it = (held != Held::Manual && (name == FRAME_TIMES || EXPOSURE_GROUP.contains(&name)))
+                || (COLOUR.contains(&name) && awb != Some(Value::Bool(false)));
             if !with_it {
                 settings.push((*i, self.controls[*i].default));
             }
@@ -171,14 +175,17 @@ impl Tuner {
         };
         let mut renewal = self.renew(mode, &mut |_| {});
         let named = self.named(&what, &mut renewal);
-        let released = before.2 != Held::No && renewal.held == Held::No;
+        // Frame times that were set by hand go back to the rule as an exposure does.
+        let times = place(&self.controls, FRAME_TIMES).is_some_and(|i| before.1.contains_key(&i) && !self.force.contains_key(&i));
+        let released = renewal.held == Held::No && (before.2 != Held::No || times);
         Some(Prepared { renewal, released, named, save, before, done })
     }
 
     /// What became of sending. The answer comes with a later frame, or now where nothing changes or the camera refuses; a
     /// refused order leaves no trace.
     pub fn sent(&mut self, prepared: Prepared, sent: Result<()>, mode: Mode) {
-        let Prepared { renewal, released, named, save, before, done } = prepared;
+        let Prepared { renewal, named, save, before, done, .. } = prepared;
+        let released = before.2 != Held::No && renewal.held == Held::No;
         if let Err(e) = sent {
             self.layers = before.0;
             self.renew(mode, &mut |_| {});
@@ -254,8 +261,10 @@ impl Tuner {
     /// camera may have gone another way.
     fn named(&self, what: &What, renewal: &mut Renewal) -> Vec<Setting> {
         let What::Set { values, .. } = what else {
-            let rule = |i: usize| self.force.get(&i).is_some_and(|(_, origin)| *origin == Origin::Implied);
-            return renewal.settings.iter().filter(|(i, _)| !rule(*i)).copied().collect();
+            // What came along may be a control that no frame tells; it is waited for only if there is nothing else.
+            let along = |i: usize| self.force.get(&i).is_some_and(|(_, origin)| *origin == Origin::Implied);
+            let own: Vec<Setting> = renewal.settings.iter().filter(|(i, _)| !along(*i)).copied().collect();
+            return if own.is_empty() { renewal.settings.clone() } else { own };
         };
         let mut named: Vec<Setting> = Vec::with_capacity(values.len());
         for (name, value) in values {
