@@ -254,11 +254,7 @@ impl Loop<'_> {
     /// What is done between two frames: switches and exposures that the night rule has decided.
     fn follow(&mut self, source: &mut dyn Source) -> Result<()> {
         if std::mem::take(&mut self.switched) {
-            let mut said = Vec::new();
-            let renewal = self.c.tuner.renew(self.c.night.mode(), &mut |w| said.push(w));
-            for w in said {
-                log::warn!("{w}");
-            }
+            let renewal = self.c.tuner.renew(self.c.night.mode());
             if let Err(e) = self.send(source, &renewal, self.c.night.held() && renewal.held == Held::No) {
                 log::warn!("The preset of the switch is not in force: {e}");
             }

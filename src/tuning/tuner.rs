@@ -57,6 +57,8 @@ pub struct Tuner {
     force: Force,
     held: Held,
     pending: Vec<Pending>,
+    /// What was passed over and said since the source started.
+    warned: Vec<String>,
 }
 
 impl Tuner {
@@ -73,6 +75,7 @@ impl Tuner {
             force: Force::new(),
             held: Held::No,
             pending: Vec::new(),
+            warned: Vec::new(),
         }
     }
 
@@ -94,17 +97,20 @@ impl Tuner {
             shown.controls = self.controls.clone();
             shown.told.clone_from(&self.told);
         }
-        let mut said = Vec::new();
-        let renewal = self.renew(mode, &mut |w| said.push(w));
-        for w in said {
-            log::warn!("{w}");
-        }
-        renewal
+        self.warned.clear();
+        self.renew(mode)
     }
 
     /// Works out anew what is in force; what is no longer wanted goes back to its default.
-    pub fn renew(&mut self, mode: Mode, warn: &mut dyn FnMut(String)) -> Renewal {
-        let (force, held) = self.layers.resolve(&self.controls, mode, self.day_us, warn);
+    pub fn renew(&mut self, mode: Mode) -> Renewal {
+        let warned = &mut self.warned;
+        let mut warn = |w: String| {
+            if !warned.contains(&w) {
+                log::warn!("{w}");
+                warned.push(w);
+            }
+        };
+        let (force, held) = self.layers.resolve(&self.controls, mode, self.day_us, &mut warn);
         // Without a hold the exposure is the night rule's, which sets it itself.
         let by_rule = |i: usize| held == Held::No && EXPOSURE_GROUP.contains(&self.controls[i].name.as_str());
         let changed = |i: &usize, v: &Value| self.force.get(i).is_none_or(|(old, _)| !exact(old, v)) && !by_rule(*i);
@@ -173,7 +179,7 @@ impl Tuner {
                 return None;
             }
         };
-        let mut renewal = self.renew(mode, &mut |_| {});
+        let mut renewal = self.renew(mode);
         let named = self.named(&what, &mut renewal);
         // Frame times that were set by hand go back to the rule as an exposure does.
         let times = place(&self.controls, FRAME_TIMES).is_some_and(|i| before.1.contains_key(&i) && !self.force.contains_key(&i));
@@ -188,7 +194,7 @@ impl Tuner {
         let released = before.2 != Held::No && renewal.held == Held::No;
         if let Err(e) = sent {
             self.layers = before.0;
-            self.renew(mode, &mut |_| {});
+            self.renew(mode);
             (self.force, self.held) = (before.1, before.2);
             return self.finish(Err(e), None, done);
         }
@@ -216,6 +222,7 @@ impl Tuner {
                     give_way(&mut self.layers.hand, name, value);
                     self.layers.hand.insert(name.clone(), json.clone());
                     if *persist {
+                        self.layers.released &= !EXPOSURE_GROUP.contains(&name.as_str());
                         give_way(&mut self.layers.persisted, name, value);
                         self.layers.persisted.insert(name.clone(), json);
                     }
@@ -351,4 +358,118 @@ fn in_group(c: &Control) -> bool {
 
 fn lost(what: &str) -> Error {
     Error::new(crate::error::Kind::Source, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::super::value::tests::controls;
+    use super::super::{End, clerk};
+    use super::*;
+    use serde_json::json;
+
+    struct Rig {
+        tuner: Tuner,
+        board: Arc<Board>,
+        notes: Receiver<clerk::Note>,
+    }
+
+    impl Rig {
+        fn new(persisted: serde_json::Value) -> Rig {
+            let (board, (to, notes)) = (Arc::new(Board::default()), channel());
+            let persisted = serde_json::from_value(persisted).unwrap();
+            let presets = serde_json::from_value(json!({"day": {"Brightness": 0.2}, "night": {"Brightness": 0.4}})).unwrap();
+            Rig { tuner: Tuner::new(board.clone(), to, presets, persisted, 100_000), board, notes }
+        }
+        /// An order that the camera takes or refuses; what was sent to it.
+        fn order(&mut self, what: What, takes: bool) -> Vec<Setting> {
+            let order = Order { what, done: Box::new(|_| {}) };
+            let Some(p) = self.tuner.prepare(order, Mode::Day) else { return Vec::new() };
+            let settings = p.renewal.settings.clone();
+            self.tuner.sent(p, if takes { Ok(()) } else { Err(lost("no")) }, Mode::Day);
+            settings
+        }
+        fn set(&mut self, name: &str, value: Value, persist: bool, takes: bool) -> Vec<Setting> {
+            self.order(What::Set { values: vec![(name.into(), value)], persist }, takes)
+        }
+        fn note(&self) -> clerk::Note {
+            self.notes.try_recv().unwrap()
+        }
+    }
+
+    fn at(name: &str) -> usize {
+        place(&controls(), name).unwrap()
+    }
+
+    #[test]
+    fn a_start_sends_all_that_is_in_force_and_a_switch_what_differs() {
+        let mut r = Rig::new(json!({"ExposureTime": 5000, "Zoom": 1}));
+        let sent = r.tuner.started("a", &controls(), Mode::Day);
+        let (ae, time, b) = (at("AeEnable"), at("ExposureTime"), at("Brightness"));
+        assert_eq!(sent.held, Held::Manual);
+        assert!(sent.settings.contains(&(ae, Value::Bool(false))) && sent.settings.contains(&(time, Value::Int(5000))));
+        assert!(sent.settings.contains(&(b, Value::Float(0.2))));
+        assert_eq!(r.tuner.renew(Mode::Night).settings, [(b, Value::Float(0.4))].to_vec());
+    }
+
+    #[test]
+    fn a_refused_order_leaves_no_trace() {
+        let mut r = Rig::new(json!({}));
+        r.tuner.started("a", &controls(), Mode::Day);
+        let before = (r.tuner.layers.clone(), r.tuner.force.clone());
+        assert_eq!(r.set("ExposureTime", Value::Int(5000), true, false).len(), 3);
+        assert!(r.note().outcome.is_err());
+        assert!((r.tuner.layers.clone(), r.tuner.force.clone()) == before && r.tuner.held() == Held::No);
+        assert_eq!((r.board.pending(), r.board.shown().held), (0, false));
+    }
+
+    #[test]
+    fn an_order_waits_for_its_frame_and_then_has_the_file_written() {
+        let mut r = Rig::new(json!({}));
+        r.tuner.started("a", &controls(), Mode::Day);
+        let b = at("Brightness");
+        r.set("Brightness", Value::Float(0.5), true, true);
+        r.tuner.frame(&[(b, Value::Float(0.2))], 7);
+        assert_eq!((r.board.pending(), r.board.shown().current(b)), (1, Value::Float(0.2)));
+        r.tuner.frame(&[(b, Value::Float(0.5))], 8);
+        let note = r.note();
+        let outcome = note.outcome.unwrap();
+        assert_eq!((outcome.frame, &outcome.ends[..]), (Some(8), &[(b, Value::Float(0.5), End::Shown(Value::Float(0.5)))][..]));
+        assert_eq!(note.save.unwrap()["Brightness"], 0.5);
+        assert_eq!(r.board.pending(), 0);
+    }
+
+    #[test]
+    fn a_lost_camera_answers_and_the_next_start_asks_again() {
+        let mut r = Rig::new(json!({}));
+        r.tuner.started("a", &controls(), Mode::Day);
+        r.set("Brightness", Value::Float(0.5), true, true);
+        r.tuner.lost();
+        let note = r.note();
+        assert!(note.outcome.is_err() && note.save.is_some());
+        assert!(r.board.shown().controls.is_empty());
+        let sent = r.tuner.started("b", &controls(), Mode::Day);
+        assert_eq!(sent.settings, [(at("Brightness"), Value::Float(0.5))].to_vec());
+    }
+
+    #[test]
+    fn without_a_hold_the_exposure_is_not_sent_by_hand() {
+        let mut r = Rig::new(json!({"AeEnable": true}));
+        assert!(r.tuner.started("a", &controls(), Mode::Day).settings.iter().all(|(i, _)| *i != at("AeEnable")));
+        assert!(r.set("AeEnable", Value::Bool(true), false, true).is_empty());
+        // Colour gains that go leave the automatic, and no gains of their own.
+        r.set("ColourGains", Value::Pair([2.0, 2.0]), false, true);
+        let (awb, sent) = (at("AwbEnable"), r.order(What::Reset(vec!["ColourGains".into()]), true));
+        assert_eq!(sent, [(awb, Value::Bool(true))].to_vec());
+    }
+
+    #[test]
+    fn the_longest_frame_in_force_is_known() {
+        let mut r = Rig::new(json!({}));
+        r.tuner.started("a", &controls(), Mode::Day);
+        assert_eq!(r.tuner.frame_us(), None);
+        r.set("ExposureTime", Value::Int(2_000_000), false, true);
+        assert_eq!(r.tuner.frame_us(), Some(2e6));
+    }
 }
