@@ -189,7 +189,11 @@ fn anchors(page: &str) -> BTreeSet<String> {
         c if c.is_alphanumeric() || c == '-' || c == '_' => Some(c.to_ascii_lowercase()),
         _ => None,
     };
-    let heads = page.lines().filter(|l| l.starts_with('#'));
+    let mut code = false;
+    let heads = page.lines().filter(|l| {
+        code ^= l.starts_with("```");
+        l.starts_with('#') && !code
+    });
     heads.map(|l| l.trim_start_matches('#').trim().chars().filter_map(keep).collect()).collect()
 }
 
