@@ -347,7 +347,7 @@ struct Reload {
 }
 
 /// Keys that are used once, at start.
-const AT_START: [&str; 13] = [
+pub const AT_START: [&str; 13] = [
     "camera",
     "ring",
     "network.trigger_port",
