@@ -244,7 +244,7 @@ fn paths_are_those_of_a_reader_s_machine() {
             let starts = c == '/' && " \n`\"'(=<>".contains(before) && rest[1..].starts_with(|c: char| c.is_ascii_alphanumeric());
             before = c;
             if starts {
-                assert!(KNOWN.iter().any(|k| rest.starts_with(k)), "{name} names {:.40}", rest);
+                assert!(KNOWN.iter().any(|k| rest.starts_with(k)), "{name} names {rest:.40}");
                 seen += 1;
             }
         }
@@ -398,7 +398,7 @@ fn shell_examples_give_what_the_pages_say() {
     let mut program = Program::start();
     // Far enough for every `before=` and the default of 5 s.
     assert!(program.wait_for("past", |p| p.status()["ring"]["seconds"].as_f64().is_some_and(|s| s > 6.0)), "{}", program.log());
-    let (mut ran, mut wrong) = (0, Vec::new());
+    let (mut ran, mut wrong, mut skipped) = (0, Vec::new(), Vec::new());
     for (name, page) in pages() {
         let blocks = blocks(&page);
         for (i, block) in blocks.iter().enumerate() {
@@ -409,7 +409,7 @@ fn shell_examples_give_what_the_pages_say() {
                 needs.push("nc");
             }
             if let Some(tool) = needs.iter().find(|t| !has(t)) {
-                println!("SKIP: {at}: no {tool} here");
+                skipped.push(format!("{at} without {tool}"));
                 continue;
             }
             let expected = blocks.get(i + 1).filter(|b| b.info.starts_with("text"));
@@ -431,6 +431,9 @@ fn shell_examples_give_what_the_pages_say() {
     }
     assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n\n"), program.log());
     assert!(ran >= 15, "only {ran} examples ran: install nc");
+    if !skipped.is_empty() {
+        println!("SKIP: examples for want of their tools: {}", skipped.join(", "));
+    }
 }
 
 /// Dotted names of an object's members.
@@ -469,10 +472,10 @@ fn status_fields_and_threads_stand_on_their_pages() {
     program.ask(&["save", "jpg"]);
     let design = read("docs/design.md");
     let tasks = fs::read_dir(format!("/proc/{}/task", program.child.id())).unwrap();
-    let names: BTreeSet<String> =
+    let threads: BTreeSet<String> =
         tasks.filter_map(|t| fs::read_to_string(t.ok()?.path().join("comm")).ok()).map(|n| n.trim().to_string()).collect();
-    assert!(names.len() >= 7, "{names:?}");
-    for name in names.iter().filter(|n| *n != "pastcam") {
+    assert!(threads.len() >= 7, "{threads:?}");
+    for name in threads.iter().filter(|n| *n != "pastcam") {
         assert!(design.contains(&format!("`{name}`")), "the thread {name} is not in the table of docs/design.md");
     }
 }
