@@ -111,4 +111,5 @@ fn pictures_over_http_become_frames_at_the_wished_rate() {
     let answer = ask(port, "save png").unwrap();
     assert!(answer.starts_with("Saved single full-resolution image: "), "{answer}");
     assert!(!said().contains("hidden"), "{}", said());
+    assert!(!said().contains("CRITICAL"), "GStreamer complains: {}", said());
 }

@@ -102,7 +102,8 @@ impl Decoded {
         entry.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             let time_us = info.buffer().and_then(|b| b.pts()).map_or_else(monotonic_us, gst::ClockTime::useconds);
             let keeps = pace.lock().unwrap_or_else(PoisonError::into_inner).keeps(time_us);
-            if keeps { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Drop }
+            // `Handled` gives the frame back here; with `Drop` GStreamer 1.22 would do that once more and complain.
+            if keeps { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Handled }
         });
         // MJPEG over HTTP again: its demuxer may always find one more stream, and the decoder would wait for that for ever.
         pipeline.connect_deep_element_added(|_, _, element| {
