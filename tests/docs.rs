@@ -167,6 +167,18 @@ fn every_command_and_error_stands_on_its_page() {
 }
 
 #[test]
+fn every_dependency_earns_its_line() {
+    let manifest = read("Cargo.toml");
+    let list = manifest.split("\n[dependencies]\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let used: BTreeSet<&str> = list.lines().filter_map(|l| l.split_once(" = ")).map(|(name, _)| name).collect();
+    let readme = read("README.md");
+    let section = readme.split("\n## Dependencies\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| crate"));
+    let named: BTreeSet<&str> = rows.flat_map(|l| l.split(" | ").next().unwrap().trim_matches(['|', ' ']).split(", ")).collect();
+    assert_eq!(named, used);
+}
+
+#[test]
 fn json_blocks_parse_and_fragments_are_configurations() {
     let mut fragments = 0;
     for (name, page) in pages() {
