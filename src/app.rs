@@ -160,6 +160,15 @@ impl Handler for Desk {
 pub fn run(options: &Options) -> Result<Exit> {
     let config = options.load()?;
     let no_files = logging::start(config.level(), &config.logging.dir);
+    let end = run_with(options, &config, no_files);
+    if let Err(e) = &end {
+        log::error!("{e}");
+    }
+    logging::flush();
+    end
+}
+
+fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Result<Exit> {
     log::info!("pastcam {} starts", env!("CARGO_PKG_VERSION"));
     if let Some(why) = no_files {
         log::warn!("{why}");
@@ -172,9 +181,9 @@ pub fn run(options: &Options) -> Result<Exit> {
         fps: config.camera.framerate,
         day_gain_ceiling: config.night.day_gain_ceiling,
     };
-    let (frames, _store, first_id) = build_ring(&config, camera.layout)?;
+    let (frames, _store, first_id) = build_ring(config, camera.layout)?;
     let gauges = Arc::new(Gauges::default());
-    let exporter = Arc::new(Exporter::new(export_settings(&config))?);
+    let exporter = Arc::new(Exporter::new(export_settings(config))?);
     let jobs = Arc::new(Jobs::start(frames.clone(), exporter.clone(), gauges.clone(), clock.clone())?);
     let control = ServerControl::new()?;
     let notifier = control.notifier();
@@ -191,7 +200,7 @@ pub fn run(options: &Options) -> Result<Exit> {
         clients: Box::new(move || clients.clients().open),
         last_run: Mutex::default(),
     });
-    let server = Server::start(server_settings(&config)?, &control, Arc::new(Desk(commands.clone())))?;
+    let server = Server::start(server_settings(config)?, &control, Arc::new(Desk(commands.clone())))?;
     log::info!("Trigger server started on port {}", server.local_port());
     let hardware = match config.limits.watchdog_device.as_str() {
         "" => None,
@@ -203,11 +212,11 @@ pub fn run(options: &Options) -> Result<Exit> {
     let capture = Capture {
         spec: Spec::parse(&config.camera.source)?,
         camera,
-        ring_layout: ring_layout(&config),
+        ring_layout: ring_layout(config),
         frames: frames.clone(),
         gauges: gauges.clone(),
         clock,
-        night: Night::new(night_settings(&config)),
+        night: Night::new(night_settings(config)),
         orders,
         first_id,
         late: Duration::from_secs_f64(config.camera.capture_timeout_s),
@@ -224,9 +233,10 @@ pub fn run(options: &Options) -> Result<Exit> {
         threads.push(spawn("keeper", move || {
             // The receiver waits for as long as the program runs.
             let _ = ended.send(Ended::Keeper(keeper.run(&shutdown)));
+            shutdown.request();
         })?);
     }
-    threads.push(spawn_warm_up(frames, &config)?);
+    threads.push(spawn_warm_up(frames, config)?);
     {
         let (options, shutdown) = (options.clone(), shutdown.clone());
         let reload = Reload { options, commands, control, to_capture };
@@ -239,9 +249,9 @@ pub fn run(options: &Options) -> Result<Exit> {
     spawn("stop", move || {
         std::thread::sleep(STOP);
         log::warn!("Not everything ended in time");
+        logging::flush();
         std::process::exit(code);
     })?;
-    shutdown.request();
     jobs.close();
     server.stop(Duration::from_millis(500));
     for thread in threads {
@@ -252,15 +262,13 @@ pub fn run(options: &Options) -> Result<Exit> {
     Ok(exit)
 }
 
+/// Sleeps until a signal, the capture or the keeper ends the program.
 fn wait(ends: &Receiver<Ended>, shutdown: &Shutdown) -> Exit {
-    loop {
-        match ends.recv_timeout(Duration::from_millis(200)) {
-            Ok(Ended::Capture(capture::End::CameraLost)) => return Exit::CameraLost,
-            Ok(Ended::Keeper(keeper::End::Memory)) => return Exit::Memory,
-            Ok(Ended::Capture(capture::End::Stopped) | Ended::Keeper(keeper::End::Stopped)) => return Exit::Done,
-            Err(_) if shutdown.requested() => return Exit::Done,
-            Err(_) => {}
-        }
+    shutdown.wait();
+    match ends.try_recv() {
+        Ok(Ended::Capture(capture::End::CameraLost)) => Exit::CameraLost,
+        Ok(Ended::Keeper(keeper::End::Memory)) => Exit::Memory,
+        Ok(Ended::Capture(capture::End::Stopped) | Ended::Keeper(keeper::End::Stopped)) | Err(_) => Exit::Done,
     }
 }
 
@@ -281,6 +289,7 @@ fn spawn_capture(mut capture: Capture, shutdown: Shutdown, ended: Sender<Ended>)
         });
         // The receiver waits for as long as the program runs.
         let _ = ended.send(Ended::Capture(end));
+        shutdown.request();
     })
 }
 

@@ -16,7 +16,7 @@ use crate::health::{Gauges, State};
 use crate::logging::Tally;
 use crate::night::level::Histogram;
 use crate::night::{Command, Measurement, Night, Settings};
-use crate::ring::{Frames, Ring};
+use crate::ring::{Frames, Ring, Taken};
 use crate::scale::Shrink;
 use crate::shutdown::Shutdown;
 use crate::source::{Camera, Incoming, Light, Patience, Polled, Source, Spec};
@@ -162,7 +162,7 @@ impl Loop<'_> {
     fn episode(&mut self, source: &mut Option<Box<dyn Source>>, shutdown: &Shutdown) -> Result<()> {
         if source.is_none() {
             let made = self.c.spec.make(&self.c.camera)?;
-            log::info!("Source: {}", made.name());
+            self.tally.log(Level::Info, &format!("Source: {}", made.name()));
             let mut settings = self.c.night.settings().clone();
             settings.max_exposure_us = made.longest_exposure_us().map(|us| us as u64);
             self.c.night.reconfigure(settings);
@@ -187,6 +187,8 @@ impl Loop<'_> {
                     if self.c.gauges.state() != State::Running {
                         self.c.gauges.set_state(State::Running);
                         log::info!("Frames come");
+                        // The next loss is news again.
+                        self.tally = Tally::default();
                     }
                     since = self.c.clock.boot();
                     late_told = false;
@@ -236,6 +238,11 @@ impl Loop<'_> {
             return Ok(());
         }
         self.last_kept = frame.boot;
+        let frames = self.c.frames.clone();
+        let full = frames.on_demand().map(|ring| self.fill_whole(ring, frame));
+        let past =
+            if self.shrink.is_some() { self.fill_small(&frames.past, frame) } else { self.fill_whole(&frames.past, frame) };
+        // Now that the copy has brought the picture into the cache, looking at samples of it is nearly free.
         self.histogram.clear();
         self.histogram.measure(frame.main.data[0], frame.main.stride[0], frame.main.layout, SAMPLE_STEP);
         let frozen = self.c.frozen;
@@ -268,69 +275,59 @@ impl Loop<'_> {
                 given.gain()
             );
         }
-        let meta = |layout, clock: &dyn Clock| FrameMeta {
-            id,
-            boot: frame.boot,
-            // The wall clock of the frame's instant, as that clock stands now.
-            wall: WallUs(clock.wall().0 - (clock.boot() - frame.boot)),
-            layout,
-            colour: frame.colour,
-            exposure: frame.exposure,
-            ae: frame.ae,
-            lux: frame.lux,
-            colour_temperature: frame.colour_temperature,
-            focus: frame.focus,
-            night,
-        };
-        if let Some(full) = self.c.frames.on_demand() {
-            let layout = put(full, frame, &mut self.fit, self.c.camera.layout, &meta, &*self.c.clock);
-            layout?;
+        // The wall clock of the frame's instant, as that clock stands now.
+        let wall = WallUs(self.c.clock.wall().0 - (self.c.clock.boot() - frame.boot));
+        for (slot, layout) in full.into_iter().chain([past]).flatten() {
+            slot.publish(FrameMeta {
+                id,
+                boot: frame.boot,
+                wall,
+                layout,
+                colour: frame.colour,
+                exposure: frame.exposure,
+                ae: frame.ae,
+                lux: frame.lux,
+                colour_temperature: frame.colour_temperature,
+                focus: frame.focus,
+                night,
+            })?;
         }
-        let ring = &self.c.frames.past;
-        if let Some(shrink) = &mut self.shrink {
-            let layout = self.c.ring_layout;
-            let Some(mut slot) = ring.take() else { return Ok(()) };
-            match frame.low.as_ref().filter(|low| low.layout == layout) {
-                Some(low) => low.copy_to(slot.pixels()),
-                None => shrink.run(&frame.main, slot.pixels()),
-            }
-            slot.publish(meta(layout, &*self.c.clock))
-        } else {
-            put(ring, frame, &mut self.fit, self.c.camera.layout, &meta, &*self.c.clock)
-        }
+        Ok(())
     }
-}
 
-/// The frame as it is, or, where it has outgrown the slot, made to fit the camera's configured size.
-fn put(
-    ring: &Ring,
-    frame: &Incoming<'_>,
-    fit: &mut Option<Shrink>,
-    wanted: Layout,
-    meta: &dyn Fn(Layout, &dyn Clock) -> FrameMeta,
-    clock: &dyn Clock,
-) -> Result<()> {
-    // A full ring counts the loss itself; the camera goes on.
-    let Some(mut slot) = ring.take() else { return Ok(()) };
-    let layout = if frame.main.layout.bytes() <= ring.slot_bytes() {
-        frame.main.copy_to(slot.pixels());
-        frame.main.layout
-    } else {
-        let shrink = fit.get_or_insert_with(|| {
-            let l = frame.main.layout;
+    /// The one copy of the frame: as it is or, where it has outgrown the slot, made to fit the camera's configured size.
+    /// `None` when every slot is being read; the ring counts the loss and the camera goes on.
+    fn fill_whole<'r>(&mut self, ring: &'r Ring, frame: &Incoming<'_>) -> Option<(Taken<'r>, Layout)> {
+        let mut slot = ring.take()?;
+        let (sent, wanted) = (frame.main.layout, self.c.camera.layout);
+        if sent.bytes() <= ring.slot_bytes() {
+            frame.main.copy_to(slot.pixels());
+            return Some((slot, sent));
+        }
+        let fit = self.fit.get_or_insert_with(|| {
             log::warn!(
                 "The source sends {}x{}; it is made to fit camera.width and camera.height, {}x{}",
-                l.width,
-                l.height,
+                sent.width,
+                sent.height,
                 wanted.width,
                 wanted.height
             );
             Shrink::new(wanted)
         });
-        shrink.run(&frame.main, slot.pixels());
-        wanted
-    };
-    slot.publish(meta(layout, clock))
+        fit.run(&frame.main, slot.pixels());
+        Some((slot, wanted))
+    }
+
+    /// The frame at the ring's own size, by the source's hardware where it has made such a picture.
+    fn fill_small<'r>(&mut self, ring: &'r Ring, frame: &Incoming<'_>) -> Option<(Taken<'r>, Layout)> {
+        let (mut slot, layout) = (ring.take()?, self.c.ring_layout);
+        match (frame.low.as_ref().filter(|low| low.layout == layout), &mut self.shrink) {
+            (Some(low), _) => low.copy_to(slot.pixels()),
+            (None, Some(shrink)) => shrink.run(&frame.main, slot.pixels()),
+            (None, None) => return None,
+        }
+        Some((slot, layout))
+    }
 }
 
 /// Tells a stream that repeats one picture: its samples never change.

@@ -117,7 +117,8 @@ impl Shared {
 }
 
 impl Jobs {
-    /// Starts the threads: as many encoders as the machine has processors, two at most.
+    /// Starts the threads: one encoder, two where that leaves a processor to the camera and the short commands. Measured with
+    /// two on two processors while eight clients asked for PNGs: a `health` that takes 0.1 ms waited 7 to 20 ms (p99) for its turn.
     pub fn start(frames: Arc<Frames>, exporter: Arc<Exporter>, gauges: Arc<Gauges>, clock: Arc<dyn Clock>) -> Result<Jobs> {
         let shared = Arc::new(Shared {
             frames,
@@ -141,7 +142,7 @@ impl Jobs {
             Ok(())
         };
         spawn("shutter".into(), shutter)?;
-        for n in 1..=processors.min(2) {
+        for n in 1..=processors.saturating_sub(1).clamp(1, 2) {
             spawn(format!("export-{n}"), export)?;
         }
         Ok(Jobs { shared, threads: Mutex::new(threads) })

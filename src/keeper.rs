@@ -26,8 +26,10 @@ pub enum End {
 
 /// Time between rounds.
 const ROUND: Duration = Duration::from_secs(1);
-/// Rounds between lines about memory, and between looks for old pictures.
+/// Between lines about memory, and between looks for old pictures [s].
 const MINUTE: u64 = 60;
+/// Between looks at memory and swap [s].
+const LOOK: u64 = 3;
 
 /// What keeps the rounds.
 pub struct Keeper {
@@ -48,7 +50,8 @@ impl Keeper {
         let tally = Tally::default();
         // Half the supervisor's limit or one round, whichever is shorter: a limit below two seconds is kept as well.
         let round = Systemd::watchdog().map_or(ROUND, |w| ROUND.min(w / 3));
-        let per_minute = (MINUTE as f64 / round.as_secs_f64()) as u64;
+        let rounds_in = |s: u64| (s as f64 / round.as_secs_f64()) as u64;
+        let (per_minute, per_look) = (rounds_in(MINUTE), rounds_in(LOOK));
         let mut rounds = 0u64;
         loop {
             let published = self.commands.frames.past.published();
@@ -63,10 +66,13 @@ impl Keeper {
                     tally.log(log::Level::Warn, &format!("The watchdog cannot be fed: {e}"));
                 }
             }
-            if self.memory_is_out() {
-                return End::Memory;
+            // Reading /proc costs more than all the rest of a round.
+            if rounds % per_look == 0 {
+                if self.memory_is_out() {
+                    return End::Memory;
+                }
+                self.swap(&tally);
             }
-            self.swap(&tally);
             if published > 0 {
                 self.periodic(&mut cadence);
             }

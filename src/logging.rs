@@ -1,25 +1,56 @@
 //! Owns the log: console and rotating files, local time in front of each line, and a tally of what repeats.
-//! Never fails the program: a folder that cannot be written means console only. Any thread writes; lines do not mix.
+//! Never fails the program and never makes a caller wait for a disk or a terminal: lines go through a channel to the thread
+//! `log`, and what does not fit is counted. A folder that cannot be written means console only.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use gstreamer::glib;
 use log::{Level, LevelFilter};
-use simplelog::{CombinedLogger, ConfigBuilder, LevelPadding, SharedLogger, WriteLogger};
+use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
 
 /// Bytes after which a file is moved aside, and how many such are kept: the reference's 5 MiB × 3.
 const ROTATE: u64 = 5 << 20;
 const KEPT: u32 = 3;
 /// The file's name, as the reference has it.
 const NAME: &str = "camera_service.log";
+/// Lines that may wait for a slow card.
+const WAITING: usize = 256;
+
+/// What goes to the thread `log`.
+enum Line {
+    Text(Vec<u8>),
+    /// Answered when everything before it is written.
+    Flush(SyncSender<()>),
+}
+
+static TO_LOG: OnceLock<SyncSender<Line>> = OnceLock::new();
 
 /// Starts logging to stderr and, where `dir` is not empty and writable, to files there. Returns why there are none.
+/// A second start in one process only changes the level.
 pub fn start(level: LevelFilter, dir: &str) -> Option<String> {
+    log::set_max_level(level);
+    if TO_LOG.get().is_some() {
+        return None;
+    }
+    let (file, why) = if dir.is_empty() {
+        (None, None)
+    } else {
+        match Rotating::open(Path::new(dir).join(NAME)) {
+            Ok(file) => (Some(file), None),
+            Err(e) => (None, Some(format!("no log files: open {NAME} in {dir}: {e}"))),
+        }
+    };
+    let (to_log, lines) = sync_channel(WAITING);
+    let thread = std::thread::Builder::new().name("log".into()).stack_size(256 << 10).spawn(move || write_lines(&lines, file));
+    if let Err(e) = thread {
+        return Some(format!("no log at all: start the thread log: {e}"));
+    }
     let config = ConfigBuilder::new()
         .set_time_level(LevelFilter::Off)
         .set_thread_level(LevelFilter::Off)
@@ -27,35 +58,53 @@ pub fn start(level: LevelFilter, dir: &str) -> Option<String> {
         .set_location_level(LevelFilter::Off)
         .set_level_padding(LevelPadding::Off)
         .build();
-    // The filter of `log` itself decides, so that SIGHUP can change it; the loggers let everything through.
-    let all = LevelFilter::Trace;
-    let mut sinks: Vec<Box<dyn SharedLogger>> = vec![WriteLogger::new(all, config.clone(), Stamped::new(io::stderr()))];
-    let mut why = None;
-    if !dir.is_empty() {
-        match Rotating::open(Path::new(dir).join(NAME)) {
-            Ok(file) => sinks.push(WriteLogger::new(all, config, Stamped::new(file))),
-            Err(e) => why = Some(format!("no log files: open {NAME} in {dir}: {e}")),
-        }
-    }
-    // A second start in one process (tests) keeps the first logger.
-    let _ = CombinedLogger::init(sinks);
+    // The filter of `log` itself decides, so that SIGHUP can change it; the logger lets everything through.
+    let stamped = Stamped { to_log: to_log.clone(), line: Vec::new(), lost: 0 };
+    let taken = WriteLogger::init(LevelFilter::Trace, config, stamped);
     log::set_max_level(level);
+    if TO_LOG.set(to_log).is_err() || taken.is_err() {
+        return Some("no log: another logger was there first".into());
+    }
     why
 }
 
-/// Puts `YYYY-mm-dd HH:MM:SS ` in front of every record. The local time zone is asked each time: summer time comes and goes.
-struct Stamped<W: Write> {
-    out: W,
-    line: Vec<u8>,
-}
-
-impl<W: Write> Stamped<W> {
-    fn new(out: W) -> Self {
-        Stamped { out, line: Vec::with_capacity(256) }
+/// Waits until what was logged so far is written, half a second at most.
+pub fn flush() {
+    if let Some(to_log) = TO_LOG.get() {
+        let (done, wait) = sync_channel(1);
+        if to_log.try_send(Line::Flush(done)).is_ok() {
+            // Out of time or written: both end the wait.
+            let _ = wait.recv_timeout(Duration::from_millis(500));
+        }
     }
 }
 
-impl<W: Write> Write for Stamped<W> {
+/// The thread `log`. A log that cannot be written must not take anything else down, so write errors end here.
+fn write_lines(lines: &Receiver<Line>, mut file: Option<Rotating>) {
+    for line in lines {
+        match line {
+            Line::Text(bytes) => {
+                let _ = io::stderr().write_all(&bytes);
+                if let Some(file) = &mut file {
+                    let _ = file.write_all(&bytes);
+                }
+            }
+            Line::Flush(done) => {
+                let _ = done.try_send(());
+            }
+        }
+    }
+}
+
+/// Collects one record, with `YYYY-mm-dd HH:MM:SS ` in front, and sends it on. The local time zone is asked each time:
+/// summer time comes and goes.
+struct Stamped {
+    to_log: SyncSender<Line>,
+    line: Vec<u8>,
+    lost: u32,
+}
+
+impl Write for Stamped {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.line.is_empty() {
             let now = glib::DateTime::now_local().and_then(|t| t.format("%Y-%m-%d %H:%M:%S"));
@@ -64,14 +113,21 @@ impl<W: Write> Write for Stamped<W> {
         }
         self.line.extend_from_slice(bytes);
         if bytes.ends_with(b"\n") {
-            // A log that cannot be written must not take anything else down.
-            let _ = self.out.write_all(&self.line);
-            self.line.clear();
+            let mut line = std::mem::take(&mut self.line);
+            if self.lost > 0 {
+                line.extend_from_slice(
+                    format!("({} lines before this one were lost: the log is too slow)\n", self.lost).as_bytes(),
+                );
+            }
+            match self.to_log.try_send(Line::Text(line)) {
+                Ok(()) => self.lost = 0,
+                Err(_) => self.lost += 1,
+            }
         }
         Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        Ok(())
     }
 }
 

@@ -91,6 +91,26 @@ fn simulate_night(trace: &str, a: &Arguments) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// What the C library's memory is told, so that a thousand pictures leave nothing behind: the ring is what memory is for.
+/// One arena serves all threads (with one each, 11 MiB more stayed in use), and buffers of half a MiB and more go back to
+/// the system at once (4 MiB). The library reads this only at start, so the program starts itself once more; where that
+/// fails, or the library is another, it runs all the same.
+fn with_little_memory() {
+    use std::os::unix::process::CommandExt;
+    const ARENAS: &str = "MALLOC_ARENA_MAX";
+    if std::env::var_os(ARENAS).is_some() {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    let mut words = std::env::args_os();
+    let mut again = std::process::Command::new(program);
+    if let Some(name) = words.next() {
+        again.arg0(name);
+    }
+    // Returns only when it failed.
+    let _ = again.args(words).env(ARENAS, "1").env("MALLOC_MMAP_THRESHOLD_", "524288").exec();
+}
+
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     let only = std::env::args().nth(1).filter(|_| std::env::args().len() == 2);
@@ -108,7 +128,10 @@ fn main() -> ExitCode {
     let done = arguments(&mut words).and_then(|a| {
         let plain: Vec<&str> = a.plain.iter().map(String::as_str).collect();
         match plain.as_slice() {
-            [] if !a.json => app::run(&a.options).map(|exit| ExitCode::from(exit as u8)),
+            [] if !a.json => {
+                with_little_memory();
+                app::run(&a.options).map(|exit| ExitCode::from(exit as u8))
+            }
             ["check-config"] if !a.json => check_config(&a.options).map(|exit| ExitCode::from(exit as u8)),
             ["simulate-night", trace] => simulate_night(trace, &a).map(|exit| ExitCode::from(exit as u8)),
             ["send", ..] => Ok(send_command(&a.plain[1..])),

@@ -22,6 +22,13 @@ impl Shutdown {
     pub fn requested(&self) -> bool {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+    /// Sleeps until it is raised.
+    pub fn wait(&self) {
+        let mut stop = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*stop {
+            stop = self.0.1.wait(stop).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
     /// Sleeps for `time` or until the flag is raised; true when it is raised.
     pub fn sleep(&self, time: Duration) -> bool {
         let end = Instant::now() + time;

@@ -150,6 +150,3 @@ fn health_line() -> Answer {
 fn same(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |d, (a, b)| d | (a ^ b)) == 0
 }
-
-#[cfg(test)]
-mod tests;

@@ -96,3 +96,58 @@ impl Words {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verbs_are_matched_exactly_first_then_without_case() {
+        for (line, verb) in
+            [("save", "save"), ("PASTSTACK jpg", "pastStack"), ("Night_Level", "night_level"), ("savejpg", ""), ("", "")]
+        {
+            assert_eq!(Words::parse(line).unwrap().verb(), verb, "{line}");
+        }
+    }
+
+    #[test]
+    fn words_and_values_are_told_apart() {
+        let w = Words::parse("pastStack png tag=Tor_1 before=2.5 count=8 id=a:7 token=x=y jpg").unwrap();
+        assert_eq!(w.plain, ["png", "jpg"]);
+        assert_eq!((w.tag.unwrap().as_str(), w.before_s, w.count), ("Tor_1", Some(2.5), Some(8)));
+        assert_eq!((w.id.as_deref(), w.token.as_deref()), (Some("a:7"), Some("x=y")));
+    }
+
+    #[test]
+    fn a_value_that_breaks_its_rule_is_refused_with_both() {
+        for bad in [
+            "tag=",
+            "tag=a/b",
+            "id=",
+            "id=a;b",
+            "before=-1",
+            "before=nan",
+            "before=x",
+            "count=0",
+            "count=257",
+            "count=1.5",
+            "tga=door",
+        ] {
+            let e = Words::parse(&format!("save {bad}")).unwrap_err();
+            assert!(e.kind == Kind::Usage && e.what.contains(bad.split_once('=').unwrap().1), "{bad}: {e}");
+        }
+    }
+
+    #[test]
+    fn the_id_comes_back_in_text_and_in_json() {
+        let echoed = |answer: &str| {
+            let (to, from) = std::sync::mpsc::channel();
+            let line = answer.to_string();
+            let respond = Words::parse("status id=7").unwrap().echo(Box::new(move |a| to.send(a.line).unwrap()));
+            respond(Answer::ok(line));
+            from.recv().unwrap()
+        };
+        assert_eq!(echoed("PONG"), "PONG id=7");
+        assert_eq!(echoed("{\"ok\":true}"), "{\"id\":\"7\",\"ok\":true}");
+    }
+}

@@ -56,12 +56,17 @@ pub struct Keeper {
 impl Keeper {
     /// Takes over `dir`, which exists: removes unfinished files of a previous run and, if anything is limited, counts.
     pub fn new(dir: PathBuf, rules: Keep) -> Result<Keeper> {
-        let mut this = Keeper { dir, rules, stocks: Default::default(), scanned: None, newest: SystemTime::UNIX_EPOCH };
+        let mut this = Keeper::unread(dir, rules);
         this.sweep()?;
         if this.limited() {
             this.scan()?;
         }
         Ok(this)
+    }
+
+    /// For a `dir` that cannot be read yet: it is counted when it can.
+    pub fn unread(dir: PathBuf, rules: Keep) -> Keeper {
+        Keeper { dir, rules, stocks: Default::default(), scanned: None, newest: SystemTime::UNIX_EPOCH }
     }
 
     /// The folder.

@@ -147,11 +147,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Exporter {
     /// Takes over the folder: makes it, removes unfinished files of a previous run, counts what is there if limits ask for
-    /// it. Errors: `config` for impossible settings, `disk` when the folder cannot be had.
+    /// it. A folder that cannot be had yet (a card that is not mounted) is told in the log and tried again with each save.
+    /// Errors: `config` for impossible settings.
     pub fn new(settings: Settings) -> Result<Exporter> {
         let settings = settings.believed()?;
-        disk::make_folder(&settings.dir)?;
-        let keeper = Keeper::new(settings.dir.clone(), settings.keep)?;
+        let taken_over = disk::make_folder(&settings.dir).and_then(|()| Keeper::new(settings.dir.clone(), settings.keep));
+        let keeper = taken_over.unwrap_or_else(|e| {
+            log::error!("export: {e}; pictures cannot be saved until that is mended");
+            Keeper::unread(settings.dir.clone(), settings.keep)
+        });
         Ok(Exporter { settings: RwLock::new(Arc::new(settings)), keeper: Mutex::new(keeper), claimed: Mutex::default() })
     }
 

@@ -5,10 +5,6 @@ use std::io::{self, Write};
 use super::colour::{Order, ToRgb};
 use crate::frame::{Colour, Planes};
 
-/// RGB bytes up to which a PNG is encoded in one piece. One piece costs a quarter less CPU than rows, but takes the
-/// picture and its file twice over in memory: fine for a ring frame (2.3 MiB), not for the sensor's 8 megapixels.
-const ONE_PIECE: usize = 4 << 20;
-
 /// Bytes converted at a time when a picture is streamed.
 const BAND: usize = 64 << 10;
 
@@ -39,26 +35,81 @@ fn unwrap_io(e: png::EncodingError) -> io::Error {
     }
 }
 
+/// Gathers compressed bytes into image data chunks of [`BAND`] bytes.
+struct Chunks<'a, W: Write> {
+    writer: &'a mut png::Writer<W>,
+    waiting: Vec<u8>,
+}
+
+impl<W: Write> Chunks<'_, W> {
+    fn send(&mut self) -> io::Result<()> {
+        self.writer.write_chunk(png::chunk::IDAT, &self.waiting).map_err(unwrap_io)?;
+        self.waiting.clear();
+        Ok(())
+    }
+}
+
+impl<W: Write> Write for Chunks<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() >= BAND {
+            self.send()?;
+        }
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// PNG's filter type 4.
+const PAETH: u8 = 4;
+/// Bytes of a pixel.
+const RGB: usize = 3;
+
+/// `out` = each byte of `line` less the one of its neighbours (left, above, above left) that is nearest to left + above −
+/// above left; PNG specification 9.4. On frames of a real film files come out a fifth to a quarter smaller than with plain differences.
+fn paeth(line: &[u8], above: &[u8], out: &mut [u8]) {
+    for ((out, p), up) in out.iter_mut().zip(line).zip(above).take(RGB) {
+        *out = p.wrapping_sub(*up);
+    }
+    // Four slices of one length and no branches: the compiler does several bytes at a time.
+    let n = line.len() - RGB;
+    let (here, left, up, corner) = (&line[RGB..], &line[..n], &above[RGB..], &above[..n]);
+    for ((((out, p), a), b), c) in out[RGB..].iter_mut().zip(here).zip(left).zip(up).zip(corner) {
+        let [wa, wb, wc] = [*a, *b, *c].map(i16::from);
+        let (da, db) = (wb - wc, wa - wc);
+        let (pa, pb, pc) = (da.abs(), db.abs(), (da + db).abs());
+        let not_left = if pb <= pc { *b } else { *c };
+        let nearest = if pa <= pb && pa <= pc { *a } else { not_left };
+        *out = p.wrapping_sub(nearest);
+    }
+}
+
 /// PNG, 8-bit RGB. An encoder's complaint comes back as an I/O error: a correct call meets none but those of `to`.
+///
+/// The png crate compresses a picture in one piece, with the picture and its file twice over in memory, or by rows at a
+/// quarter more time. Filtering here and handing the rows to its own compressor gives the speed of the one and the memory
+/// of the other.
 pub fn png(planes: &Planes<'_>, colour: Colour, to: &mut impl Write) -> io::Result<()> {
     let (w, h) = (planes.layout.width, planes.layout.height);
     let mut encoder = png::Encoder::new(to, w, h);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
-    encoder.set_compression(png::Compression::Fast);
-    // Trying all five filters per row costs 60 % more CPU and saved 1.4 % of the file on a noisy picture.
-    encoder.set_filter(png::Filter::Paeth);
     let mut writer = encoder.write_header().map_err(unwrap_io)?;
-    let all = w as usize * h as usize * 3;
-    if all <= ONE_PIECE {
-        let mut rgb = vec![0; all];
-        ToRgb::new(colour).rows(planes, 0, Order::Rgb, &mut rgb);
-        writer.write_image_data(&rgb).map_err(unwrap_io)?;
-    } else {
-        let mut rows = writer.stream_writer_with_size(BAND).map_err(unwrap_io)?;
-        each_band(planes, colour, Order::Rgb, |band| rows.write_all(band))?;
-        rows.finish().map_err(unwrap_io)?;
-    }
+    let row = w as usize * RGB;
+    let (mut above, mut filtered) = (vec![0; row], vec![PAETH; 1 + row]);
+    let chunks = Chunks { writer: &mut writer, waiting: Vec::with_capacity(2 * BAND) };
+    let mut deflate = fdeflate::Compressor::new(chunks)?;
+    each_band(planes, colour, Order::Rgb, |band| {
+        for line in band.chunks_exact(row) {
+            paeth(line, &above, &mut filtered[1..]);
+            above.copy_from_slice(line);
+            deflate.write_data(&filtered)?;
+        }
+        Ok(())
+    })?;
+    deflate.finish()?.send()?;
     writer.finish().map_err(unwrap_io)
 }
 
@@ -101,11 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn png_is_lossless_in_one_piece_and_in_bands() {
-        // The last is beyond ONE_PIECE and its bands do not divide its height.
+    fn png_is_lossless_whatever_the_bands() {
+        // The bands of the last do not divide its height.
         for (w, h) in [(6, 4), (640, 360), (1022, 766), (1300, 1082)] {
             let l = Layout::new(w, h);
-            assert_eq!((w * h * 3) as usize > ONE_PIECE, h == 1082);
             let (px, mut rgb, mut file) = (noise(l), vec![0; (w * h * 3) as usize], Vec::new());
             let planes = Planes::of(l, &px);
             png(&planes, Colour::default(), &mut file).unwrap();

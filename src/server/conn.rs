@@ -45,6 +45,8 @@ pub(super) enum Subscription {
     Yes,
 }
 
+// The flags are independent facts about two directions and two parties; as one state they would be sixty.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug)]
 pub(super) struct Conn {
     /// `None` once the client is known to be gone; its commands still run.
@@ -67,6 +69,8 @@ pub(super) struct Conn {
     pub last: bool,
     pub subscription: Subscription,
     eof: bool,
+    /// Writing has failed.
+    deaf: bool,
     answered: bool,
     /// A line of this connection has succeeded: it is no HTTP client or other stranger.
     trusted: bool,
@@ -102,6 +106,7 @@ impl Conn {
             last: false,
             subscription: Subscription::No,
             eof: false,
+            deaf: false,
             answered: false,
             trusted: false,
             out: Vec::new(),
@@ -149,7 +154,7 @@ impl Conn {
     /// Does what time asks for.
     pub(super) fn tick(&mut self, now: BootUs, grace: Duration) {
         if self.stuck.is_some_and(|s| now >= s + STALL) {
-            self.lose();
+            self.lose(now);
         }
         match self.phase {
             Phase::Open => {
@@ -177,11 +182,8 @@ impl Conn {
             Ok(_) => {}
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => {
-                // A reset. What has been sent before it was meant; nothing at all was a port check.
-                if self.phase == Phase::Open && !self.framer.is_silent() {
-                    self.framer.end(now);
-                }
-                self.lose();
+                // A reset.
+                self.lose(now);
             }
         }
     }
@@ -202,7 +204,9 @@ impl Conn {
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                     self.stuck.get_or_insert(now);
                 }
-                Err(_) => return self.lose(),
+                // Nobody listens any more, but lines sent before may still be unread: the next read ends it.
+                Err(_) if self.phase == Phase::Open && !self.eof => self.hush(),
+                Err(_) => return self.lose(now),
             }
         }
         if self.phase == Phase::Ending && self.out.is_empty() {
@@ -215,7 +219,7 @@ impl Conn {
         self.busy = false;
         self.answered = true;
         self.trusted |= answer.ok;
-        self.append(&answer.line, answer.long);
+        self.append(&answer.line, answer.long, now);
         if self.subscription == Subscription::Asked {
             self.subscription = if answer.ok { Subscription::Yes } else { Subscription::No };
             let held = std::mem::take(&mut self.held);
@@ -240,21 +244,30 @@ impl Conn {
         match self.subscription {
             Subscription::No => {}
             Subscription::Asked if self.held.len() < OUT_MAX => self.wire.append(line, false, &mut self.held),
-            Subscription::Asked => self.lose(),
+            Subscription::Asked => self.lose(now),
             Subscription::Yes => {
-                self.append(line, false);
+                self.append(line, false, now);
                 self.flush(now);
             }
         }
     }
 
-    fn append(&mut self, line: &str, long: bool) {
-        if self.stream.is_some() {
+    fn append(&mut self, line: &str, long: bool, now: BootUs) {
+        if self.stream.is_some() && !self.deaf {
             self.wire.append(line, long, &mut self.out);
         }
         if self.out.len() > OUT_MAX {
-            self.lose();
+            self.lose(now);
         }
+    }
+
+    /// Writes no more.
+    fn hush(&mut self) {
+        self.deaf = true;
+        self.out.clear();
+        self.held.clear();
+        self.stuck = None;
+        self.subscription = Subscription::No;
     }
 
     /// True when the next line may be handed over.
@@ -267,6 +280,15 @@ impl Conn {
         let served = self.channel == Channel::Tcp && self.answered && !self.framer.collecting();
         let ended = self.eof && self.subscription != Subscription::Yes;
         self.last || self.stream.is_none() || served || ended
+    }
+
+    /// A last look before the end: a line may have come while the one before was worked on and not been read yet.
+    pub(super) fn has_more(&mut self, buffer: &mut [u8], now: BootUs) -> bool {
+        if self.last || self.eof || self.deaf || self.framer.is_done() {
+            return false;
+        }
+        self.read(buffer, now);
+        self.framer.has_items() || self.framer.collecting()
     }
 
     /// Writes what is left, then shuts down, drains and closes.
@@ -286,16 +308,73 @@ impl Conn {
         self.phase = if self.eof || !shut { Phase::Closed } else { Phase::Draining { until: now + self.drain } };
     }
 
-    /// The client is gone. Lines it sent before still run; there is nobody to answer.
-    pub(super) fn lose(&mut self) {
+    /// The client is gone. What it sent before was meant and still runs; there is nobody to answer. Nothing at all was a
+    /// port check.
+    pub(super) fn lose(&mut self, now: BootUs) {
         self.stream = None;
         self.eof = true;
-        self.out.clear();
-        self.held.clear();
-        self.stuck = None;
-        self.subscription = Subscription::No;
+        self.hush();
         if self.phase != Phase::Open {
             self.phase = Phase::Closed;
+        } else if !self.framer.is_silent() {
+            self.framer.end(now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::line::{Item, Words};
+    use super::*;
+    use crate::clock::{Clock, SystemClock};
+    use nix::poll::{PollFd, poll};
+    use nix::sys::socket::{setsockopt, sockopt};
+    use std::net::TcpListener;
+    use std::os::fd::AsFd;
+
+    fn pair() -> (TcpStream, Conn) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, peer) = listener.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        let words = Words { at_once: &[], verbs: &[] };
+        let rules = Rules { idle: Duration::from_millis(200), words, lines: 8, stays_open: false };
+        let now = SystemClock.boot();
+        (client, Conn::new(accepted, peer, Channel::Tcp, rules, Wire::default(), Duration::from_secs(1), now))
+    }
+
+    fn wait(conn: &Conn, what: PollFlags) {
+        let mut fds = [PollFd::new(conn.stream.as_ref().unwrap().as_fd(), what)];
+        poll(&mut fds, 30_000u16).unwrap();
+        assert!(fds[0].revents().unwrap().intersects(what), "{:?}", fds[0].revents());
+    }
+
+    #[test]
+    fn lines_still_unread_when_writing_fails_are_not_lost() {
+        let (mut client, mut conn) = pair();
+        let now = SystemClock.boot();
+        client.write_all(b"save a\n").unwrap();
+        setsockopt(&client, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
+        drop(client);
+        wait(&conn, PollFlags::POLLHUP);
+        conn.busy = true;
+        conn.answer(&Answer::ok("to the line before"), now);
+        let mut buffer = [0; 64];
+        conn.read(&mut buffer, now);
+        assert!(matches!(conn.framer.next_item(), Some(Item::Line { text, .. }) if text == "save a"));
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_given_up() {
+        let (client, mut conn) = pair();
+        let now = SystemClock.boot();
+        while conn.stuck.is_none() {
+            conn.answer(&Answer::long("x".repeat(60_000)), now);
+        }
+        assert_eq!(conn.deadline(Duration::from_secs(60)), Some(now + STALL));
+        assert!(conn.interest().unwrap().1.contains(PollFlags::POLLOUT));
+        conn.tick(now + STALL, Duration::ZERO);
+        assert!(conn.stream.is_none() && conn.has_ended());
+        drop(client);
     }
 }

@@ -28,7 +28,7 @@ const ACCEPTS: usize = 64;
 const DATAGRAMS: usize = 32;
 /// Bytes taken per read; eight of the longest lines.
 const READ: usize = 8 * LINE_MAX;
-/// Pause of accepting when descriptors or memory have run out.
+/// Pause of accepting when descriptors or memory have run out and no idle connection can make room.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Datagrams being worked on at once.
 const DATAGRAMS_BUSY: usize = 64;
@@ -107,7 +107,6 @@ impl EventLoop {
                 break;
             }
             self.wait();
-            self.tick();
             let ready = std::mem::take(&mut self.ready);
             for &(source, flags) in &ready {
                 match source {
@@ -120,6 +119,9 @@ impl EventLoop {
                 }
             }
             self.ready = ready;
+            // After the reads: a line whose end is here already must not be taken for one that fell silent, however late
+            // this thread got its turn.
+            self.tick();
             self.make_room();
         }
         self.conns.clear();
@@ -238,7 +240,7 @@ impl EventLoop {
             Message::EventsLost => {
                 warn!("more events at once than can wait: subscribers are cut off so that they notice");
                 for (&id, conn) in self.conns.iter_mut().filter(|(_, c)| c.subscription != Subscription::No) {
-                    conn.lose();
+                    conn.lose(now);
                     self.todo.push_back(id);
                 }
             }
@@ -275,7 +277,13 @@ impl EventLoop {
                     conn.answer(&framing_error(&failure), now);
                     self.todo.push_back(id);
                 }
-                None if conn.has_ended() => conn.finish(now),
+                None if conn.has_ended() => {
+                    if conn.has_more(&mut self.buffer, now) {
+                        self.todo.push_back(id);
+                    } else {
+                        conn.finish(now);
+                    }
+                }
                 None => {}
             }
         }
@@ -327,7 +335,7 @@ impl EventLoop {
             conn.read(&mut self.buffer, now);
             // Both halves are gone and the input was at its end already: no read will ever say so.
             if flags.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) && conn.interest().is_some_and(|(_, w)| w.is_empty()) {
-                conn.lose();
+                conn.lose(now);
             }
         }
         self.todo.push_back(id);
@@ -365,11 +373,12 @@ impl EventLoop {
                         if !std::mem::replace(&mut self.short, true) {
                             warn!("accept a client: {e}; idle connections are closed to make room (raise LimitNOFILE)");
                         }
-                        self.accept_paused = Some(now() + ACCEPT_PAUSE);
                         let idle = |c: &Conn| c.is_silent() || matches!(c.phase, Phase::Draining { .. });
                         let oldest = self.conns.iter().find(|(_, c)| idle(c)).map(|(&id, _)| id);
-                        oldest.map(|id| self.conns.remove(&id));
-                        return;
+                        if oldest.and_then(|id| self.conns.remove(&id)).is_none() {
+                            self.accept_paused = Some(now() + ACCEPT_PAUSE);
+                            return;
+                        }
                     }
                     // The client has gone before it was accepted, or its network has: accept(2) says to go on.
                     _ => debug!("accept a client: {e}"),
@@ -407,11 +416,11 @@ impl EventLoop {
         let mut per_address: HashMap<IpAddr, usize> = HashMap::new();
         silent.iter().filter(|s| s.2).for_each(|s| *per_address.entry(s.1).or_default() += 1);
         let mut aged = silent.iter().filter(|s| s.2).count();
-        let mut all = silent.len();
+        let mut all = self.conns.len();
         for (id, ip, is_aged) in silent {
             let of_address = per_address.entry(ip).or_default();
             let too_many_aged = is_aged && (*of_address > limits.silent_per_address || aged > limits.silent);
-            if too_many_aged || all > limits.silent + limits.active {
+            if too_many_aged || all > limits.open {
                 debug!("a silent connection from {ip} makes room");
                 self.conns.remove(&id);
                 all -= 1;

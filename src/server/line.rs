@@ -1,7 +1,7 @@
 //! Owns the framing of the trigger port: bytes and instants in, lines and the next deadline out. Never touches a socket or
 //! a clock and never knows what a command does. Pure; used on thread `server`.
 //!
-//! The rules and the clients that force them are in `docs/protocol.md`.
+//! The rules and the clients that force them are in `docs/reference/protocol.md`.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -87,6 +87,8 @@ pub struct Limits {
     pub silent_grace: Duration,
     /// Connections that have sent something; more are answered `ERR busy`.
     pub active: usize,
+    /// All connections together: what the descriptors of the process allow. The oldest silent one makes room.
+    pub open: usize,
     /// Answered connections whose client has not closed yet; the oldest is closed.
     pub closing: usize,
     /// How long an answered connection waits for its client to close.
@@ -102,6 +104,7 @@ impl Default for Limits {
             silent_per_address: 8,
             silent_grace: Duration::from_millis(500),
             active: 256,
+            open: 640,
             closing: 64,
             drain: Duration::from_secs(1),
             lines: 8,

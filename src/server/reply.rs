@@ -20,11 +20,11 @@ const EVENTS_MAX: usize = 256;
 /// One answer line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The text without a newline. Whatever is not printable ASCII is sent as `?`.
+    /// The text without a newline. Whatever is not printable ASCII is sent as `?`; a `long` one keeps letters of other scripts.
     pub line: String,
     /// False stops the lines that follow on the same connection.
     pub ok: bool,
-    /// May exceed [`ANSWER_MAX`] (JSON).
+    /// May exceed [`ANSWER_MAX`] (JSON, the names of files).
     pub long: bool,
 }
 
@@ -68,8 +68,16 @@ impl Wire {
             ANSWER_MAX
         };
         let from = out.len();
-        let letters = line.trim_end_matches(['\n', '\r']).chars();
-        out.extend(letters.map(|c| if c == ' ' || c.is_ascii_graphic() { c as u8 } else { b'?' }).take(most - ending));
+        for c in line.trim_end_matches(['\n', '\r']).chars() {
+            let room = from + most - ending - out.len();
+            match c {
+                ' '..='~' if room > 0 => out.push(c as u8),
+                // A folder's name as it is, in UTF-8, or nobody finds the file; every other answer is plain ASCII.
+                _ if long && !c.is_control() && c.len_utf8() <= room => out.extend(c.encode_utf8(&mut [0; 4]).bytes()),
+                _ if room > 0 => out.push(b'?'),
+                _ => break,
+            }
+        }
         if self.pad > 0 {
             out.resize(from + self.pad - ending, b' ');
         }
@@ -99,7 +107,7 @@ pub(super) enum Message {
 }
 
 #[derive(Debug, Default)]
-struct Box_ {
+struct Inside {
     messages: VecDeque<Message>,
     events: usize,
     /// The thread that empties the box; it needs no waking.
@@ -109,7 +117,7 @@ struct Box_ {
 /// The mailbox of thread `server`.
 #[derive(Debug)]
 pub(super) struct Mailbox {
-    inside: Mutex<Box_>,
+    inside: Mutex<Inside>,
     /// Readable while something waits that the thread may not have seen.
     pub bell: EventFd,
 }
@@ -122,7 +130,7 @@ impl Mailbox {
         Ok(Mailbox { inside: Mutex::default(), bell })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Box_> {
+    fn lock(&self) -> MutexGuard<'_, Inside> {
         // Nothing that can panic runs under this lock.
         self.inside.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -220,6 +228,7 @@ mod tests {
     #[test]
     fn an_answer_is_one_ascii_line_of_at_most_240_bytes() {
         assert_eq!(wire(0, false, "Saved /t\u{fc}r/\x07a\nb.jpg\n", false), b"Saved /t?r/?a?b.jpg\n");
+        assert_eq!(wire(0, false, "Saved /t\u{fc}r/\x07a\nb.jpg\n", true), "Saved /t\u{fc}r/?a?b.jpg\n".as_bytes());
         let long = "x".repeat(1000);
         assert_eq!(wire(0, false, &long, false).len(), ANSWER_MAX);
         assert_eq!(wire(0, false, &long, true).len(), 1001);

@@ -33,12 +33,11 @@ impl Telnet {
     pub(super) fn pass(&mut self, byte: u8) -> Option<u8> {
         let (next, kept) = match (*self, byte) {
             (Telnet::Plain, IAC) => (Telnet::Iac, None),
-            (Telnet::Plain, b) => (Telnet::Plain, Some(b)),
             (Telnet::Iac, SB) => (Telnet::Sub(0), None),
             (Telnet::Iac, b) if WITH_OPTION.contains(&b) => (Telnet::Option, None),
             (Telnet::Iac, b) if b >= SE => (Telnet::Plain, None),
-            // No telnet command: the 0xFF was a stray byte, this one is not.
-            (Telnet::Iac, b) => (Telnet::Plain, Some(b)),
+            // After a 0xFF that starts no telnet command the byte is one like any other: the 0xFF was a stray.
+            (Telnet::Plain | Telnet::Iac, b) => (Telnet::Plain, Some(b)),
             (Telnet::Option, _) | (Telnet::SubIac(_), SE) => (Telnet::Plain, None),
             (Telnet::Sub(n), IAC) => (Telnet::SubIac(n), None),
             (Telnet::Sub(n) | Telnet::SubIac(n), _) if n >= SUB_MAX => (Telnet::Plain, None),

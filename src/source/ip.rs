@@ -73,11 +73,23 @@ impl Decoded {
         pipeline.add(&decode).and_then(|()| pipeline.add_many(chain)).map_err(failed)?;
         gst::Element::link_many(chain).map_err(failed)?;
         let entry = rate.static_pad("sink").expect("videorate has a sink pad");
+        let wanted = self.camera.layout;
         decode.connect_pad_added(move |_, pad| {
             let video = pad
                 .current_caps()
                 .or_else(|| Some(pad.query_caps(None)))
                 .is_some_and(|c| c.structure(0).is_some_and(|s| s.name().starts_with("video/")));
+            if let Some(info) = pad.current_caps().filter(|_| video).and_then(|c| gst_video::VideoInfo::from_caps(&c).ok()) {
+                if (info.width(), info.height()) != (wanted.width, wanted.height) {
+                    log::info!(
+                        "The source sends {}x{}; set camera.width and camera.height to that to spare the scaling to {}x{}",
+                        info.width(),
+                        info.height(),
+                        wanted.width,
+                        wanted.height
+                    );
+                }
+            }
             if video && !entry.is_linked() {
                 // A pad that does not fit shows as an error of the pipeline, which `next` reports.
                 let _ = pad.link(&entry);

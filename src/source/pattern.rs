@@ -56,8 +56,8 @@ impl Options {
 
 /// Frames from the request of an exposure to its effect, as on a Pi camera with four buffers.
 const LATENCY: u64 = 4;
-/// Buffers of the sensor: two in the hands of the capture, two being filled.
-const BUFFERS: usize = 4;
+/// Buffers of the sensor: one being filled, one on its way, one in the hands of the capture.
+const BUFFERS: usize = 3;
 /// Longest exposure [µs], of an OV5647 on current drivers.
 const LONGEST_US: f64 = 3_070_000.0;
 /// Longest exposure by day [µs]: the tuning file's "normal" mode.
@@ -336,8 +336,6 @@ struct Scene {
     relative: [f64; 64],
     /// The picture as exposed: Y `width + MARGIN` wide, U and V half of that.
     wide: [Vec<u8>; 3],
-    /// Chroma at full brightness.
-    chroma: [Vec<u8>; 2],
     /// What `wide` was exposed with.
     exposed: f64,
     noise: Vec<i8>,
@@ -366,14 +364,6 @@ impl Scene {
                 map.push((34.0 + 14.0 * waves + 14.0 * boxes + 2.0 * (next() - 0.5)).clamp(0.0, 63.0) as u8);
             }
         }
-        let plane = |angle: f64| {
-            let (cw, ch) = (w / 2, h / 2);
-            (0..cw * ch)
-                .map(|i| 128.0 + 42.0 * ((i % cw) as f64 / 31.0 + angle + (i / cw) as f64 / 47.0).sin())
-                .map(|v| v as u8)
-                .collect()
-        };
-        let chroma: [Vec<u8>; 2] = [plane(0.0), plane(1.7)];
         // The sum of four even numbers is near enough to a normal one; its standard deviation is 1/√3.
         let noise = if noise > 0.0 {
             (0..65_536)
@@ -382,8 +372,8 @@ impl Scene {
         } else {
             Vec::new()
         };
-        let wide = [vec![0; w * h], chroma[0].clone(), chroma[1].clone()];
-        Scene { layout, map, relative, wide, chroma, exposed: f64::NAN, noise, random: 1 }
+        let wide = [vec![0; w * h], vec![0; w / 2 * (h / 2)], vec![0; w / 2 * (h / 2)]];
+        Scene { layout, map, relative, wide, exposed: f64::NAN, noise, random: 1 }
     }
 
     /// Exposes the whole scene: `light` is the linear value of its mean, 1.0 being saturation.
@@ -394,9 +384,15 @@ impl Scene {
         }
         // Colour fades with the light, as it does in a dark picture.
         let fade = (tone(light.min(1.0)) / 128.0).min(1.0);
-        for (out, full) in self.wide[1..].iter_mut().zip(&self.chroma) {
-            for (out, c) in out.iter_mut().zip(full) {
-                *out = (128.0 + (f64::from(*c) - 128.0) * fade) as u8;
+        let wave: [u8; 256] =
+            std::array::from_fn(|i| (128.0 + 42.0 * fade * (i as f64 * std::f64::consts::TAU / 256.0).sin()) as u8);
+        let columns = usize::midpoint(self.layout.width as usize, MARGIN);
+        for (out, start) in self.wide[1..].iter_mut().zip([0, 70]) {
+            for (y, row) in out.chunks_exact_mut(columns).enumerate() {
+                for (x, out) in row.iter_mut().enumerate() {
+                    // A wave every 195 columns and every 295 rows.
+                    *out = wave[(start + (x * 21 + y * 14) / 16) % 256];
+                }
             }
         }
         self.exposed = light;
