@@ -3,7 +3,8 @@
 //! decoding runs on `GStreamer`'s own threads.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -53,9 +54,6 @@ impl Decoded {
         let pipeline = gst::Pipeline::new();
         let decode = door::element("uridecodebin")?;
         decode.set_property("uri", &self.uri);
-        let rate = door::element("videorate")?;
-        rate.set_property("drop-only", true);
-        rate.set_property("max-rate", self.camera.fps.ceil() as i32);
         let convert = door::element("videoconvert")?;
         let scale = door::element("videoscale")?;
         // A picture of another shape keeps it, between black bars.
@@ -68,11 +66,21 @@ impl Decoded {
             .build();
         // Two frames at most: when the capture is late the oldest goes, and the decoder never waits for it.
         let sink = gst_app::AppSink::builder().caps(&caps).max_buffers(2).drop(true).sync(true).build();
-        let chain = [&rate, &convert, &scale, sink.upcast_ref()];
+        let chain = [&convert, &scale, sink.upcast_ref()];
         let failed = |e: gst::glib::BoolError| Error::caused(Kind::Media, format!("build the decoder of {}", self.shown), e);
         pipeline.add(&decode).and_then(|()| pipeline.add_many(chain)).map_err(failed)?;
         gst::Element::link_many(chain).map_err(failed)?;
-        let entry = rate.static_pad("sink").expect("videorate has a sink pad");
+        let entry = convert.static_pad("sink").expect("videoconvert has a sink pad");
+        pace(&entry, self.camera.fps);
+        if let Some(bin) = decode.downcast_ref::<gst::Bin>() {
+            bin.connect_deep_element_added(|_, _, element| {
+                // Otherwise it never says that no further stream follows, and the decoder waits with the pictures until
+                // 2 MB of them have piled up.
+                if element.factory().is_some_and(|f| f.name() == "multipartdemux") {
+                    element.set_property("single-stream", true);
+                }
+            });
+        }
         let wanted = self.camera.layout;
         decode.connect_pad_added(move |_, pad| {
             let video = pad
@@ -135,6 +143,55 @@ impl Decoded {
             }
         }
         Ok(())
+    }
+}
+
+/// Drops what comes faster than asked for, before anything is spent on it, and gives pictures without a time that of their
+/// arrival. `videorate` does neither for a stream of unknown rate: it throws away pictures without a time (a multipart stream
+/// of JPEGs has none) and, up to 1.22, aborts the process on pictures without a duration.
+fn pace(pad: &gst::Pad, fps: f64) {
+    let rate = Mutex::new(Rate::new(fps));
+    let first = OnceLock::new();
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let Some(buffer) = info.buffer_mut() else { return gst::PadProbeReturn::Ok };
+        let pts = buffer.pts().unwrap_or_else(|| {
+            // Not the pipeline's clock: that stands still until a first picture has arrived at the sink.
+            let since: Duration = first.get_or_init(Instant::now).elapsed();
+            let pts = gst::ClockTime::from_nseconds(since.as_nanos() as u64);
+            buffer.make_mut().set_pts(pts);
+            pts
+        });
+        let takes = rate.lock().unwrap_or_else(PoisonError::into_inner).takes(pts.nseconds());
+        if takes { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Drop }
+    });
+}
+
+/// Chooses pictures evenly, at most so many a second.
+struct Rate {
+    /// Time between two pictures [ns].
+    period: u64,
+    /// When the next one is due [ns of the stream's time].
+    due: Option<u64>,
+}
+
+impl Rate {
+    fn new(fps: f64) -> Self {
+        Rate { period: (1e9 / fps) as u64, due: None }
+    }
+
+    fn takes(&mut self, pts: u64) -> bool {
+        let due = match self.due {
+            // A file that begins again, a stream that has jumped.
+            Some(due) if pts + 2 * self.period < due || pts > due + self.period => pts,
+            Some(due) => due,
+            None => pts,
+        };
+        // Streams at just the rate asked for tremble by some milliseconds.
+        if pts + self.period / 8 < due {
+            return false;
+        }
+        self.due = Some(due + self.period);
+        true
     }
 }
 
@@ -219,5 +276,33 @@ impl Source for Decoded {
 impl Drop for Decoded {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of 10 s of pictures this far apart [ms] are taken at 10 fps.
+    fn taken(apart_ms: u64, tremble_ms: u64) -> usize {
+        let mut rate = Rate::new(10.0);
+        (0..10_000 / apart_ms).filter(|i| rate.takes((i * apart_ms + i * 7919 % (tremble_ms + 1)) * 1_000_000)).count()
+    }
+
+    #[test]
+    fn a_rate_is_a_limit_and_nothing_more() {
+        assert_eq!(taken(100, 0), 100);
+        assert_eq!(taken(100, 12), 100);
+        assert_eq!(taken(40, 0), 100);
+        assert_eq!(taken(33, 3), 100);
+        assert_eq!(taken(250, 20), 40);
+    }
+
+    #[test]
+    fn a_stream_that_begins_again_is_taken_at_once() {
+        let mut rate = Rate::new(10.0);
+        assert!(rate.takes(50_000_000_000) && !rate.takes(50_010_000_000));
+        assert!(rate.takes(0) && !rate.takes(10_000_000) && rate.takes(100_000_000));
+        assert!(rate.takes(90_000_000_000));
     }
 }
