@@ -209,10 +209,10 @@ fn storm(args: &Args) -> Value {
             hammered.errors += t.errors;
             hammered.said = hammered.said.or(t.said);
         }
-        let probes: BTreeMap<String, Value> = took.into_iter().map(|(c, t)| (c.to_string(), t.json(false))).collect();
+        let probes: BTreeMap<String, Value> = took.into_iter().map(|(c, t)| (c.to_string(), t.json(true))).collect();
         json!({
             "seconds": begin.elapsed().as_secs_f64(), "hammer": hammered.json(false), "probes": probes,
-            "own_wake_up_late_ms": late.json(false), "silent_open_at_end": open, "silent_opened_again": reopened,
+            "own_wake_up_late_ms": late.json(true), "silent_open_at_end": open, "silent_opened_again": reopened,
             "client_cpu_s": own_cpu(),
         })
     })

@@ -80,6 +80,9 @@ const HEIGHT: u32 = 768;
 /// Frames in the average that the target names.
 const STACK: usize = 8;
 
+/// Runs one case, shorter where it is asked to be quick.
+type Case = fn(bool) -> Result<Value>;
+
 fn layout() -> Layout {
     Layout::new(WIDTH, HEIGHT)
 }
@@ -100,7 +103,7 @@ fn main() -> Result<()> {
     let only = after("--only").map(String::as_str);
     let mut out = serde_json::Map::new();
     out.insert("frame_bytes".into(), layout().bytes().into());
-    let cases: [(&str, fn(bool) -> Result<Value>); 3] = [("put", put), ("capture", capture), ("average", average)];
+    let cases: [(&str, Case); 3] = [("put", put), ("capture", capture), ("average", average)];
     for (name, case) in cases {
         if only.is_none_or(|o| o == name) {
             let value = case(quick)?;
@@ -137,23 +140,22 @@ fn micros(work: impl FnOnce()) -> f64 {
 
 /// Pairs of (ours, theirs) [µs], the order changing from pair to pair.
 fn pairs(n: usize, mut ours: impl FnMut(usize), mut theirs: impl FnMut(usize)) -> (Value, Value, Value) {
-    let (mut a, mut b) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    let mut took: Vec<[f64; 2]> = Vec::with_capacity(n);
     for i in 0..n + n / 10 {
-        let (x, y) = if i % 2 == 0 {
-            let x = micros(|| ours(i));
-            (x, micros(|| theirs(i)))
+        let pair = if i % 2 == 0 {
+            let first = micros(|| ours(i));
+            [first, micros(|| theirs(i))]
         } else {
-            let y = micros(|| theirs(i));
-            (micros(|| ours(i)), y)
+            let first = micros(|| theirs(i));
+            [micros(|| ours(i)), first]
         };
         // The first tenth brings caches and clocks up to speed.
         if i >= n / 10 {
-            a.push(x);
-            b.push(y);
+            took.push(pair);
         }
     }
-    let ratio = a.iter().zip(&b).map(|(x, y)| x / y).collect();
-    (spread(ratio), spread(a), spread(b))
+    let all = |number: fn(&[f64; 2]) -> f64| spread(took.iter().map(number).collect());
+    (all(|t| t[0] / t[1]), all(|t| t[0]), all(|t| t[1]))
 }
 
 fn meta(id: u64) -> FrameMeta {

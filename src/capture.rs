@@ -126,33 +126,33 @@ impl Loop<'_> {
             self.tally.log(Level::Warn, &format!("Frames lost: {failed}"));
             let patience = self.c.spec.patience();
             let step = ladder.next(self.c.clock.boot(), self.last_frame, patience);
-            match step {
+            let pause = match step {
                 Step::Restart => {
                     self.c.gauges.restarts.fetch_add(1, Relaxed);
                     log::info!("Recovery: the source is stopped and started");
                     if let Some(s) = &mut source {
                         s.stop();
                     }
+                    BREATH
                 }
                 Step::Rebuild => {
                     self.c.gauges.rebuilds.fetch_add(1, Relaxed);
                     log::info!("Recovery: the source is made anew");
                     source = None;
+                    3 * BREATH
                 }
                 Step::Again(pause) => {
                     self.c.gauges.rebuilds.fetch_add(1, Relaxed);
                     self.tally.log(Level::Info, "Recovery: connecting again after a pause");
                     source = None;
-                    if shutdown.sleep(pause) {
-                        return End::Stopped;
-                    }
+                    pause
                 }
                 Step::GiveUp => {
                     log::error!("The camera does not come back: leaving for the supervisor");
                     return End::CameraLost;
                 }
-            }
-            if shutdown.requested() {
+            };
+            if shutdown.sleep(pause) {
                 return End::Stopped;
             }
         }
@@ -350,6 +350,9 @@ impl Frozen {
 
 /// A failure this long after the last step begins the ladder anew; it includes the silence that shows a failure.
 const CALM: Duration = Duration::from_secs(60);
+/// What a camera gets between a failure and a restart, and three of them before it is made anew: a bus that is being reset
+/// answers at once, and wrongly.
+const BREATH: Duration = Duration::from_secs(1);
 /// Pauses between attempts on something far away, from the first on.
 const PAUSES_S: [u64; 7] = [1, 2, 4, 8, 15, 30, 60];
 

@@ -250,6 +250,7 @@ impl Source for Decoded {
             lux: None,
             colour_temperature: None,
             focus: None,
+            shown: &[],
         });
         if let Some(running) = &mut self.running {
             running.next = id + 1;

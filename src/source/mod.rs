@@ -3,6 +3,7 @@
 //! (a camera's callback, a decoder) hand frames over through a channel.
 
 mod barcode;
+pub mod control;
 pub mod ip;
 pub mod pattern;
 
@@ -14,6 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::frame::{Ae, Colour, Exposure, Layout, Planes};
 
 pub use barcode::read as read_barcode;
+pub use control::{Control, Setting, Value};
 
 /// One frame, borrowed from the source until the sink returns.
 pub struct Incoming<'a> {
@@ -37,6 +39,8 @@ pub struct Incoming<'a> {
     pub colour_temperature: Option<u32>,
     /// Focus figure of merit, where known.
     pub focus: Option<i32>,
+    /// Controls whose value this frame's own metadata tells.
+    pub shown: &'a [Setting],
 }
 
 /// What a wait for a frame came to.
@@ -83,6 +87,15 @@ pub trait Source {
     fn expose(&mut self, light: Light) -> Result<()>;
     /// Longest exposure it can do [µs], where it knows.
     fn longest_exposure_us(&self) -> Option<f64>;
+    /// The image controls it offers, known once it has started.
+    fn controls(&self) -> &[Control] {
+        &[]
+    }
+    /// Asks for all these values with one and the same frame. They are in range and of the right kind. The proof is
+    /// [`Incoming::shown`] of a later frame.
+    fn set(&mut self, _: &[Setting]) -> Result<()> {
+        Err(Error::new(Kind::Source, format!("set a control of {}: it has none", self.name())))
+    }
     /// Ends delivery; `start` may follow.
     fn stop(&mut self);
 }

@@ -155,6 +155,7 @@ impl Source for Pattern {
             lux: Some(shot.lux),
             colour_temperature: None,
             focus: None,
+            shown: &[],
         });
         // A sensor that ended meanwhile needs no buffer back.
         let _ = running.empty.try_send(shot.pixels);
