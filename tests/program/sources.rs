@@ -324,12 +324,12 @@ fn a_network_camera_is_waited_for_and_found_again_and_its_password_is_kept() {
     let n = number(&Image::open(&s.path.with_extension("png")), 12.0);
     assert!(n < FRAMES);
     // The line is cut, then mended.
-    let (lost, last) = (r.log().matches("Frames lost: ").count(), r.newest_id().unwrap());
+    let (losses, newest) = (r.log().matches("Frames lost: ").count(), r.newest_id().unwrap());
     camera.cut.store(true, Ordering::Relaxed);
-    until("the loss to be noticed", || (r.log().matches("Frames lost: ").count() > lost).then_some(()));
+    until("the loss to be noticed", || (r.log().matches("Frames lost: ").count() > losses).then_some(()));
     said::stacked(&r.ask("pastStack jpg before=0"));
     camera.cut.store(false, Ordering::Relaxed);
-    until("frames again", || (r.newest_id()? > last + 3 && r.status()["state"] == "RUNNING").then_some(()));
+    until("frames again", || (r.newest_id()? > newest + 3 && r.status()["state"] == "RUNNING").then_some(()));
     let s = said::single(&r.ask("save png"));
     number(&Image::open(&s.path), 12.0);
     r.expect_alive();
