@@ -115,7 +115,7 @@ fn export_settings(config: &Config) -> export::Settings {
     let e = &config.export;
     let kind = |b: &crate::config::file::Bound| KeepKind {
         max_bytes: (b.max_bytes > 0).then_some(b.max_bytes),
-        max_age_s: (b.max_age_s > 0.0).then_some(b.max_age_s as u64),
+        max_age_s: (b.max_age_s > 0.0).then_some(b.max_age_s.ceil() as u64),
     };
     let mut s = export::Settings::new(&e.base_dir);
     s.quality = e.jpeg_quality;
@@ -347,7 +347,7 @@ struct Reload {
 }
 
 /// Keys that are used once, at start.
-const AT_START: [&str; 13] = [
+pub const AT_START: [&str; 13] = [
     "camera",
     "ring",
     "network.trigger_port",

@@ -48,7 +48,7 @@ impl Keeper {
         let mut ready = false;
         let mut cadence = Cadence::default();
         let tally = Tally::default();
-        // Half the supervisor's limit or one round, whichever is shorter: a limit below two seconds is kept as well.
+        // A third of the supervisor's limit or one round, whichever is shorter: a limit of a second is kept as well.
         let round = Systemd::watchdog().map_or(ROUND, |w| ROUND.min(w / 3));
         let rounds_in = |s: u64| (s as f64 / round.as_secs_f64()) as u64;
         let (per_minute, per_look) = (rounds_in(MINUTE), rounds_in(LOOK));

@@ -3,8 +3,8 @@
 //! decoding runs on `GStreamer`'s own threads.
 
 use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -13,10 +13,35 @@ use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
 use super::{Camera, Incoming, Light, Polled, Source, without_secrets};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Ae, Planes};
 use crate::gst as door;
+
+/// Thins a faster stream out to the wished rate.
+struct Pace {
+    gap_us: u64,
+    /// When the next frame is due.
+    due_us: Option<u64>,
+}
+
+impl Pace {
+    fn new(fps: f64) -> Pace {
+        Pace { gap_us: (1e6 / fps) as u64, due_us: None }
+    }
+
+    /// Whether the frame of this time is kept. Frames up to half a gap early are, so that a stream of just this rate loses
+    /// none to its jitter; on the average the rate holds.
+    fn keeps(&mut self, time_us: u64) -> bool {
+        // Two gaps off: the stream has begun again or paused.
+        let due = self.due_us.filter(|due| due.abs_diff(time_us) <= 2 * self.gap_us).unwrap_or(time_us);
+        let keeps = time_us + self.gap_us / 2 >= due;
+        if keeps {
+            self.due_us = Some(due + self.gap_us);
+        }
+        keeps
+    }
+}
 
 /// The source. See the module's first lines.
 pub struct Decoded {
@@ -71,16 +96,21 @@ impl Decoded {
         pipeline.add(&decode).and_then(|()| pipeline.add_many(chain)).map_err(failed)?;
         gst::Element::link_many(chain).map_err(failed)?;
         let entry = convert.static_pad("sink").expect("videoconvert has a sink pad");
-        pace(&entry, self.camera.fps);
-        if let Some(bin) = decode.downcast_ref::<gst::Bin>() {
-            bin.connect_deep_element_added(|_, _, element| {
-                // Otherwise it never says that no further stream follows, and the decoder waits with the pictures until
-                // 2 MB of them have piled up.
-                if element.factory().is_some_and(|f| f.name() == "multipartdemux") {
-                    element.set_property("single-stream", true);
-                }
-            });
-        }
+        // Ahead of the conversion, so that it costs nothing. Not `videorate`: on a stream without a frame rate (MJPEG over
+        // HTTP) GStreamer 1.22's fails an assertion and takes the process with it, or drops every frame that has no time.
+        let pace = Mutex::new(Pace::new(self.camera.fps));
+        entry.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let time_us = info.buffer().and_then(|b| b.pts()).map_or_else(monotonic_us, gst::ClockTime::useconds);
+            let keeps = pace.lock().unwrap_or_else(PoisonError::into_inner).keeps(time_us);
+            // `Handled` gives the frame back here; with `Drop` GStreamer 1.22 would do that once more and complain.
+            if keeps { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Handled }
+        });
+        // MJPEG over HTTP again: its demuxer may always find one more stream, and the decoder would wait for that for ever.
+        pipeline.connect_deep_element_added(|_, _, element| {
+            if element.factory().is_some_and(|f| f.name() == "multipartdemux") {
+                element.set_property("single-stream", true);
+            }
+        });
         let wanted = self.camera.layout;
         decode.connect_pad_added(move |_, pad| {
             let video = pad
@@ -143,55 +173,6 @@ impl Decoded {
             }
         }
         Ok(())
-    }
-}
-
-/// Drops what comes faster than asked for, before anything is spent on it, and gives pictures without a time that of their
-/// arrival. `videorate` does neither for a stream of unknown rate: it throws away pictures without a time (a multipart stream
-/// of JPEGs has none) and, up to 1.22, aborts the process on pictures without a duration.
-fn pace(pad: &gst::Pad, fps: f64) {
-    let rate = Mutex::new(Rate::new(fps));
-    let first = OnceLock::new();
-    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-        let Some(buffer) = info.buffer_mut() else { return gst::PadProbeReturn::Ok };
-        let pts = buffer.pts().unwrap_or_else(|| {
-            // Not the pipeline's clock: that stands still until a first picture has arrived at the sink.
-            let since: Duration = first.get_or_init(Instant::now).elapsed();
-            let pts = gst::ClockTime::from_nseconds(since.as_nanos() as u64);
-            buffer.make_mut().set_pts(pts);
-            pts
-        });
-        let takes = rate.lock().unwrap_or_else(PoisonError::into_inner).takes(pts.nseconds());
-        if takes { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Drop }
-    });
-}
-
-/// Chooses pictures evenly, at most so many a second.
-struct Rate {
-    /// Time between two pictures [ns].
-    period: u64,
-    /// When the next one is due [ns of the stream's time].
-    due: Option<u64>,
-}
-
-impl Rate {
-    fn new(fps: f64) -> Self {
-        Rate { period: (1e9 / fps) as u64, due: None }
-    }
-
-    fn takes(&mut self, pts: u64) -> bool {
-        let due = match self.due {
-            // A file that begins again, a stream that has jumped.
-            Some(due) if pts + 2 * self.period < due || pts > due + self.period => pts,
-            Some(due) => due,
-            None => pts,
-        };
-        // Streams at just the rate asked for tremble by some milliseconds.
-        if pts + self.period / 8 < due {
-            return false;
-        }
-        self.due = Some(due + self.period);
-        true
     }
 }
 
@@ -284,26 +265,17 @@ impl Drop for Decoded {
 mod tests {
     use super::*;
 
-    /// How many of 10 s of pictures this far apart [ms] are taken at 10 fps.
-    fn taken(apart_ms: u64, tremble_ms: u64) -> usize {
-        let mut rate = Rate::new(10.0);
-        (0..10_000 / apart_ms).filter(|i| rate.takes((i * apart_ms + i * 7919 % (tremble_ms + 1)) * 1_000_000)).count()
+    fn kept(fps: f64, times_ms: impl Iterator<Item = u64>) -> usize {
+        let mut pace = Pace::new(fps);
+        times_ms.filter(|t| pace.keeps(t * 1000)).count()
     }
 
     #[test]
-    fn a_rate_is_a_limit_and_nothing_more() {
-        assert_eq!(taken(100, 0), 100);
-        assert_eq!(taken(100, 12), 100);
-        assert_eq!(taken(40, 0), 100);
-        assert_eq!(taken(33, 3), 100);
-        assert_eq!(taken(250, 20), 40);
-    }
-
-    #[test]
-    fn a_stream_that_begins_again_is_taken_at_once() {
-        let mut rate = Rate::new(10.0);
-        assert!(rate.takes(50_000_000_000) && !rate.takes(50_010_000_000));
-        assert!(rate.takes(0) && !rate.takes(10_000_000) && rate.takes(100_000_000));
-        assert!(rate.takes(90_000_000_000));
+    fn a_faster_stream_is_thinned_out_and_another_is_left_alone() {
+        assert_eq!(kept(10.0, (0..298).map(|i| i * 100 / 3)), 100, "30 a second");
+        assert_eq!(kept(10.0, (0..248).map(|i| i * 40)), 100, "25 a second");
+        assert_eq!(kept(10.0, (0..100).map(|i| i * 100 + [0, 40, 10, 30][i as usize % 4])), 100, "10 a second, unevenly");
+        assert_eq!(kept(10.0, (0..50).map(|i| i * 200)), 50, "5 a second");
+        assert_eq!(kept(10.0, (0..10).chain(0..10).map(|i| i * 100)), 20, "begun again");
     }
 }
