@@ -143,7 +143,7 @@ def idle(bench):
     if old:
         bench.raw["idle"]["reference_rss_bytes"] = machine.resident_bytes(old.pid)
     ms, ref, ratio = (spread([w[k] for w in windows]) for k in ("ours_ms", "theirs_ms", "ratio"))
-    beside = f"{ref['median']:.3f} ms" + ("" if bench.reference else f", {NOT_HERE}")
+    beside = f"{ref['median']:.3f} ms" + (f" (documented elsewhere: {DOCUMENTED['cpu_ms_per_frame']})" if bench.reference else "") + ("" if bench.reference else f", {NOT_HERE}")
     return [of_spread("CPU per captured frame / the reference's", ratio, 1 / 8, "×", f"{ms['median']:.3f} ms against {beside}; without drawing", 3),
             of_spread("  CPU per captured frame", ms, None, "ms", f"all threads but {', '.join(Pastcam.drawing)}", 3),
             row("memory beyond the ring, idle, GStreamer loaded", beyond, 24, "MiB", f"Rss {resident / 2**20:.1f} less {status['ring']['bytes'] / 2**20:.1f} MiB; about 7 of them the synthetic camera's", digits=1),
