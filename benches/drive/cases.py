@@ -99,7 +99,7 @@ def starts(bench):
     health, saved, old = [], [], []
     with bench.pastcam() as p:  # brings file caches and the plugin registry up to date; not counted
         p.until("save jpg", "Saved")
-    for _ in range(7 if bench.quick else 21):
+    for _ in range(5 if bench.quick else 21):
         with bench.pastcam() as p:
             p.until("health", "RSS=")
             health.append(p.since_start_ms())
@@ -158,7 +158,7 @@ def commands(bench):
     mix += ["pastStack jpg", "pastStack png", "ping", "pastStack npy", "night_level", "save png npy", "pastStack count=8 jpg", "pastStack png", "health", "status"]
     with bench.pastcam(export={"keep": keep}) as p:
         p.populated()
-        time.sleep(6)
+        time.sleep(2 if bench.quick else 6)
         before = (machine.resident_bytes(p.pid) - p.status()["ring"]["bytes"]) / 2**20
         took = bench.client("ask", "--port", p.port, "--rounds", 50, *mix)
         status = p.status()
@@ -189,7 +189,7 @@ def _pictures(bench, medium, where):
     services = [p, old] if old else [p]
     a = [s.cpu_ns() for s in services]
     t = time.time()
-    time.sleep(3 if bench.quick else 10)
+    time.sleep(2 if bench.quick else 10)
     rates = [(s.cpu_ns() - x) / (time.time() - t) for s, x in zip(services, a)]
     rows = []
     for command, factor in asked.items():
@@ -227,7 +227,7 @@ def storm(bench):
     seconds, times = (3, 3) if bench.quick else (10, 6)
     with bench.pastcam(export={"keep": {"png": {"max_bytes": 128 << 20}}}) as p:
         p.populated()
-        time.sleep(6)
+        time.sleep(3 if bench.quick else 6)
         calm = bench.client("ask", "--port", p.port, "--rounds", 300, "--pause", "1-5", "health", "night_level")["ports"][str(p.port)]
         before, began, cpu = p.status(), time.time(), p.cpu_ns()
         storms = [bench.client("storm", "--port", p.port, "--seconds", seconds, "--hammer", 8, "--with", "pastStack png", "--silent", 100,
