@@ -62,6 +62,13 @@ struct Waiting {
     _wanted: Wanted,
 }
 
+/// What waits for an export thread.
+enum Work {
+    Pictures(Job),
+    /// Old pictures are to go.
+    Tidy,
+}
+
 struct Job {
     frames: Vec<Arc<Slot>>,
     average: bool,
@@ -72,7 +79,7 @@ struct Job {
 #[derive(Default)]
 struct Queues {
     waiting: Vec<Waiting>,
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Work>,
     /// Jobs being worked on.
     busy: usize,
     closed: bool,
@@ -110,7 +117,7 @@ impl Shared {
             (job.done)(Err(Error::new(Kind::Busy, why)));
             return;
         }
-        q.jobs.push_back(job);
+        q.jobs.push_back(Work::Pictures(job));
         drop(q);
         self.to_export.notify_one();
     }
@@ -178,6 +185,15 @@ impl Jobs {
         }
         self.shared.push(Job { frames, average: what != Past::Separate, order, done });
         true
+    }
+
+    /// Lets an export thread delete what the limits no longer allow. Not done here: a card may hang.
+    pub fn tidy(&self) {
+        let mut q = self.shared.lock();
+        if !q.closed && !q.jobs.iter().any(|w| matches!(w, Work::Tidy)) {
+            q.jobs.push_back(Work::Tidy);
+            self.shared.to_export.notify_one();
+        }
     }
 
     /// How many jobs wait or are being worked on.
@@ -276,19 +292,27 @@ fn export(s: &Shared) {
         };
         q.busy += 1;
         drop(q);
-        let Job { frames, average, order, done } = job;
-        let result = if average {
-            save_mean(s, &mut encoders, &mut mean, frames, &order)
-        } else {
-            save_each(s, &mut encoders, frames, &order)
-        };
-        match &result {
-            Ok(saved) => s.gauges.saved.fetch_add(saved.files.len() as u64, Relaxed),
-            Err(_) => s.gauges.failed.fetch_add(1, Relaxed),
-        };
-        done(result);
+        match job {
+            Work::Tidy => {
+                if let Err(e) = s.exporter.tidy() {
+                    log::warn!("Old pictures stay: {e}");
+                }
+            }
+            Work::Pictures(job) => make(s, &mut encoders, &mut mean, job),
+        }
         s.lock().busy -= 1;
     }
+}
+
+/// One picture, or several, and the answer.
+fn make(s: &Shared, encoders: &mut Encoders, mean: &mut Arc<Vec<u8>>, job: Job) {
+    let Job { frames, average, order, done } = job;
+    let result = if average { save_mean(s, encoders, mean, frames, &order) } else { save_each(s, encoders, frames, &order) };
+    match &result {
+        Ok(saved) => s.gauges.saved.fetch_add(saved.files.len() as u64, Relaxed),
+        Err(_) => s.gauges.failed.fetch_add(1, Relaxed),
+    };
+    done(result);
 }
 
 fn save_mean(
