@@ -3,6 +3,7 @@
 //! average, encode and write; callers only put jobs in, which takes a short lock.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -298,7 +299,14 @@ fn export(s: &Shared) {
                     log::warn!("Old pictures stay: {e}");
                 }
             }
-            Work::Pictures(job) => make(s, &mut encoders, &mut mean, job),
+            Work::Pictures(job) => {
+                // A picture's bug costs that picture: its client is told, and the thread goes on with new encoders.
+                let made = catch_unwind(AssertUnwindSafe(|| make(s, &mut encoders, &mut mean, job)));
+                if made.is_err() {
+                    log::error!("A picture's thread panicked; this is a bug of the program");
+                    (encoders, mean) = (Encoders::default(), Arc::default());
+                }
+            }
         }
         s.lock().busy -= 1;
     }
