@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use pastcam::capture::Capture;
 use pastcam::clock::{BootUs, Clock, SystemClock, WallUs};
+use pastcam::config::Presets;
 use pastcam::error::Result;
 use pastcam::frame::{Ae, Colour, FrameMeta, Layout, Planes};
 use pastcam::health::Gauges;
@@ -30,7 +31,9 @@ use pastcam::night::{Night, Settings};
 use pastcam::ring::{Frames, Ring};
 use pastcam::shutdown::Shutdown;
 use pastcam::source::{Camera, Spec};
+
 use pastcam::stack;
+use pastcam::tuning::{Map, Tuner};
 use serde_json::{Value, json};
 
 /// Hands everything to the system's allocator and counts what the watched thread asks of it.
@@ -265,6 +268,8 @@ fn capture(quick: bool) -> Result<Value> {
         gauges: Arc::new(Gauges::default()),
         clock: watch.clone(),
         night: Night::new(Settings { fps: FPS, ..Settings::default() }),
+        // Nobody gives an order, so the notes about orders go nowhere.
+        tuner: Tuner::new(Arc::default(), channel().0, Presets::default(), Map::default(), (1e6 / FPS) as i64),
         orders,
         first_id: 0,
         late: Duration::from_secs(4),

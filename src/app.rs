@@ -116,7 +116,7 @@ fn export_settings(config: &Config) -> export::Settings {
     let e = &config.export;
     let kind = |b: &crate::config::file::Bound| KeepKind {
         max_bytes: (b.max_bytes > 0).then_some(b.max_bytes),
-        max_age_s: (b.max_age_s > 0.0).then_some(b.max_age_s as u64),
+        max_age_s: (b.max_age_s > 0.0).then_some(b.max_age_s.ceil() as u64),
     };
     let mut s = export::Settings::new(&e.base_dir);
     s.quality = e.jpeg_quality;
@@ -207,7 +207,10 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
         clock: clock.clone(),
         started,
         events: Box::new(move |line| notifier.publish(line)),
-        clients: Box::new(move || clients.clients().open),
+        clients: Box::new(move || {
+            let now = clients.clients();
+            now.silent + now.active
+        }),
         last_run: Mutex::default(),
     });
     let server = Server::start(server_settings(config)?, &control, Arc::new(Desk(commands.clone())))?;
@@ -371,7 +374,7 @@ struct Reload {
 }
 
 /// Keys that are used once, at start.
-const AT_START: [&str; 13] = [
+pub const AT_START: [&str; 13] = [
     "camera",
     "ring",
     "network.trigger_port",

@@ -2,6 +2,8 @@
 //! source when it fails. The ring's only writer. Never writes to disk or network, and allocates nothing per frame.
 //! Runs on the thread `capture`, which makes, drives and drops the source.
 
+mod recovery;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
@@ -19,8 +21,10 @@ use crate::night::{Command, Measurement, Night, Settings};
 use crate::ring::{Frames, Ring, Taken};
 use crate::scale::Shrink;
 use crate::shutdown::Shutdown;
-use crate::source::{Camera, Incoming, Light, Patience, Polled, Source, Spec};
+use crate::source::{Camera, Incoming, Light, Polled, Source, Spec};
 use crate::tuning::{self, Held, Tuner};
+pub use recovery::silence;
+use recovery::{BREATH, Frozen, Ladder, Longest, Step};
 
 /// How the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,11 +79,6 @@ pub struct Capture {
 const SAMPLE_STEP: usize = 8;
 /// How long one wait for a frame lasts at most: how soon a stop is seen.
 const POLL: Duration = Duration::from_millis(250);
-
-/// No frame for this long means the source is lost: `max(5 s, 3 · frame time + 2 s)`.
-pub fn silence(frame_time: Duration) -> Duration {
-    Duration::from_secs(5).max(3 * frame_time + Duration::from_secs(2))
-}
 
 /// The loop with its state.
 struct Loop<'a> {
@@ -142,33 +141,33 @@ impl Loop<'_> {
             self.tally.log(Level::Warn, &format!("Frames lost: {failed}"));
             let patience = self.c.spec.patience();
             let step = ladder.next(self.c.clock.boot(), self.last_frame, patience, self.absent);
-            match step {
+            let pause = match step {
                 Step::Restart => {
                     self.c.gauges.restarts.fetch_add(1, Relaxed);
                     log::info!("Recovery: the source is stopped and started");
                     if let Some(s) = &mut source {
                         s.stop();
                     }
+                    BREATH
                 }
                 Step::Rebuild => {
                     self.c.gauges.rebuilds.fetch_add(1, Relaxed);
                     log::info!("Recovery: the source is made anew");
                     source = None;
+                    3 * BREATH
                 }
                 Step::Again(pause) => {
                     self.c.gauges.rebuilds.fetch_add(1, Relaxed);
                     self.tally.log(Level::Info, "Recovery: trying again after a pause");
                     source = None;
-                    if shutdown.sleep(pause) {
-                        return End::Stopped;
-                    }
+                    pause
                 }
                 Step::GiveUp => {
                     log::error!("The camera does not come back: leaving for the supervisor");
                     return End::CameraLost;
                 }
-            }
-            if shutdown.requested() {
+            };
+            if shutdown.sleep(pause) {
                 return End::Stopped;
             }
         }
@@ -197,7 +196,7 @@ impl Loop<'_> {
                 self.obey(source.as_mut(), order)?;
             }
             let mut taken = Ok(());
-            match source.next(POLL, &mut |frame| taken = self.take(frame))? {
+            match source.next(POLL, &mut |frame| taken = self.accept(frame))? {
                 Polled::Frame => {
                     taken?;
                     if self.c.gauges.state() != State::Running {
@@ -370,6 +369,13 @@ impl Loop<'_> {
         }
     }
 
+    /// One frame, and then what it proves: whoever is answered finds it in the ring.
+    fn accept(&mut self, frame: &Incoming<'_>) -> Result<()> {
+        self.take(frame)?;
+        self.c.tuner.frame(frame.shown, self.next_id - 1);
+        Ok(())
+    }
+
     /// One frame from the source: into the ring, past the night rule.
     fn take(&mut self, frame: &Incoming<'_>) -> Result<()> {
         let id = frame.id.max(self.next_id);
@@ -378,7 +384,6 @@ impl Loop<'_> {
         }
         self.next_id = id + 1;
         self.last_frame = frame.boot;
-        self.c.tuner.frame(frame.shown, id);
         self.granted(frame);
         self.longest.frame_came(frame.exposure.map_or(0.0, |x| x.time_us));
         self.c.gauges.frame_us.store(self.longest.frame().as_micros() as u64, Relaxed);
@@ -477,187 +482,5 @@ impl Loop<'_> {
             (None, None) => return None,
         }
         Some((slot, layout))
-    }
-}
-
-/// The longest time a frame may take: by the exposure in force, by the one before while its frames are still on their way,
-/// and by what the last frame took itself. A change of exposure must never look like a hang.
-struct Longest {
-    in_force_us: f64,
-    before_us: f64,
-    /// Since the last change.
-    frames: u32,
-}
-
-impl Longest {
-    /// Frames from a request to its effect, at most: 11 were measured.
-    const WAY: u32 = 16;
-
-    fn change(&mut self, us: f64) {
-        let before = if self.frames < Self::WAY { self.before_us } else { 0.0 };
-        (self.before_us, self.in_force_us, self.frames) = (before.max(self.in_force_us), us, 0);
-    }
-
-    fn frame_came(&mut self, took_us: f64) {
-        self.frames = self.frames.saturating_add(1);
-        if self.frames >= Self::WAY {
-            self.before_us = took_us;
-        }
-    }
-
-    fn frame(&self) -> Duration {
-        Duration::from_micros(self.in_force_us.max(self.before_us) as u64)
-    }
-}
-
-/// Tells a stream that repeats one picture: its samples never change.
-#[derive(Default)]
-struct Frozen {
-    sum: u64,
-    since: Option<BootUs>,
-}
-
-impl Frozen {
-    /// For how long the picture has been the same.
-    fn sees(&mut self, bins: &[u32; 256], now: BootUs) -> Duration {
-        let sum = bins.iter().fold(0u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
-        if sum != self.sum {
-            (self.sum, self.since) = (sum, Some(now));
-        }
-        now.since(*self.since.get_or_insert(now))
-    }
-}
-
-/// A failure this long after the last step begins the ladder anew; it includes the silence that shows a failure.
-const CALM: Duration = Duration::from_secs(60);
-/// A camera of this machine that stays away for longer is the supervisor's matter.
-const ABSENT: Duration = Duration::from_secs(30);
-/// Pauses between attempts on something far away, from the first on.
-const PAUSES_S: [u64; 7] = [1, 2, 4, 8, 15, 30, 60];
-
-#[derive(Debug, PartialEq)]
-enum Step {
-    Restart,
-    Rebuild,
-    Again(Duration),
-    GiveUp,
-}
-
-/// ```text
-/// failure ─► Restart ─► again within 60 s ─► Rebuild ─► again within 60 s ─► GiveUp        (a camera of this machine)
-/// absent or busy ─► pause 1 s ─► 2 s ─► 4 s … until it is back, or GiveUp after 30 s       (the same, where it does not start)
-/// failure ─► pause 1 s ─► 2 s ─► 4 s … 60 s, for ever                                       (a stream)
-/// ```
-#[derive(Default)]
-struct Ladder {
-    taken: usize,
-    /// Attempts in a row that did not even start.
-    away: usize,
-    last: Option<BootUs>,
-}
-
-impl Ladder {
-    /// `absent`: since when it could not even be started.
-    fn next(&mut self, now: BootUs, last_frame: BootUs, patience: Patience, absent: Option<BootUs>) -> Step {
-        if let (Patience::Ladder, Some(since)) = (patience, absent) {
-            // Nothing hangs that could be climbed out of: an unplugged webcam, or one that another program holds.
-            if now.since(since) > ABSENT {
-                return Step::GiveUp;
-            }
-            self.away += 1;
-            return Step::Again(Duration::from_secs(PAUSES_S[(self.away - 1).min(3)]));
-        }
-        self.away = 0;
-        let calm = self.last.is_none_or(|t| match patience {
-            Patience::Ladder => now.since(t) > CALM,
-            // A stream that delivered for a while after the last attempt was well again.
-            Patience::Forever => last_frame.since(t) > CALM / 2,
-        });
-        if calm {
-            self.taken = 0;
-        }
-        self.taken += 1;
-        self.last = Some(now);
-        match (patience, self.taken) {
-            (Patience::Forever, n) => Step::Again(Duration::from_secs(PAUSES_S[(n - 1).min(PAUSES_S.len() - 1)])),
-            (Patience::Ladder, 1) => Step::Restart,
-            (Patience::Ladder, 2) => Step::Rebuild,
-            (Patience::Ladder, _) => Step::GiveUp,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn s(t: u64) -> BootUs {
-        BootUs(t * 1_000_000)
-    }
-
-    #[test]
-    fn the_ladder_is_climbed_only_by_failures_close_together() {
-        let mut l = Ladder::default();
-        assert_eq!(l.next(s(100), s(95), Patience::Ladder, None), Step::Restart);
-        assert_eq!(l.next(s(106), s(95), Patience::Ladder, None), Step::Rebuild);
-        assert_eq!(l.next(s(200), s(195), Patience::Ladder, None), Step::Restart);
-        assert_eq!(l.next(s(206), s(195), Patience::Ladder, None), Step::Rebuild);
-        assert_eq!(l.next(s(212), s(195), Patience::Ladder, None), Step::GiveUp);
-    }
-
-    #[test]
-    fn a_stream_is_asked_again_for_ever_with_growing_pauses() {
-        let mut l = Ladder::default();
-        let mut pause = |t, frame| match l.next(s(t), s(frame), Patience::Forever, None) {
-            Step::Again(p) => p.as_secs(),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!([pause(10, 0), pause(12, 0), pause(15, 0)], [1, 2, 4]);
-        assert_eq!((0..20).map(|i| pause(100 + i, 0)).last(), Some(60));
-        assert_eq!(pause(1000, 990), 1);
-    }
-
-    #[test]
-    fn an_absent_camera_is_waited_for_half_a_minute() {
-        let mut l = Ladder::default();
-        assert_eq!(l.next(s(100), s(99), Patience::Ladder, None), Step::Restart);
-        let mut again = |t| l.next(s(t), s(99), Patience::Ladder, Some(s(100)));
-        let pause = |n| Step::Again(Duration::from_secs(n));
-        assert_eq!([again(100), again(101), again(103), again(107), again(115)], [1, 2, 4, 8, 8].map(pause));
-        assert_eq!(again(131), Step::GiveUp);
-        // It came back and failed again: that is a failure like any other.
-        assert_eq!(l.next(s(140), s(139), Patience::Ladder, None), Step::Rebuild);
-    }
-
-    #[test]
-    fn no_change_of_exposure_shortens_the_wait_for_frames_on_their_way() {
-        let mut l = Longest { in_force_us: 1e5, before_us: 1e5, frames: 0 };
-        l.change(3e6);
-        l.change(2e5);
-        l.change(1e5);
-        assert_eq!(l.frame(), Duration::from_secs(3));
-        for _ in 0..15 {
-            l.frame_came(3e6);
-        }
-        assert_eq!(l.frame(), Duration::from_secs(3));
-        l.frame_came(1e5);
-        assert_eq!(l.frame(), Duration::from_millis(100));
-        l.frame_came(5e5);
-        assert_eq!(l.frame(), Duration::from_millis(500), "auto-exposure may go its own way");
-    }
-
-    #[test]
-    fn silence_grows_with_the_exposure() {
-        assert_eq!(silence(Duration::from_millis(100)), Duration::from_secs(5));
-        assert_eq!(silence(Duration::from_secs(2)), Duration::from_secs(8));
-    }
-
-    #[test]
-    fn one_picture_again_and_again_is_noticed() {
-        let (mut f, mut bins) = (Frozen::default(), [0; 256]);
-        assert_eq!(f.sees(&bins, s(1)), Duration::ZERO);
-        assert_eq!(f.sees(&bins, s(31)), Duration::from_secs(30));
-        bins[3] = 1;
-        assert_eq!(f.sees(&bins, s(32)), Duration::ZERO);
     }
 }

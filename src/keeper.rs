@@ -1,5 +1,5 @@
-//! Owns the round of checks once a second: memory, swap, watchdogs, periodic pictures, old pictures.
-//! Never touches the camera or pixels. Runs on the thread `keeper`.
+//! Owns the round of checks once a second: memory, swap, watchdogs; asks for periodic pictures and for old ones to go.
+//! Never touches the camera, pixels or a disk, which may hang and would starve the watchdogs. Runs on the thread `keeper`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -48,7 +48,7 @@ impl Keeper {
         let mut ready = false;
         let mut cadence = Cadence::default();
         let tally = Tally::default();
-        // Half the supervisor's limit or one round, whichever is shorter: a limit below two seconds is kept as well.
+        // A third of the supervisor's limit or one round, whichever is shorter: a limit of a second is kept as well.
         let round = Systemd::watchdog().map_or(ROUND, |w| ROUND.min(w / 3));
         let rounds_in = |s: u64| (s as f64 / round.as_secs_f64()) as u64;
         let (per_minute, per_look) = (rounds_in(MINUTE), rounds_in(LOOK));
@@ -79,9 +79,7 @@ impl Keeper {
             if rounds % per_minute == 0 {
                 let (rss, swap) = (health::rss_bytes().unwrap_or(0) as f64 / 1_048_576.0, health::swap_percent());
                 log::debug!("RSS={rss:.1} MiB | SWAP={swap:.1}%");
-                if let Err(e) = self.commands.exporter.tidy() {
-                    tally.log(log::Level::Warn, &format!("Old pictures stay: {e}"));
-                }
+                self.commands.jobs.tidy();
             }
             rounds += 1;
             if shutdown.sleep(round) {

@@ -71,7 +71,7 @@ fn a_real_film_becomes_pictures_of_now_and_of_the_past() {
         assert!(Instant::now() < end, "the film does not play: {:?}", ask(port, "status"));
         std::thread::sleep(Duration::from_millis(50));
     }
-    let named = |answer: &str| answer.split_whitespace().find(|w| w.ends_with(".png")).map(String::from).unwrap();
+    let named = |answer: &str| answer.split_whitespace().find(|w| w.starts_with('/')).map(String::from).unwrap();
     let now = ask(port, "save png").unwrap();
     assert!(now.starts_with("Saved single full-resolution image: "), "{now}");
     let past = ask(port, "pastStack png before=1 count=4").unwrap();

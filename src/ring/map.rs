@@ -3,12 +3,9 @@
 
 use memmap2::{MmapMut, MmapOptions};
 
-use super::persist::Header;
+use super::header::{HEADER_BYTES, Header};
 use crate::error::{Error, Kind, Result};
 use crate::frame::FrameMeta;
-
-/// The header's page in front of the pixels, so that pixels start on a page of their own.
-pub(super) const HEADER_BYTES: usize = 4096;
 
 /// Memory of one slot.
 pub(super) struct Region {

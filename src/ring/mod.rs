@@ -6,6 +6,7 @@
 //! writing; a slot that a reader holds is passed over. Readers clone the `Arc` under the lock and read without it.
 
 mod frames;
+mod header;
 mod map;
 pub mod persist;
 pub mod size;

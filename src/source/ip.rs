@@ -3,6 +3,7 @@
 //! decoding runs on `GStreamer`'s own threads.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -12,10 +13,35 @@ use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
 use super::{Camera, Incoming, Light, Polled, Source, without_secrets};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Ae, Planes};
 use crate::gst as door;
+
+/// Thins a faster stream out to the wished rate.
+struct Pace {
+    gap_us: u64,
+    /// When the next frame is due.
+    due_us: Option<u64>,
+}
+
+impl Pace {
+    fn new(fps: f64) -> Pace {
+        Pace { gap_us: (1e6 / fps) as u64, due_us: None }
+    }
+
+    /// Whether the frame of this time is kept. Frames up to half a gap early are, so that a stream of just this rate loses
+    /// none to its jitter; on the average the rate holds.
+    fn keeps(&mut self, time_us: u64) -> bool {
+        // Two gaps off: the stream has begun again or paused.
+        let due = self.due_us.filter(|due| due.abs_diff(time_us) <= 2 * self.gap_us).unwrap_or(time_us);
+        let keeps = time_us + self.gap_us / 2 >= due;
+        if keeps {
+            self.due_us = Some(due + self.gap_us);
+        }
+        keeps
+    }
+}
 
 /// The source. See the module's first lines.
 pub struct Decoded {
@@ -53,9 +79,6 @@ impl Decoded {
         let pipeline = gst::Pipeline::new();
         let decode = door::element("uridecodebin")?;
         decode.set_property("uri", &self.uri);
-        let rate = door::element("videorate")?;
-        rate.set_property("drop-only", true);
-        rate.set_property("max-rate", self.camera.fps.ceil() as i32);
         let convert = door::element("videoconvert")?;
         let scale = door::element("videoscale")?;
         // A picture of another shape keeps it, between black bars.
@@ -68,11 +91,26 @@ impl Decoded {
             .build();
         // Two frames at most: when the capture is late the oldest goes, and the decoder never waits for it.
         let sink = gst_app::AppSink::builder().caps(&caps).max_buffers(2).drop(true).sync(true).build();
-        let chain = [&rate, &convert, &scale, sink.upcast_ref()];
+        let chain = [&convert, &scale, sink.upcast_ref()];
         let failed = |e: gst::glib::BoolError| Error::caused(Kind::Media, format!("build the decoder of {}", self.shown), e);
         pipeline.add(&decode).and_then(|()| pipeline.add_many(chain)).map_err(failed)?;
         gst::Element::link_many(chain).map_err(failed)?;
-        let entry = rate.static_pad("sink").expect("videorate has a sink pad");
+        let entry = convert.static_pad("sink").expect("videoconvert has a sink pad");
+        // Ahead of the conversion, so that it costs nothing. Not `videorate`: on a stream without a frame rate (MJPEG over
+        // HTTP) GStreamer 1.22's fails an assertion and takes the process with it, or drops every frame that has no time.
+        let pace = Mutex::new(Pace::new(self.camera.fps));
+        entry.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let time_us = info.buffer().and_then(|b| b.pts()).map_or_else(monotonic_us, gst::ClockTime::useconds);
+            let keeps = pace.lock().unwrap_or_else(PoisonError::into_inner).keeps(time_us);
+            // `Handled` gives the frame back here; with `Drop` GStreamer 1.22 would do that once more and complain.
+            if keeps { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Handled }
+        });
+        // MJPEG over HTTP again: its demuxer may always find one more stream, and the decoder would wait for that for ever.
+        pipeline.connect_deep_element_added(|_, _, element| {
+            if element.factory().is_some_and(|f| f.name() == "multipartdemux") {
+                element.set_property("single-stream", true);
+            }
+        });
         let wanted = self.camera.layout;
         decode.connect_pad_added(move |_, pad| {
             let video = pad
@@ -220,5 +258,24 @@ impl Source for Decoded {
 impl Drop for Decoded {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(fps: f64, times_ms: impl Iterator<Item = u64>) -> usize {
+        let mut pace = Pace::new(fps);
+        times_ms.filter(|t| pace.keeps(t * 1000)).count()
+    }
+
+    #[test]
+    fn a_faster_stream_is_thinned_out_and_another_is_left_alone() {
+        assert_eq!(kept(10.0, (0..298).map(|i| i * 100 / 3)), 100, "30 a second");
+        assert_eq!(kept(10.0, (0..248).map(|i| i * 40)), 100, "25 a second");
+        assert_eq!(kept(10.0, (0..100).map(|i| i * 100 + [0, 40, 10, 30][i as usize % 4])), 100, "10 a second, unevenly");
+        assert_eq!(kept(10.0, (0..50).map(|i| i * 200)), 50, "5 a second");
+        assert_eq!(kept(10.0, (0..10).chain(0..10).map(|i| i * 100)), 20, "begun again");
     }
 }

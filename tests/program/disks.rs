@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use crate::harness::{Running, Setup, until};
+use crate::harness::{Running, Setup, is, until};
 use crate::image::Image;
 use crate::said;
 
@@ -50,7 +50,7 @@ fn works_again(r: &Running) {
 }
 
 fn temporary(r: &Running) -> Vec<String> {
-    r.names().into_iter().filter(|n| n.ends_with(".tmp")).collect()
+    r.names().into_iter().filter(|n| is(n, "tmp")).collect()
 }
 
 fn fill(file: &Path) {
@@ -127,8 +127,13 @@ fn a_folder_that_is_deleted_while_pictures_are_written() {
     let mut saved = 0;
     std::thread::scope(|s| {
         let thief = s.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
+            for n in 0u64.. {
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
                 let _ = fs::remove_dir_all(&dir);
+                // So that some pictures get through and others do not.
+                std::thread::sleep(std::time::Duration::from_millis(n * 70 % 280));
             }
         });
         for n in 0..20 {
@@ -182,21 +187,22 @@ fn bounds_per_kind_are_kept() {
         said::single(&r.ask("save npy"));
     }
     until("the bound to be kept", || {
-        let bytes: u64 = r
-            .names()
-            .iter()
-            .filter(|n| Path::new(n).extension().is_some_and(|e| e == "npy"))
-            .map(|n| fs::metadata(r.captures().join(n)).map_or(0, |m| m.len()))
-            .sum();
+        let bytes: u64 =
+            r.names().iter().filter(|n| is(n, "npy")).map(|n| fs::metadata(r.captures().join(n)).map_or(0, |m| m.len())).sum();
         (bytes > 0 && bytes <= 700_000).then_some(())
     });
     assert!(jpg.exists());
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_told_at_start() {
+fn a_folder_that_cannot_be_had_at_start_is_told_and_taken_up_later() {
     let setup = Setup::new("no-folder");
-    fs::write(setup.dir.join("captures"), "a file").unwrap();
-    let (code, said) = setup.end();
-    assert!(code == 1 && said.contains("create the folder") && said.contains("captures"), "{code}: {said}");
+    fs::write(setup.captures(), "in the way").unwrap();
+    let r = setup.start();
+    let log = r.log();
+    assert!(log.contains("create the folder") && log.contains(setup.captures().to_str().unwrap()), "{log}");
+    let answer = r.ask("save jpg");
+    assert!(answer.starts_with("ERR disk ") && answer.contains(setup.captures().to_str().unwrap()), "{answer}");
+    fs::remove_file(setup.captures()).unwrap();
+    works_again(&r);
 }

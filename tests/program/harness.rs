@@ -209,10 +209,6 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     pub fn ask(&self, line: &str) -> String {
         client::ask(self.setup.port, line)
     }
@@ -298,6 +294,11 @@ impl Drop for Running {
             eprintln!("--- log of the program ---\n{}\n--- end of the log ---", &log[from..]);
         }
     }
+}
+
+/// Whether a name ends with this extension.
+pub fn is(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|e| e == extension)
 }
 
 /// Names in a folder, sorted; none where there is no folder.

@@ -7,7 +7,6 @@ use std::path::Path;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::AppSink;
-use gstreamer_video::prelude::*;
 use pastcam::source::read_barcode;
 
 /// A decoded picture.

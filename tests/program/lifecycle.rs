@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::client;
-use crate::harness::{PATIENCE, Setup, until};
+use crate::harness::{PATIENCE, Setup, is, names, until};
 use crate::image::Image;
 use crate::said::{self, id_of};
 
 /// How many files there are under final names; each must be whole.
 fn all_whole(dir: &Path) -> usize {
-    let names = crate::harness::names(dir);
-    let finals: Vec<&String> = names.iter().filter(|n| !n.ends_with(".tmp")).collect();
-    finals.iter().for_each(|n| drop(Image::open(&dir.join(n))));
+    let finals: Vec<String> = names(dir).into_iter().filter(|n| !is(n, "tmp")).collect();
+    for name in &finals {
+        Image::open(&dir.join(name));
+    }
     finals.len()
 }
 

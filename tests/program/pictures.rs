@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pastcam::clock::{Clock, SystemClock};
 
 use crate::client;
-use crate::harness::{Running, Setup, until};
+use crate::harness::{Running, Setup, is, until};
 use crate::image::Image;
 use crate::said::{self, id_of};
 
@@ -18,12 +18,8 @@ fn wall_of(boot_us: u64) -> f64 {
 }
 
 fn pictures(r: &Running, extension: &str) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = r
-        .names()
-        .iter()
-        .filter(|n| Path::new(n).extension().is_some_and(|e| e == extension) && *n != "latest.jpg")
-        .map(|n| r.captures().join(n))
-        .collect();
+    let mut paths: Vec<PathBuf> =
+        r.names().iter().filter(|n| is(n, extension) && *n != "latest.jpg").map(|n| r.captures().join(n)).collect();
     paths.sort_by_key(|p| id_of(p));
     paths
 }

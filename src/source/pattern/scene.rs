@@ -182,7 +182,9 @@ impl Scene {
     /// Pure red, green and blue, 64 pixels square, left above `bottom`: a viewer that mixes up colours shows it there.
     fn patches(&self, pixels: &mut [u8], rows: &Rows, bottom: usize) {
         const SIDE: usize = 64;
-        if (self.layout.width as usize) < 3 * SIDE || bottom < 2 * SIDE {
+        // The upper code is as high as what lies below `bottom`.
+        let upper = self.layout.height as usize / 16 * 16 - bottom;
+        if (self.layout.width as usize) < 3 * SIDE || bottom < upper + SIDE {
             return;
         }
         // BT.601 at full range.
