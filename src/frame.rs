@@ -343,12 +343,13 @@ mod tests {
         let l = Layout::new(16, 6);
         let own: Vec<u8> = (0..l.bytes()).map(|i| (i * 7 % 256) as u8).collect();
         for pad in [0, 12] {
-            let [y, uv] = semi_planar(l, &own, pad);
-            let p = Planes { layout: l, packing: Packing::SemiPlanar, data: [&y, &uv, &[]], stride: [16 + pad, 16 + pad, 0] };
+            let [luma, pairs] = semi_planar(l, &own, pad);
+            let (data, pitch) = ([&luma[..], &pairs, &[]], 16 + pad);
+            let picture = Planes { layout: l, packing: Packing::SemiPlanar, data, stride: [pitch, pitch, 0] };
             let mut slot = vec![0; l.bytes()];
-            p.copy_to(&mut slot);
+            picture.copy_to(&mut slot);
             assert_eq!(slot, own, "padding {pad}");
-            let (u, v) = (p.samples(1), p.samples(2));
+            let (u, v) = (picture.samples(1), picture.samples(2));
             assert_eq!(u.data[u.stride + 3 * u.step], own[l.u()][l.c_stride() + 3]);
             assert_eq!(v.data[2 * v.stride + 5 * v.step], own[l.v()][2 * l.c_stride() + 5]);
         }
