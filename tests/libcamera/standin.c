@@ -21,9 +21,12 @@
 #include <linux/dma-buf.h>
 #include <linux/udmabuf.h>
 
-/* Inodes of the stand-in device and of the buffers made by it; the oldest are forgotten. */
-static ino_t device, buffers[1024];
-static unsigned made;
+/* Memory files by inode; of very many the oldest are forgotten. */
+struct files {
+	ino_t inodes[1024];
+	unsigned count;
+};
+static struct files devices, buffers;
 
 static ino_t inode(int fd)
 {
@@ -31,13 +34,19 @@ static ino_t inode(int fd)
 	return fd >= 0 && fstat(fd, &s) == 0 ? s.st_ino : 0;
 }
 
-static int is_buffer(int fd)
+static int among(const struct files *files, int fd)
 {
 	ino_t i = inode(fd);
-	for (unsigned n = 0; i && n < made && n < 1024; n++)
-		if (buffers[n] == i)
+	for (unsigned n = 0; i && n < files->count && n < 1024; n++)
+		if (files->inodes[n] == i)
 			return 1;
 	return 0;
+}
+
+static void add(struct files *files, int fd)
+{
+	if (fd >= 0 && !among(files, fd))
+		files->inodes[files->count++ % 1024] = inode(fd);
 }
 
 static int open_file(int folder, const char *path, int flags, mode_t mode)
@@ -45,7 +54,7 @@ static int open_file(int folder, const char *path, int flags, mode_t mode)
 	long fd = syscall(SYS_openat, folder, path, flags, mode);
 	if (fd < 0 && errno == ENOENT && path && strcmp(path, "/dev/udmabuf") == 0) {
 		fd = syscall(SYS_memfd_create, "udmabuf-standin", MFD_CLOEXEC);
-		device = inode(fd);
+		add(&devices, fd);
 	}
 	return fd;
 }
@@ -72,13 +81,12 @@ int ioctl(int fd, unsigned long request, ...)
 	va_start(more, request);
 	void *argument = va_arg(more, void *);
 	va_end(more);
-	if (request == UDMABUF_CREATE && device && inode(fd) == device) {
+	if (request == UDMABUF_CREATE && among(&devices, fd)) {
 		int buffer = fcntl(((struct udmabuf_create *)argument)->memfd, F_DUPFD_CLOEXEC, 0);
-		if (buffer >= 0 && !is_buffer(buffer))
-			buffers[made++ % 1024] = inode(buffer);
+		add(&buffers, buffer);
 		return buffer;
 	}
-	if (request == DMA_BUF_IOCTL_SYNC && is_buffer(fd))
+	if (request == DMA_BUF_IOCTL_SYNC && among(&buffers, fd))
 		return 0;
 	return syscall(SYS_ioctl, fd, request, argument);
 }
@@ -101,7 +109,7 @@ static void wait_for_turn(void)
 
 void *mmap(void *address, size_t bytes, int access, int flags, int fd, off_t offset)
 {
-	if (access == PROT_WRITE && fd >= 0 && is_buffer(fd))
+	if (access == PROT_WRITE && fd >= 0 && among(&buffers, fd))
 		wait_for_turn();
 	return (void *)syscall(SYS_mmap, address, bytes, access, flags, fd, offset);
 }
