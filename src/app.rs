@@ -204,7 +204,10 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
         clock: clock.clone(),
         started,
         events: Box::new(move |line| notifier.publish(line)),
-        clients: Box::new(move || clients.clients().open),
+        clients: Box::new(move || {
+            let now = clients.clients();
+            now.silent + now.active
+        }),
         last_run: Mutex::default(),
     });
     let server = Server::start(server_settings(config)?, &control, Arc::new(Desk(commands.clone())))?;

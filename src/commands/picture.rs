@@ -105,7 +105,9 @@ impl Commands {
                 Answer::long(line)
             }
             Err(e) => {
-                log::warn!("{e}");
+                // Being busy is an answer, not an event: at a stop it comes by the hundred.
+                let level = if e.kind == Kind::Busy { log::Level::Debug } else { log::Level::Warn };
+                log::log!(level, "{e}");
                 failed(&e)
             }
         }

@@ -112,30 +112,25 @@ fn a_waiter_wakes_with_the_next_frame() {
     assert_eq!(ring.wait_published(1, Duration::ZERO), 1);
 }
 
-/// Readers and the writer at full speed: no reader ever sees a slot change under it.
+/// Readers and the writer at full speed, until each reader has looked at many frames: none ever sees a slot change under it.
 #[test]
 fn readers_never_see_a_frame_change() {
     let ring = full(8);
     std::thread::scope(|s| {
-        let readers: Vec<_> = (0..3)
-            .map(|_| {
-                s.spawn(|| {
-                    let mut looked = 0u32;
-                    while ring.published() < 20_000 {
-                        let Some(slot) = ring.newest() else { continue };
-                        let first = slot.meta().id as u8;
-                        assert!(slot.pixels().iter().all(|p| *p == first));
-                        looked += 1;
-                    }
-                    looked
-                })
-            })
-            .collect();
+        let read = || {
+            let mut looks = 0;
+            while looks < 5000 {
+                let Some(slot) = ring.newest() else { continue };
+                let first = slot.meta().id as u8;
+                assert!(slot.pixels().iter().all(|p| *p == first));
+                looks += 1;
+            }
+        };
+        let readers = [s.spawn(read), s.spawn(read), s.spawn(read)];
         let mut id = 0;
-        while id < 20_000 {
+        while readers.iter().any(|r| !r.is_finished()) {
             id += u64::from(put(&ring, id));
         }
-        assert!(readers.into_iter().all(|r| r.join().unwrap() > 0));
     });
 }
 

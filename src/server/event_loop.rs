@@ -317,6 +317,8 @@ impl EventLoop {
     }
 
     fn hand_over(&self, request: Request, target: Target) {
+        // What a command says of the clients is true of the moment it runs.
+        self.show();
         // The line itself may hold a token: showing it is left to the handler, which knows.
         let reply = Reply::new(target, Arc::clone(&self.shared.mailbox));
         // The port must outlive a command's bug. The reply is dropped on the way and so answers the failure.

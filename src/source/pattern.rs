@@ -437,7 +437,9 @@ impl Scene {
     fn patches(&self, pixels: &mut [u8], bottom: usize) {
         const SIDE: usize = 64;
         let l = self.layout;
-        if (l.width as usize) < 3 * SIDE || bottom < 2 * SIDE {
+        // The upper code is as high as what lies below `bottom`.
+        let upper = l.height as usize / 16 * 16 - bottom;
+        if (l.width as usize) < 3 * SIDE || bottom < upper + SIDE {
             return;
         }
         // BT.601 at full range.
