@@ -124,8 +124,13 @@ impl Loop<'_> {
             };
             self.c.gauges.set_state(State::Lost);
             self.tally.log(Level::Warn, &format!("Frames lost: {failed}"));
-            let patience = self.c.spec.patience();
-            let step = ladder.next(self.c.clock.boot(), self.last_frame, patience);
+            let (now, gone) = (self.c.clock.boot(), source.is_none() && self.last_frame != BootUs(0));
+            let patience = match self.c.spec.patience() {
+                Patience::Replug if gone && now.since(self.last_frame) < UNPLUGGED => Patience::Forever,
+                Patience::Replug => Patience::Ladder,
+                other => other,
+            };
+            let step = ladder.next(now, self.last_frame, patience);
             let pause = match step {
                 Step::Restart => {
                     self.c.gauges.restarts.fetch_add(1, Relaxed);
@@ -161,6 +166,7 @@ impl Loop<'_> {
     /// From making or starting the source until it fails (`Err`) or the program stops (`Ok`).
     fn episode(&mut self, source: &mut Option<Box<dyn Source>>, shutdown: &Shutdown) -> Result<()> {
         if source.is_none() {
+            self.c.spec = self.c.spec.clone().settled();
             let made = self.c.spec.make(&self.c.camera)?;
             self.tally.log(Level::Info, &format!("Source: {}", made.name()));
             let mut settings = self.c.night.settings().clone();
@@ -356,6 +362,8 @@ const CALM: Duration = Duration::from_secs(60);
 /// What a camera gets between a failure and a restart, and three of them before it is made anew: a bus that is being reset
 /// answers at once, and wrongly.
 const BREATH: Duration = Duration::from_secs(1);
+/// How long a camera that was unplugged is waited for, the ring kept; after that the supervisor starts the program anew.
+const UNPLUGGED: Duration = Duration::from_secs(300);
 /// Pauses between attempts on something far away, from the first on.
 const PAUSES_S: [u64; 7] = [1, 2, 4, 8, 15, 30, 60];
 
@@ -369,6 +377,7 @@ enum Step {
 
 /// ```text
 /// failure ─► Restart ─► again within 60 s ─► Rebuild ─► again within 60 s ─► GiveUp        (a camera of this machine)
+/// the same; no such camera any more ─► pause 4 s ─► 8 s … 60 s for 5 min ─► GiveUp                   (a webcam unplugged)
 /// failure ─► pause 1 s ─► 2 s ─► 4 s … 60 s, for ever                                       (a stream)
 /// ```
 #[derive(Default)]
@@ -380,7 +389,7 @@ struct Ladder {
 impl Ladder {
     fn next(&mut self, now: BootUs, last_frame: BootUs, patience: Patience) -> Step {
         let calm = self.last.is_none_or(|t| match patience {
-            Patience::Ladder => now.since(t) > CALM,
+            Patience::Ladder | Patience::Replug => now.since(t) > CALM,
             // A stream that delivered for a while after the last attempt was well again.
             Patience::Forever => last_frame.since(t) > CALM / 2,
         });
@@ -391,9 +400,9 @@ impl Ladder {
         self.last = Some(now);
         match (patience, self.taken) {
             (Patience::Forever, n) => Step::Again(Duration::from_secs(PAUSES_S[(n - 1).min(PAUSES_S.len() - 1)])),
-            (Patience::Ladder, 1) => Step::Restart,
-            (Patience::Ladder, 2) => Step::Rebuild,
-            (Patience::Ladder, _) => Step::GiveUp,
+            (Patience::Ladder | Patience::Replug, 1) => Step::Restart,
+            (Patience::Ladder | Patience::Replug, 2) => Step::Rebuild,
+            (Patience::Ladder | Patience::Replug, _) => Step::GiveUp,
         }
     }
 }

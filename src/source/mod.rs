@@ -70,8 +70,10 @@ pub enum Light {
 /// What to do when a source fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
-    /// A camera of this machine: restart it, rebuild it, then let the supervisor restart the program.
+    /// Restart it, rebuild it, then let the supervisor restart the program.
     Ladder,
+    /// The same; but a camera that ran and is gone altogether, unplugged, is waited for a while.
+    Replug,
     /// Something far away: try again for ever, with a growing pause.
     Forever,
 }
@@ -140,15 +142,7 @@ impl Spec {
     /// Makes the source; it does not run yet.
     pub fn make(&self, wanted: &Camera) -> Result<Box<dyn Source>> {
         match self {
-            Spec::Auto => match camera::open("", wanted) {
-                Ok(found) => Ok(found),
-                Err(why) => {
-                    if camera::BUILT_IN {
-                        log::info!("No camera, the synthetic one runs: {why}");
-                    }
-                    Ok(Box::new(pattern::Pattern::new(&pattern::Options::default(), wanted)?))
-                }
-            },
+            Spec::Auto => self.clone().settled().make(wanted),
             Spec::Camera(which) => camera::open(which, wanted),
             Spec::Pattern(options) => Ok(Box::new(pattern::Pattern::new(options, wanted)?)),
             Spec::File(path) => Ok(Box::new(ip::Decoded::file(path, wanted)?)),
@@ -166,10 +160,28 @@ impl Spec {
         }
     }
 
+    /// What `auto` comes to on this machine, once and for all: a camera that fails later is not replaced by a picture of none.
+    #[must_use]
+    pub fn settled(self) -> Spec {
+        match self {
+            Spec::Auto => match camera::first() {
+                Ok(id) => Spec::Camera(id),
+                Err(why) => {
+                    if camera::BUILT_IN {
+                        log::info!("The synthetic camera runs: {why}");
+                    }
+                    Spec::Pattern(pattern::Options::default())
+                }
+            },
+            other => other,
+        }
+    }
+
     /// What to do when it fails, also before it could be made.
     pub fn patience(&self) -> Patience {
         match self {
-            Spec::Auto | Spec::Camera(_) | Spec::Pattern(_) => Patience::Ladder,
+            Spec::Auto | Spec::Pattern(_) => Patience::Ladder,
+            Spec::Camera(_) => Patience::Replug,
             Spec::File(_) | Spec::Url(_) => Patience::Forever,
         }
     }

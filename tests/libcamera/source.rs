@@ -106,6 +106,7 @@ fn cameras_are_told_apart_and_listed() {
     let second = Spec::Camera("Pictures".into()).make(&wanted(640, 480)).err().unwrap();
     assert!(second.what.contains("open already"), "{second}");
     drop(bars);
+    assert!(matches!(Spec::Auto.settled(), Spec::Camera(_)));
     let auto = Spec::Auto.make(&wanted(640, 480)).unwrap();
     assert!(auto.name().starts_with("camera "), "{}", auto.name());
 }

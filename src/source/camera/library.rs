@@ -106,8 +106,7 @@ impl Library {
     /// Opens and configures the camera that is meant.
     pub(super) fn open(selector: &str, camera: &Camera) -> Result<Library> {
         let only = Only::take()?;
-        let manager = CameraManager::new()
-            .map_err(|e| Error::caused(Kind::Source, "start libcamera: it cannot look for cameras; check /dev and udev", e))?;
+        let manager = manager()?;
         let found = list(&manager);
         let place = pick(&found, selector)?;
         let chosen = &found[place];
@@ -488,6 +487,18 @@ impl Drop for Library {
         // Fields are dropped in their order after this; what failed here is gone with them.
         let _ = self.halt();
     }
+}
+
+fn manager() -> Result<CameraManager> {
+    CameraManager::new()
+        .map_err(|e| Error::caused(Kind::Source, "start libcamera: it cannot look for cameras; check /dev and udev", e))
+}
+
+/// The id of the first camera there is.
+pub(super) fn first() -> Result<String> {
+    let _only = Only::take()?;
+    let found = list(&manager()?);
+    pick(&found, "").map(|place| found[place].id.clone())
 }
 
 fn listen(active: &mut ActiveCamera<'static>, to_us: &Sender<Event>) {
