@@ -53,11 +53,28 @@ pub fn open(selector: &str, camera: &Camera) -> Result<Box<dyn Source>> {
     Ok(Box::new(library::Library::open(selector, camera)?))
 }
 
+/// The id of the first camera of this machine.
+#[cfg(feature = "libcamera")]
+pub fn first() -> Result<String> {
+    library::first()
+}
+
 /// Says that this program was built without libcamera.
 #[cfg(not(feature = "libcamera"))]
 pub fn open(_: &str, _: &Camera) -> Result<Box<dyn Source>> {
-    use crate::error::{Error, Kind};
-    Err(Error::new(Kind::Source, "open a camera: this program was built without libcamera; build it with --features libcamera"))
+    Err(without())
+}
+
+/// Says that this program was built without libcamera.
+#[cfg(not(feature = "libcamera"))]
+pub fn first() -> Result<String> {
+    Err(without())
+}
+
+#[cfg(not(feature = "libcamera"))]
+fn without() -> crate::error::Error {
+    let what = "open a camera: this program was built without libcamera; build it with --features libcamera";
+    crate::error::Error::new(crate::error::Kind::Source, what)
 }
 
 #[cfg(test)]
