@@ -11,6 +11,7 @@ mod harness;
 mod webcam;
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use gstreamer::prelude::*;
@@ -132,6 +133,27 @@ fn an_exposure_time_needs_auto_exposure_off_and_then_works() {
             luma(source.as_mut());
             assert!(Instant::now() < end, "round {round}: {:?}", webcam.registers.lock().unwrap());
         }
+    }
+}
+
+#[test]
+fn a_camera_that_refuses_an_exposure_goes_on_without_it() {
+    let Some(webcam) = plug() else { return };
+    let mut source = open(SIZES[0]);
+    luma(source.as_mut());
+    webcam.stubborn.store(true, Ordering::Relaxed);
+    source.expose(Light::Manual { time_us: 30_000.0, gain: 2.0 }).unwrap();
+    // The request that asks for it comes back cancelled; that is no failure of the camera.
+    for _ in 0..30 {
+        luma(source.as_mut());
+    }
+    assert_ne!(webcam.value(EXPOSURE), 300);
+    webcam.stubborn.store(false, Ordering::Relaxed);
+    source.expose(Light::Manual { time_us: 30_000.0, gain: 2.0 }).unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while webcam.value(EXPOSURE) != 300 {
+        luma(source.as_mut());
+        assert!(Instant::now() < end, "it takes the exposure when it can again");
     }
 }
 

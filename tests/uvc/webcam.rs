@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -46,6 +47,8 @@ const PRIORITY: i32 = 8;
 /// A webcam that is plugged in until it is dropped.
 pub struct Webcam {
     pub registers: Arc<Mutex<Registers>>,
+    /// Makes it refuse every exposure time, whatever its mode.
+    pub stubborn: Arc<AtomicBool>,
     line: UnixStream,
     thread: Option<JoinHandle<()>>,
 }
@@ -63,8 +66,10 @@ impl Webcam {
             register(2, 0x03, 2, 0, 100, 50),
             register(2, 0x07, 2, 0, 100, 50),
         ]));
+        let stubborn = Arc::new(AtomicBool::new(false));
         let mut device = Device {
             line: line.try_clone().unwrap(),
+            stubborn: Arc::clone(&stubborn),
             registers: Arc::clone(&registers),
             jpeg,
             probe: Probe { format: 1, frame: 1 },
@@ -75,7 +80,7 @@ impl Webcam {
             toggle: 0,
         };
         let thread = std::thread::Builder::new().name("webcam".into()).spawn(move || device.run()).unwrap();
-        Webcam { registers, line, thread: Some(thread) }
+        Webcam { registers, stubborn, line, thread: Some(thread) }
     }
 
     pub fn value(&self, register: usize) -> i32 {
@@ -119,6 +124,7 @@ impl Probe {
 
 struct Device {
     line: UnixStream,
+    stubborn: Arc<AtomicBool>,
     registers: Arc<Mutex<Registers>>,
     jpeg: fn(u16, u16, u8) -> Vec<u8>,
     probe: Probe,
@@ -284,7 +290,7 @@ impl Device {
         let place = registers.iter().position(|r| (r.unit, r.selector) == (unit, selector))?;
         let r = &mut registers[place];
         if request == 0x01 {
-            if place == EXPOSURE && !by_hand {
+            if place == EXPOSURE && (!by_hand || self.stubborn.load(Ordering::Relaxed)) {
                 return None; // as webcams do
             }
             let mut value = [0; 4];
