@@ -30,6 +30,7 @@ use pastcam::health::Gauges;
 use pastcam::night::{Night, Settings};
 use pastcam::ring::{Frames, Ring};
 use pastcam::shutdown::Shutdown;
+use pastcam::source::camera::Mount;
 use pastcam::source::{Camera, Spec};
 
 use pastcam::stack;
@@ -262,7 +263,7 @@ fn capture(quick: bool) -> Result<Value> {
     let (_orders, orders) = channel();
     let mut capture = Capture {
         spec: Spec::parse("pattern")?,
-        camera: Camera { layout: layout(), fps: FPS, day_gain_ceiling: 8.0 },
+        camera: Camera { layout: layout(), fps: FPS, day_gain_ceiling: 8.0, mount: Mount::default() },
         ring_layout: layout(),
         frames: frames.clone(),
         gauges: Arc::new(Gauges::default()),

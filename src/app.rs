@@ -27,6 +27,7 @@ use crate::ring::size::{self, Memory, Wish};
 use crate::ring::{Frames, Locking, Ring};
 use crate::server::{self, Channel, Handler, Reply, Request, Server, ServerControl};
 use crate::shutdown::{self, Shutdown};
+use crate::source::camera::Mount;
 use crate::source::{Camera, Spec};
 use crate::tuning::{self, Board, Clerk, Tuner};
 
@@ -181,6 +182,12 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
         layout: Layout::new(config.camera.width, config.camera.height),
         fps: config.camera.framerate,
         day_gain_ceiling: config.night.day_gain_ceiling,
+        mount: Mount {
+            hflip: config.camera.hflip,
+            vflip: config.camera.vflip,
+            upside_down: config.camera.rotation == 180,
+            low: config.ring.downscale.enable.then(|| ring_layout(config)),
+        },
     };
     let (frames, _store, first_id) = build_ring(config, camera.layout)?;
     let gauges = Arc::new(Gauges::default());
@@ -222,7 +229,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
 
     let (ended, ends) = channel();
     let capture = Capture {
-        spec: Spec::parse(&config.camera.source)?,
+        spec: Spec::parse(&config.camera.source)?.of_device(&config.camera.device),
         camera,
         ring_layout: ring_layout(config),
         frames: frames.clone(),

@@ -177,6 +177,7 @@ impl Loop<'_> {
     fn episode(&mut self, source: &mut Option<Box<dyn Source>>, shutdown: &Shutdown) -> Result<()> {
         self.absent = self.absent.or_else(|| Some(self.c.clock.boot()));
         if source.is_none() {
+            self.c.spec = self.c.spec.clone().settled();
             let made = self.c.spec.make(&self.c.camera)?;
             self.tally.log(Level::Info, &format!("Source: {}", made.name()));
             let mut settings = self.c.night.settings().clone();
@@ -398,7 +399,10 @@ impl Loop<'_> {
             if self.shrink.is_some() { self.fill_small(&frames.past, frame) } else { self.fill_whole(&frames.past, frame) };
         // Now that the copy has brought the picture into the cache, looking at samples of it is nearly free.
         self.histogram.clear();
-        self.histogram.measure(frame.main.data[0], frame.main.stride[0], frame.main.layout, SAMPLE_STEP);
+        let (luma, layout) = (frame.main.samples(0), frame.main.layout);
+        // Where chroma stands between the luma samples, the grid of even columns over all bytes meets luma only.
+        let grid = Layout::new(layout.width * luma.step as u32, layout.height);
+        self.histogram.measure(luma.data, luma.stride, grid, SAMPLE_STEP);
         let frozen = self.c.frozen;
         if !frozen.is_zero() && self.c.spec.is_remote() && self.frozen.sees(self.histogram.bins(), frame.boot) > frozen {
             return Err(Error::new(

@@ -141,6 +141,9 @@ fn camera_and_ring(c: &file::Camera, r: &file::Ring) -> Result<()> {
     // A slip in a stream's address must not put its password into a log.
     let shown = || format!("{:?}", crate::source::without_secrets_in_spec(&c.source));
     crate::source::Spec::parse(&c.source).map_err(|e| refuse("camera.source", &e.what, shown()))?;
+    if ![0, 180].contains(&c.rotation) {
+        return Err(refuse("camera.rotation", "0 or 180", c.rotation));
+    }
     between("ring.size", r.size, 2, 1_000_000)?;
     between("ring.memory_percent", r.memory_percent, 1, 100)?;
     between("ring.reserve_mib", r.reserve_mib, 0, 65_536)?;
