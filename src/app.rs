@@ -97,6 +97,22 @@ pub fn plan(config: &Config, own: u64) -> Result<size::Plan> {
     size::plan(wish, Memory::read(own)?)
 }
 
+/// What the source is asked for.
+fn camera(config: &Config) -> Camera {
+    let c = &config.camera;
+    Camera {
+        layout: Layout::new(c.width, c.height),
+        fps: c.framerate,
+        day_gain_ceiling: config.night.day_gain_ceiling,
+        mount: Mount {
+            hflip: c.hflip,
+            vflip: c.vflip,
+            upside_down: c.rotation == 180,
+            low: config.ring.downscale.enable.then(|| ring_layout(config)),
+        },
+    }
+}
+
 /// The settings of the night rule.
 pub fn night_settings(config: &Config) -> night::Settings {
     let n = &config.night;
@@ -178,17 +194,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let started = clock.boot();
     let shutdown = Shutdown::default();
-    let camera = Camera {
-        layout: Layout::new(config.camera.width, config.camera.height),
-        fps: config.camera.framerate,
-        day_gain_ceiling: config.night.day_gain_ceiling,
-        mount: Mount {
-            hflip: config.camera.hflip,
-            vflip: config.camera.vflip,
-            upside_down: config.camera.rotation == 180,
-            low: config.ring.downscale.enable.then(|| ring_layout(config)),
-        },
-    };
+    let camera = camera(config);
     let (frames, _store, first_id) = build_ring(config, camera.layout)?;
     let gauges = Arc::new(Gauges::default());
     let exporter = Arc::new(Exporter::new(export_settings(config))?);

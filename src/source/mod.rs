@@ -179,8 +179,7 @@ impl Spec {
     /// What to do when it fails, also before it could be made.
     pub fn patience(&self) -> Patience {
         match self {
-            Spec::Auto | Spec::Pattern(_) => Patience::Ladder,
-            Spec::Camera(_) => Patience::Ladder,
+            Spec::Auto | Spec::Pattern(_) | Spec::Camera(_) => Patience::Ladder,
             Spec::File(_) | Spec::Url(_) => Patience::Forever,
         }
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::dials::Look;
 use crate::clock::BootUs;
-use crate::frame::{Layout, Planes};
+use crate::frame::{Layout, Packing, Planes};
 use crate::night::level::tone;
 use crate::night::simulate::CONTRAST;
 use crate::source::barcode;
@@ -40,7 +40,7 @@ impl Rows {
     /// The picture in such a buffer.
     pub fn planes<'a>(&self, pixels: &'a [u8]) -> Planes<'a> {
         let plane = |k: usize| &pixels[self.range[k].clone()];
-        Planes { layout: self.layout, data: [plane(0), plane(1), plane(2)], stride: self.stride }
+        Planes { layout: self.layout, packing: Packing::Planar, data: [plane(0), plane(1), plane(2)], stride: self.stride }
     }
 }
 
