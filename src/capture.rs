@@ -234,8 +234,8 @@ impl Loop<'_> {
         self.c.night.hold(renewal.held != Held::No);
         match renewal.held {
             Held::No => self.expose(source, command)?,
-            Held::Auto => self.expose(source, Command::Day)?,
-            Held::Manual => {}
+            // Its frame times are the day's, whatever of the exposure is fixed after that.
+            Held::Auto | Held::Manual => self.expose(source, Command::Day)?,
         }
         if !renewal.settings.is_empty() {
             if let Err(e) = source.set(&renewal.settings) {
