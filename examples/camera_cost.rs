@@ -1,6 +1,6 @@
 //! What a frame of a camera costs the processor: the whole path of the real library (with whatever camera there is) against
 //! its one copy and against a plain copy of as many bytes.
-//! `cargo run --release --features libcamera --example camera_cost [WIDTH HEIGHT FRAMES]`
+//! `cargo run --release --features libcamera --example camera_cost [WIDTH HEIGHT FRAMES]`; without the feature the copies only.
 //! The virtual camera draws its pictures in libcamera's own thread, which is not counted; ours is.
 
 use std::time::{Duration, Instant};
