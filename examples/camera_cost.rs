@@ -1,6 +1,6 @@
 //! What a frame of a camera costs the processor: the whole path of the real library (with whatever camera there is) against
 //! its one copy and against a plain copy of as many bytes.
-//! `cargo run --release --features libcamera --example camera_cost [WIDTH HEIGHT FRAMES]`
+//! `cargo run --release --features libcamera --example camera_cost [WIDTH HEIGHT FRAMES]`; without the feature the copies only.
 //! The virtual camera draws its pictures in libcamera's own thread, which is not counted; ours is.
 
 use std::time::{Duration, Instant};
@@ -29,16 +29,17 @@ fn main() {
     let mut words = std::env::args().skip(1).map(|w| w.parse::<u32>().expect("a number"));
     let layout = Layout::new(words.next().unwrap_or(1024), words.next().unwrap_or(768));
     let frames = words.next().unwrap_or(100);
-    let (w, h) = (layout.width as usize, layout.height as usize);
-    let (source, mut slot) = (vec![77u8; 2 * w * h], vec![0u8; layout.bytes()]);
+    let width = layout.width as usize;
+    let pixels = width * layout.height as usize;
+    let (source, mut slot) = (vec![77u8; 2 * pixels], vec![0u8; layout.bytes()]);
     let plain = each(200, || slot.copy_from_slice(std::hint::black_box(&source[..layout.bytes()])));
     println!("{}x{}: plain copy {plain:.0} us", layout.width, layout.height);
-    let (y, rest) = source.split_at(w * h);
-    let (u, v) = rest.split_at(w * h / 4);
+    let (luma, chroma) = source.split_at(pixels);
+    let (blue, red) = chroma.split_at(pixels / 4);
     for (name, packing, data, stride) in [
-        ("YUV420", Packing::Planar, [y, u, v], [w, w / 2, w / 2]),
-        ("NV12", Packing::SemiPlanar, [y, rest, &[][..]], [w, w, 0]),
-        ("YUYV", Packing::Packed, [&source[..], &[], &[]], [2 * w, 0, 0]),
+        ("YUV420", Packing::Planar, [luma, blue, red], [width, width / 2, width / 2]),
+        ("NV12", Packing::SemiPlanar, [luma, chroma, &[][..]], [width, width, 0]),
+        ("YUYV", Packing::Packed, [&source[..], &[], &[]], [2 * width, 0, 0]),
     ] {
         let planes = Planes { layout, packing, data, stride };
         let copy = each(200, || std::hint::black_box(&planes).copy_to(&mut slot));

@@ -1,5 +1,5 @@
 //! Owns the memory of one slot: a header page and the pixels behind it, private or in a file shared with the next process.
-//! The one room where `unsafe` is allowed: mapping a file. Any thread.
+//! One of two rooms where `unsafe` is allowed (the other is `source::camera::map`): mapping a file. Any thread.
 
 use memmap2::{MmapMut, MmapOptions};
 

@@ -92,6 +92,7 @@ fn brightness_is_offered_set_shown_and_seen_in_every_format() {
     for size in SIZES {
         let mut source = open(size);
         println!("      {}", source.name());
+        assert!(source.name().contains(&format!(", {}x{} ", size.0, size.1)), "{}", source.name());
         let at = place(source.as_ref(), "Brightness").expect("a control named Brightness");
         let control = source.controls()[at].clone();
         println!("      {control:?}");

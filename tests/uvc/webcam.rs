@@ -14,7 +14,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 pub const PORT: &str = "/sys/devices/platform/vhci_hcd.0/attach";
 /// Sizes, one for each format, so that the size asked for decides the format: NV12, YUYV, JPEG.
 pub const SIZES: [(u16, u16); 3] = [(640, 480), (320, 240), (800, 600)];
-/// Frames a second [100 ns].
+/// A second size in NV12, so that the others lie between the two and yet cannot be had in it.
+const LARGE: (u16, u16) = (1280, 960);
+/// From frame to frame [100 ns].
 const INTERVAL: u32 = 666_666;
 /// Bytes of a payload, its header of two included.
 const PAYLOAD: usize = 16_384;
@@ -103,7 +105,7 @@ struct Probe {
 
 impl Probe {
     fn size(self) -> (u16, u16) {
-        SIZES[usize::from(self.format) - 1]
+        if self.frame == 2 { LARGE } else { SIZES[usize::from(self.format) - 1] }
     }
     fn most_bytes(self) -> u32 {
         let (w, h) = self.size();
@@ -267,7 +269,8 @@ impl Device {
     fn stream(&mut self, request: u8, selector: u8, data: &[u8]) -> Vec<u8> {
         match request {
             0x01 => {
-                self.probe = Probe { format: data[2].clamp(1, 3), frame: 1 };
+                let format = data[2].clamp(1, 3);
+                self.probe = Probe { format, frame: if format == 1 { data[3].clamp(1, 2) } else { 1 } };
                 if selector == 2 {
                     self.streaming = Some(Instant::now());
                     self.picture.clear();
@@ -331,22 +334,25 @@ fn configuration() -> Vec<u8> {
     let total = (vc.len() as u16).to_le_bytes();
     vc[5..7].copy_from_slice(&total);
     let mut vs = vec![16, 0x24, 1, 3, 0, 0, 0x81, 0, 3, 0, 0, 0, 1, 0, 0, 0];
-    for (format, (w, h)) in (1..).zip(SIZES) {
-        let probe = Probe { format, frame: 1 };
+    for format in 1..=3 {
         let guid = |code: &[u8; 4]| [&code[..], &[0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71]].concat();
         match format {
-            1 => vs.extend([&[27, 0x24, 4, 1, 1][..], &guid(b"NV12"), &[12, 1, 0, 0, 0, 0]].concat()),
+            1 => vs.extend([&[27, 0x24, 4, 1, 2][..], &guid(b"NV12"), &[12, 1, 0, 0, 0, 0]].concat()),
             2 => vs.extend([&[27, 0x24, 4, 2, 1][..], &guid(b"YUY2"), &[16, 1, 0, 0, 0, 0]].concat()),
             _ => vs.extend([11, 0x24, 6, 3, 1, 1, 1, 0, 0, 0, 0]),
         }
-        vs.extend([30, 0x24, if format == 3 { 7 } else { 5 }, 1, 0]);
-        vs.extend(w.to_le_bytes().into_iter().chain(h.to_le_bytes()));
-        let bits = probe.most_bytes() * 8 * 15;
-        for number in [bits, bits, probe.most_bytes(), INTERVAL] {
-            vs.extend(number.to_le_bytes());
+        for frame in 1..=if format == 1 { 2 } else { 1 } {
+            let probe = Probe { format, frame };
+            let (w, h) = probe.size();
+            vs.extend([30, 0x24, if format == 3 { 7 } else { 5 }, frame, 0]);
+            vs.extend(w.to_le_bytes().into_iter().chain(h.to_le_bytes()));
+            let bits = probe.most_bytes() * 8 * 15;
+            for number in [bits, bits, probe.most_bytes(), INTERVAL] {
+                vs.extend(number.to_le_bytes());
+            }
+            vs.push(1);
+            vs.extend(INTERVAL.to_le_bytes());
         }
-        vs.push(1);
-        vs.extend(INTERVAL.to_le_bytes());
         vs.extend([6, 0x24, 13, 1, 1, 4]);
     }
     let total = (vs.len() as u16).to_le_bytes();

@@ -75,10 +75,10 @@ fn settle(mut config: CameraConfiguration, sizes: &[Layout], camera: &Camera) ->
         let offered: Vec<(u32, bool)> = {
             let formats = stream.formats();
             let pixels = formats.pixel_formats();
-            let fits = |p| {
-                formats.sizes(p).iter().any(|s| (s.width, s.height) == (wanted.width, wanted.height))
-                    || formats.range(p).contains(wanted)
-            };
+            let listed = |p| formats.sizes(p).iter().any(|s| (s.width, s.height) == (wanted.width, wanted.height));
+            // A range made of single sizes has no steps, and not all that lies in it can be had.
+            let ranged = |p| Some(formats.range(p)).filter(|r| r.h_step > 0 && r.v_step > 0).is_some_and(|r| r.contains(wanted));
+            let fits = |p| listed(p) || ranged(p);
             pixels.into_iter().filter(|p| p.modifier() == 0).map(|p| (p.fourcc(), fits(p))).collect()
         };
         stream.set_pixel_format(PixelFormat::new(format::choose(&offered)?.fourcc(), 0));
