@@ -187,7 +187,7 @@ fn fill(pixels: &mut [u8], mut seed: u32) {
 }
 
 fn filled_ring(frames: usize) -> Result<Ring> {
-    let ring = Ring::anonymous(layout().bytes(), frames)?;
+    let ring = Ring::anonymous(layout().bytes(), frames, false)?;
     ring.populate(false)?;
     let mut noise = vec![0; layout().bytes()];
     fill(&mut noise, 1);
@@ -256,7 +256,7 @@ fn capture(quick: bool) -> Result<Value> {
     const WARM_UP: u64 = 20;
     let slots = 64;
     let total = if quick { 300 } else { 2000 };
-    let ring = Ring::anonymous(layout().bytes(), slots)?;
+    let ring = Ring::anonymous(layout().bytes(), slots, false)?;
     ring.populate(false)?;
     let frames = Arc::new(Frames::new(ring, None));
     let watch = Arc::new(Watch::default());
@@ -323,7 +323,7 @@ fn read_once(frames: &[&[u8]]) -> u64 {
 fn average(quick: bool) -> Result<Value> {
     let frames = pool_frames();
     let ring = filled_ring(frames)?;
-    let held = ring.hold(|m| 0..m.len());
+    let held = ring.hold(|m| 0..m.len()).unwrap_or_default();
     let all: Vec<&[u8]> = held.iter().map(|s| s.pixels()).collect();
     let sets: Vec<&[&[u8]]> = all.chunks_exact(STACK).collect();
     let mut out = vec![0; layout().bytes()];
@@ -341,7 +341,7 @@ fn average(quick: bool) -> Result<Value> {
 
 fn counted(case: &str, passes: usize) -> Result<()> {
     let ring = filled_ring(STACK)?;
-    let held = ring.hold(|m| 0..m.len());
+    let held = ring.hold(|m| 0..m.len()).unwrap_or_default();
     let all: Vec<&[u8]> = held.iter().map(|s| s.pixels()).collect();
     let mut out = vec![0; layout().bytes()];
     for _ in 0..passes {

@@ -85,16 +85,26 @@ pub fn ring_layout(config: &Config) -> Layout {
 }
 
 /// What the sizing rule makes of the configuration on this machine; `own` is memory an old ring file holds already [bytes].
-pub fn plan(config: &Config, own: u64) -> Result<size::Plan> {
+pub fn plan(config: &Config, store: Option<&Store>) -> Result<size::Plan> {
+    let camera = Layout::new(config.camera.width, config.camera.height);
+    let beside = if ring_layout(config) == camera { 0 } else { crate::ring::FULL_SLOTS * camera.bytes() };
     let wish = Wish {
         frames: config.ring.size,
         layout: ring_layout(config),
         downscaled: config.ring.downscale.enable,
         percent: config.ring.memory_percent,
         reserve: config.ring.reserve_mib << 20,
+        beside: beside as u64,
         fps: config.camera.framerate,
     };
-    size::plan(wish, Memory::read(own)?)
+    let memory = Memory::read(store.map_or(0, Store::bytes), store.and_then(Store::room))?;
+    let mut plan = size::plan(wish, memory)?;
+    // Free memory trembles from start to start. A kept ring of nearly this size stays as it is: cutting it would cost frames.
+    let old = store.map_or(0, |s| s.frames(wish.layout.bytes()));
+    if plan.frames < wish.frames && old <= wish.frames && old.abs_diff(plan.frames) * 10 <= plan.frames {
+        plan.frames = old;
+    }
+    Ok(plan)
 }
 
 /// What the source is asked for.
@@ -335,14 +345,14 @@ fn spawn_capture(mut capture: Capture, shutdown: Shutdown, ended: Sender<Ended>)
 fn build_ring(config: &Config, camera: Layout) -> Result<(Arc<Frames>, Option<Store>, u64)> {
     let layout = ring_layout(config);
     let store = if config.ring.persist { Some(Store::open(&config.persist_path())?) } else { None };
-    let plan = plan(config, store.as_ref().map_or(0, Store::bytes))?;
+    let plan = plan(config, store.as_ref())?;
     if plan.frames != config.ring.size {
         log::warn!("Ring buffer size adjusted: requested={} → effective={}", config.ring.size, plan.frames);
     }
     log::info!("{}", plan.words());
     let mut first_id = 0;
     let past = match &store {
-        None => Ring::anonymous(layout.bytes(), plan.frames)?,
+        None => Ring::anonymous(layout.bytes(), plan.frames, config.ring.lock)?,
         Some(store) => {
             let (ring, found) = store.ring(layout.bytes(), plan.frames, config.ring.lock)?;
             if let Some(newest) = ring.newest() {
@@ -352,7 +362,8 @@ fn build_ring(config: &Config, camera: Layout) -> Result<(Arc<Frames>, Option<St
             ring
         }
     };
-    let full = if layout == camera { None } else { Some(Ring::anonymous(camera.bytes(), crate::ring::FULL_SLOTS)?) };
+    let full =
+        if layout == camera { None } else { Some(Ring::small(camera.bytes(), crate::ring::FULL_SLOTS, config.ring.lock)?) };
     Ok((Arc::new(Frames::new(past, full)), store, first_id))
 }
 

@@ -69,6 +69,7 @@ impl Keeper {
             // Reading /proc costs more than all the rest of a round.
             if rounds % per_look == 0 {
                 if self.memory_is_out() {
+                    self.farewell();
                     return End::Memory;
                 }
                 self.swap(&tally);
@@ -83,12 +84,17 @@ impl Keeper {
             }
             rounds += 1;
             if shutdown.sleep(round) {
-                self.systemd.tell("STOPPING=1");
-                if let Some(hardware) = self.hardware.take() {
-                    hardware.release();
-                }
+                self.farewell();
                 return End::Stopped;
             }
+        }
+    }
+
+    /// An end on purpose: nobody's watchdog shall bite.
+    fn farewell(&mut self) {
+        self.systemd.tell("STOPPING=1");
+        if let Some(hardware) = self.hardware.take() {
+            hardware.release();
         }
     }
 
@@ -146,8 +152,7 @@ impl Keeper {
             Err(e) => log::error!("Auto-save failed: {e}"),
         });
         if from_ring {
-            // False only while the ring is empty, and it holds a frame here.
-            c.jobs.past(now, Duration::ZERO, Past::Average(1), order, done);
+            c.jobs.past(now, Duration::ZERO, None, Past::Average(1), order, done);
         } else {
             c.jobs.next(now, Duration::from_secs(30), order, done);
         }

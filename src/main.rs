@@ -58,7 +58,7 @@ fn arguments(words: impl Iterator<Item = String>) -> Result<Arguments> {
 
 fn check_config(options: &Options) -> Result<Exit> {
     let config = options.load()?;
-    let plan = app::plan(&config, 0)?;
+    let plan = app::plan(&config, None)?;
     println!("The configuration is good.\n{}", plan.words());
     Ok(Exit::Done)
 }

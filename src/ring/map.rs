@@ -38,12 +38,13 @@ impl Region {
     /// Marks the slot as whole.
     pub(super) fn finish(&mut self, meta: &FrameMeta) {
         if self.kept {
-            Header::write(&mut self.map[..HEADER_BYTES], meta);
+            let bytes = self.map.len();
+            Header::write(&mut self.map[..HEADER_BYTES], meta, bytes);
         }
     }
     /// The frame a former process left here, when it is whole.
     pub(super) fn found(&self) -> Option<FrameMeta> {
-        let meta = Header::read(&self.map[..HEADER_BYTES])?;
+        let meta = Header::read(&self.map[..HEADER_BYTES], self.map.len())?;
         (meta.layout.bytes() <= self.pixels().len()).then_some(meta)
     }
 
