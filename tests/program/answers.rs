@@ -132,6 +132,9 @@ fn arguments_have_rules_and_a_broken_one_takes_no_picture() {
     said::health(r.ask("health id=a.b:c-d_9").strip_suffix(" id=a.b:c-d_9").unwrap());
     assert_eq!(r.ask("save bmp id=7"), "NOT_SAVED id=7");
     assert_eq!(r.ask("ping id=x"), "PONG id=x");
+    assert_eq!(r.ask("save id=7 count=0"), "ERR usage count= takes a number from 1 to 256, not count=0 id=7");
+    assert!(r.ask("save tag=a/b id=7").ends_with(" id=7"));
+    assert_eq!(r.ask("foo id=7"), "UNKNOWN_COMMAND id=7");
     let json: Value = serde_json::from_str(&r.ask("status json id=q")).unwrap();
     assert_eq!((&json["id"], &json["ok"]), (&Value::from("q"), &Value::from(true)));
 
