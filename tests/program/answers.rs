@@ -324,7 +324,10 @@ fn a_datagram_is_a_trigger() {
     said::single(ask(b"save jpg id=7").strip_suffix(" id=7").unwrap());
     assert_eq!(ask(b"ping\r\n"), "PONG");
     assert!(ask(b"ping\nping\n").starts_with("ERR usage "));
-    assert!(ask(&[b'x'; 1500]).starts_with("ERR usage "));
+    assert!(ask(&[b"save ", &[b'x'; 1500][..]].concat()).starts_with("ERR usage "));
+    // No command, no answer: what comes next is the answer to the next one.
+    s.send_to(b"UNKNOWN_COMMAND id=1\n", ("127.0.0.1", udp)).unwrap();
+    assert_eq!(ask(b"ping id=2"), "PONG id=2");
     assert_eq!(r.names().len(), 2);
 }
 
