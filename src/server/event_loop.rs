@@ -1,6 +1,7 @@
 //! Owns the listeners and every connection: waits for all of them with one `poll`, hands lines over, sends answers, keeps
 //! the limits. Never runs a slow command itself. Thread `server`; what bounds its wait is the nearest deadline.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -255,7 +256,8 @@ impl EventLoop {
         let newly_active = conn.phase == Phase::Open && !conn.active && !conn.framer.is_silent() && !conn.last;
         if newly_active {
             conn.active = true;
-            if self.conns.values().filter(|c| c.active && c.phase == Phase::Open).count() > places {
+            let taken = self.conns.values().filter(|c| c.active && c.phase == Phase::Open).count();
+            if taken > places && !self.make_place(id) {
                 return self.refuse(id, &Answer::error(Kind::Busy, "too many clients"));
             }
         }
@@ -288,6 +290,19 @@ impl EventLoop {
             }
         }
         self.bury(id);
+    }
+
+    /// Takes the place of a client that dawdles for `newcomer`, so that some who never finish a line cannot close the port:
+    /// the oldest one of the address that has most of them. False where there is none.
+    fn make_place(&mut self, newcomer: u64) -> bool {
+        let dawdlers = || self.conns.iter().filter(|&(&id, c)| id != newcomer && c.dawdles()).map(|(&id, c)| (id, c.peer.ip()));
+        let mut of_address: HashMap<IpAddr, usize> = HashMap::new();
+        dawdlers().for_each(|(_, ip)| *of_address.entry(ip).or_default() += 1);
+        let chosen = dawdlers().max_by_key(|(id, ip)| (of_address[ip], Reverse(*id)));
+        if let Some((id, _)) = chosen {
+            self.refuse(id, &Answer::error(Kind::Busy, "too many clients, and this line was not finished"));
+        }
+        chosen.is_some()
     }
 
     /// Drops a connection that has closed, or the oldest closing one where too many are.
