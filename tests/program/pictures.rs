@@ -178,8 +178,11 @@ fn a_stack_takes_noise_away() {
 
 #[test]
 fn a_stack_never_crosses_a_change_of_exposure_or_size() {
-    let setup =
-        Setup::new("crossing").controlled("lux=400").set("export.stack_dark_frames", false).set("export.save_before_s", 30.0);
+    let setup = Setup::new("crossing")
+        .controlled("lux=400")
+        .set("export.stack_dark_frames", false)
+        .set("export.save_before_s", 120.0)
+        .set("ring.size", 900);
     let r = setup.start();
     r.until_frame(12);
     // Four times the light: auto-exposure takes a quarter of the time.
