@@ -260,6 +260,23 @@ def storm(bench):
     return rows
 
 
+def camera(bench):
+    """The one copy of a libcamera frame, by the camera's format, against a plain copy; the whole path where the library is."""
+    feature = ["--features", "libcamera"] if subprocess.run(["pkg-config", "--exists", "libcamera"]).returncode == 0 else []
+    command = ["cargo", "run", "--release", "--locked", "-q", "--example", "camera_cost", *feature]
+    out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    rows = []
+    for line in out.splitlines():
+        if line.startswith("one copy from"):
+            name, figures = line.split(": ")
+            times, ratio = figures.split(", ")
+            rows.append(row(f"camera: {name} / plain copy", float(ratio.split()[0]), None, "×", times))
+        elif rows:
+            rows.append(row("  " + line.split(":")[0], None, None, "", line.split(": ", 1)[-1]))
+    bench.raw["camera"] = out.splitlines()
+    return rows
+
+
 # In this order: a pair of services serves `idle` and the first half of `pictures`.
-CASES = {"ring": ring, "average": average, "starts": starts, "idle": idle, "pictures": pictures, "commands": commands, "storm": storm}
+CASES = {"ring": ring, "average": average, "camera": camera, "starts": starts, "idle": idle, "pictures": pictures, "commands": commands, "storm": storm}
 NAMES = list(CASES)
