@@ -28,6 +28,7 @@ use crate::ring::{Frames, Locking, Ring};
 use crate::server::{self, Channel, Handler, Reply, Request, Server, ServerControl};
 use crate::shutdown::{self, Shutdown};
 use crate::source::{Camera, Spec};
+use crate::video::Video;
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,6 +186,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     let gauges = Arc::new(Gauges::default());
     let exporter = Arc::new(Exporter::new(export_settings(config))?);
     let jobs = Arc::new(Jobs::start(frames.clone(), exporter.clone(), gauges.clone(), clock.clone())?);
+    let video = Arc::new(Video::start(config, frames.clone(), gauges.clone(), clock.clone())?);
     let control = ServerControl::new()?;
     let notifier = control.notifier();
     let clients = control.clone();
@@ -196,6 +198,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
         gauges: gauges.clone(),
         clock: clock.clone(),
         started,
+        video: video.clone(),
         events: Box::new(move |line| notifier.publish(line)),
         clients: Box::new(move || {
             let now = clients.clients();
@@ -255,6 +258,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
         logging::flush();
         std::process::exit(code);
     })?;
+    video.close();
     jobs.close();
     server.stop(Duration::from_millis(500));
     for thread in threads {
@@ -391,6 +395,7 @@ impl Reload {
         self.commands.exporter.reconfigure(export_settings(&new))?;
         log::set_max_level(new.level());
         self.control.set_allow(new.allow());
+        self.commands.video.set(&new);
         // A capture that has ended is on its way out with the program.
         let _ = self.to_capture.send(capture::Order::Night(night_settings(&new)));
         *self.commands.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);

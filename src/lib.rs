@@ -22,3 +22,4 @@ pub mod server;
 pub mod shutdown;
 pub mod source;
 pub mod stack;
+pub mod video;

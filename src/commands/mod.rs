@@ -3,6 +3,7 @@
 
 mod picture;
 mod status;
+mod video;
 mod words;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -15,6 +16,7 @@ use crate::health::{self, Gauges};
 use crate::jobs::Jobs;
 use crate::ring::Frames;
 use crate::server::Answer;
+use crate::video::Video;
 
 pub use words::Words;
 
@@ -47,6 +49,8 @@ pub struct Commands {
     pub clock: Arc<dyn Clock>,
     /// When the program started.
     pub started: BootUs,
+    /// The encoded stream.
+    pub video: Arc<Video>,
     /// Told of every file that a command or the clock saved.
     pub events: Box<dyn Fn(String) + Send + Sync>,
     /// How many clients are connected.
@@ -97,6 +101,7 @@ impl Commands {
             ("subscribe", []) => {
                 respond(failed(&Error::new(Kind::Usage, "subscribe needs the port that stays open: network.persistent_port")));
             }
+            ("set", []) if words.is_bare() && !words.video.is_empty() => respond(self.set_video(&words)),
             _ => respond(Answer::failed(UNKNOWN)),
         }
     }

@@ -120,6 +120,7 @@ impl Commands {
                 "restarts": g.restarts.load(Relaxed),
                 "rebuilds": g.rebuilds.load(Relaxed),
             },
+            "video": { "encoder": self.video.encoder().map(crate::video::encode::Coder::word) },
             "switches": g.switches.load(Relaxed),
             "saved": g.saved.load(Relaxed),
             "failed": g.failed.load(Relaxed),

@@ -6,7 +6,7 @@ use crate::export::Tag;
 use crate::server::Answer;
 
 /// Verbs, spelled as they are answered.
-const VERBS: [&str; 9] = ["save", "pastStack", "night_level", "health", "status", "ping", "version", "help", "subscribe"];
+const VERBS: [&str; 10] = ["save", "pastStack", "night_level", "health", "status", "ping", "version", "help", "subscribe", "set"];
 
 /// A command line taken apart.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +24,8 @@ pub struct Words {
     pub before_s: Option<f64>,
     /// `count=`
     pub count: Option<usize>,
+    /// Keys of the configuration that begin with `video.`, with their new values.
+    pub video: Vec<(String, String)>,
 }
 
 fn refuse(rule: &str, word: &str) -> Error {
@@ -63,6 +65,7 @@ impl Words {
                     w.count =
                         Some(n.ok_or_else(|| refuse(&format!("count= takes a number from 1 to {}", crate::stack::MAX), word))?);
                 }
+                _ if key.starts_with("video.") && w.verb == "set" => w.video.push((key.into(), value.into())),
                 _ => return Err(refuse("known arguments are tag= id= token= before= count=", word)),
             }
         }

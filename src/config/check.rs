@@ -105,6 +105,7 @@ pub(super) fn values(f: &File) -> Result<()> {
     camera_and_ring(&f.camera, &f.ring)?;
     night(&f.night)?;
     export(&f.export)?;
+    video(&f.video)?;
     network(&f.network)?;
     one_of("logging.level", &f.logging.level.to_uppercase(), &LEVELS)?;
     between("limits.max_rss_mib", f.limits.max_rss_mib, 16, 1 << 20)?;
@@ -167,6 +168,26 @@ fn export(e: &file::Export) -> Result<()> {
     between("export.jpeg_quality", e.jpeg_quality, 1, 100)?;
     for (kind, bound) in [("jpg", &e.keep.jpg), ("png", &e.keep.png), ("npy", &e.keep.npy)] {
         between(&format!("export.keep.{kind}.max_age_s"), bound.max_age_s, 0.0, 1e10)?;
+    }
+    Ok(())
+}
+
+fn video(v: &file::Video) -> Result<()> {
+    one_of("video.encoder", &v.encoder, &["auto", "hardware", "x264", "openh264"])?;
+    between("video.bitrate_kbps", v.bitrate_kbps, 50, 50_000)?;
+    // Below half a second key frames are most of the stream; above, joining and seeking take that long.
+    between("video.keyframe_s", v.keyframe_s, 0.5, 60.0)?;
+    if (v.width == 0) != (v.height == 0) {
+        return Err(refuse("video.width", "0 together with video.height, or neither", format!("{} and {}", v.width, v.height)));
+    }
+    for (key, value) in [("video.width", v.width), ("video.height", v.height)] {
+        if value != 0 {
+            // 4096: the widest that the levels of H.264 in common decoders allow.
+            even(key, value, 4096)?;
+        }
+    }
+    if v.overlay.len() > 64 || v.overlay.chars().any(char::is_control) {
+        return Err(refuse("video.overlay", "at most 64 bytes without control characters", format!("{:?}", v.overlay)));
     }
     Ok(())
 }

@@ -16,6 +16,8 @@ pub struct File {
     pub night: Night,
     /// Pictures on disk.
     pub export: Export,
+    /// The encoded stream.
+    pub video: Video,
     /// The trigger port.
     pub network: Network,
     /// Logs.
@@ -213,6 +215,30 @@ pub struct Bound {
     pub max_bytes: u64,
     /// Age of the oldest [s].
     pub max_age_s: f64,
+}
+
+/// `video`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Video {
+    /// Who encodes: `auto`, `hardware`, `x264` or `openh264`.
+    pub encoder: String,
+    /// Bits a second [kbit/s].
+    pub bitrate_kbps: u32,
+    /// Longest time between two key frames [s].
+    pub keyframe_s: f64,
+    /// Columns of the stream [pixels], even; 0: as the camera's.
+    pub width: u32,
+    /// Rows of the stream [pixels], even; 0: as the camera's.
+    pub height: u32,
+    /// Text at the upper edge of the stream, with date and time as `strftime` writes them; empty: none.
+    pub overlay: String,
+}
+
+impl Default for Video {
+    fn default() -> Self {
+        Video { encoder: "auto".into(), bitrate_kbps: 2000, keyframe_s: 2.0, width: 0, height: 0, overlay: String::new() }
+    }
 }
 
 /// `network`

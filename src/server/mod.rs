@@ -150,7 +150,7 @@ impl Default for Settings {
             allow: AllowList::default(),
             words: Words {
                 at_once: &["night_level", "health", "ping"],
-                verbs: &["save", "pastStack", "night_level", "health", "ping", "status", "version", "help", "subscribe"],
+                verbs: &["save", "pastStack", "night_level", "health", "ping", "status", "version", "help", "subscribe", "set"],
             },
             limits: Limits::default(),
         }
