@@ -29,6 +29,7 @@ use crate::server::{self, Channel, Handler, Reply, Request, Server, ServerContro
 use crate::shutdown::{self, Shutdown};
 use crate::source::{Camera, Spec};
 use crate::video::Video;
+use crate::video::record::{Parts, Recorder};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +121,10 @@ fn export_settings(config: &Config) -> export::Settings {
     };
     let mut s = export::Settings::new(&e.base_dir);
     s.quality = e.jpeg_quality;
-    s.keep = export::Keep { min_free_mib: e.min_free_mib, kinds: [kind(&e.keep.jpg), kind(&e.keep.png), kind(&e.keep.npy)] };
+    s.keep = export::Keep {
+        min_free_mib: e.min_free_mib,
+        kinds: [kind(&e.keep.jpg), kind(&e.keep.png), kind(&e.keep.npy), kind(&e.keep.mp4)],
+    };
     s
 }
 
@@ -190,6 +194,11 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     let control = ServerControl::new()?;
     let notifier = control.notifier();
     let clients = control.clone();
+    let tell = control.notifier();
+    let (past, folder, counts, time) = (frames.clone(), exporter.clone(), gauges.clone(), clock.clone());
+    let events = Box::new(move |line| tell.publish(line));
+    let parts = Parts { video: video.clone(), frames: past, exporter: folder, gauges: counts, clock: time, events };
+    let recorder = Recorder::start(parts, &config.record)?;
     let commands = Arc::new(Commands {
         config: RwLock::new(Arc::new(config.clone())),
         frames: frames.clone(),
@@ -199,6 +208,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
         clock: clock.clone(),
         started,
         video: video.clone(),
+        recorder,
         events: Box::new(move |line| notifier.publish(line)),
         clients: Box::new(move || {
             let now = clients.clients();
@@ -245,7 +255,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     threads.push(spawn_warm_up(frames, config)?);
     {
         let (options, shutdown) = (options.clone(), shutdown.clone());
-        let reload = Reload { options, commands, control, to_capture };
+        let reload = Reload { options, commands: commands.clone(), control, to_capture };
         shutdown::on_signals(shutdown, move || reload.run())?;
     }
 
@@ -258,6 +268,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
         logging::flush();
         std::process::exit(code);
     })?;
+    commands.recorder.close();
     video.close();
     jobs.close();
     server.stop(Duration::from_millis(500));
@@ -396,6 +407,7 @@ impl Reload {
         log::set_max_level(new.level());
         self.control.set_allow(new.allow());
         self.commands.video.set(&new);
+        self.commands.recorder.set(&new.record);
         // A capture that has ended is on its way out with the program.
         let _ = self.to_capture.send(capture::Order::Night(night_settings(&new)));
         *self.commands.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);

@@ -2,6 +2,7 @@
 //! goes to the jobs, and their answer comes from another thread. Called on the thread `server`.
 
 mod picture;
+mod record;
 mod status;
 mod video;
 mod words;
@@ -17,6 +18,7 @@ use crate::jobs::Jobs;
 use crate::ring::Frames;
 use crate::server::Answer;
 use crate::video::Video;
+use crate::video::record::Recorder;
 
 pub use words::Words;
 
@@ -51,6 +53,8 @@ pub struct Commands {
     pub started: BootUs,
     /// The encoded stream.
     pub video: Arc<Video>,
+    /// Recordings and clips.
+    pub recorder: Recorder,
     /// Told of every file that a command or the clock saved.
     pub events: Box<dyn Fn(String) + Send + Sync>,
     /// How many clients are connected.
@@ -62,7 +66,7 @@ pub struct Commands {
 /// The whole answer to a word nobody knows, as the reference gives it.
 const UNKNOWN: &str = "UNKNOWN_COMMAND";
 /// One line that fits into one answer.
-const HELP: &str = "OK save [jpg png npy] [tag=WORD] | pastStack [jpg png npy] [before=SECONDS] [count=N] [tag=WORD] | night_level | health | status [json] | ping | version | help; every command takes id=WORD";
+const HELP: &str = "OK save [jpg png npy] [tag=W] | pastStack [jpg png npy] [before=S] [count=N] [tag=W] | record start [S] [before=S] [tag=W], stop, status | clip S | files [last=N] | delete NAME | set | night_level | health | status [json] | ping | version";
 
 /// `ERR <word> text`, for what the reference has no answer to.
 fn failed(e: &Error) -> Answer {
@@ -101,6 +105,10 @@ impl Commands {
             ("subscribe", []) => {
                 respond(failed(&Error::new(Kind::Usage, "subscribe needs the port that stays open: network.persistent_port")));
             }
+            ("record", _) => self.record(line, &words, respond),
+            ("clip", _) => self.clip(line, &words, respond),
+            ("files", _) => respond(self.files(&words)),
+            ("delete", _) => respond(self.delete(&words)),
             ("set", []) if words.is_bare() && !words.video.is_empty() => respond(self.set_video(&words)),
             _ => respond(Answer::failed(UNKNOWN)),
         }

@@ -6,7 +6,22 @@ use crate::export::Tag;
 use crate::server::Answer;
 
 /// Verbs, spelled as they are answered.
-const VERBS: [&str; 10] = ["save", "pastStack", "night_level", "health", "status", "ping", "version", "help", "subscribe", "set"];
+const VERBS: [&str; 14] = [
+    "save",
+    "pastStack",
+    "night_level",
+    "health",
+    "status",
+    "ping",
+    "version",
+    "help",
+    "subscribe",
+    "set",
+    "record",
+    "clip",
+    "files",
+    "delete",
+];
 
 /// A command line taken apart.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +39,8 @@ pub struct Words {
     pub before_s: Option<f64>,
     /// `count=`
     pub count: Option<usize>,
+    /// `last=`
+    pub last: Option<usize>,
     /// Keys of the configuration that begin with `video.`, with their new values.
     pub video: Vec<(String, String)>,
 }
@@ -65,6 +82,10 @@ impl Words {
                     w.count =
                         Some(n.ok_or_else(|| refuse(&format!("count= takes a number from 1 to {}", crate::stack::MAX), word))?);
                 }
+                "last" if w.verb == "files" => {
+                    let n = value.parse().ok().filter(|n| (1..=500).contains(n));
+                    w.last = Some(n.ok_or_else(|| refuse("last= takes a number from 1 to 500", word))?);
+                }
                 _ if key.starts_with("video.") && w.verb == "set" => w.video.push((key.into(), value.into())),
                 _ => return Err(refuse("known arguments are tag= id= token= before= count=", word)),
             }
@@ -79,7 +100,7 @@ impl Words {
 
     /// Whether nothing but `id=` and `token=` was said in `key=value` form.
     pub fn is_bare(&self) -> bool {
-        self.tag.is_none() && self.before_s.is_none() && self.count.is_none()
+        self.tag.is_none() && self.before_s.is_none() && self.count.is_none() && self.last.is_none()
     }
 
     /// Adds ` id=…` to the answer.

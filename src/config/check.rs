@@ -106,6 +106,10 @@ pub(super) fn values(f: &File) -> Result<()> {
     night(&f.night)?;
     export(&f.export)?;
     video(&f.video)?;
+    for text in &f.record.schedule {
+        crate::video::schedule::Span::parse(text).map_err(|rule| refuse("record.schedule", rule, format!("{text:?}")))?;
+    }
+    between("record.split_s", f.record.split_s, 0, 86_400)?;
     network(&f.network)?;
     one_of("logging.level", &f.logging.level.to_uppercase(), &LEVELS)?;
     between("limits.max_rss_mib", f.limits.max_rss_mib, 16, 1 << 20)?;
@@ -166,7 +170,7 @@ fn export(e: &file::Export) -> Result<()> {
     between("export.stack_count", e.stack_count, 1, crate::stack::MAX)?;
     between("export.auto_save_interval_s", e.auto_save_interval_s, 0.0, 31_536_000.0)?;
     between("export.jpeg_quality", e.jpeg_quality, 1, 100)?;
-    for (kind, bound) in [("jpg", &e.keep.jpg), ("png", &e.keep.png), ("npy", &e.keep.npy)] {
+    for (kind, bound) in [("jpg", &e.keep.jpg), ("png", &e.keep.png), ("npy", &e.keep.npy), ("mp4", &e.keep.mp4)] {
         between(&format!("export.keep.{kind}.max_age_s"), bound.max_age_s, 0.0, 1e10)?;
     }
     Ok(())

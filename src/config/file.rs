@@ -18,6 +18,8 @@ pub struct File {
     pub export: Export,
     /// The encoded stream.
     pub video: Video,
+    /// Recordings by the clock.
+    pub record: Record,
     /// The trigger port.
     pub network: Network,
     /// Logs.
@@ -205,6 +207,8 @@ pub struct Keep {
     pub png: Bound,
     /// NPY files.
     pub npy: Bound,
+    /// Recordings and clips.
+    pub mp4: Bound,
 }
 
 /// How much of one kind of file is kept; 0 means without bound.
@@ -238,6 +242,22 @@ pub struct Video {
 impl Default for Video {
     fn default() -> Self {
         Video { encoder: "auto".into(), bitrate_kbps: 2000, keyframe_s: 2.0, width: 0, height: 0, overlay: String::new() }
+    }
+}
+
+/// `record`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// When to record: `always`, `HH:MM-HH:MM` or `Mon-Fri HH:MM-HH:MM`, local time.
+    pub schedule: Vec<String>,
+    /// A recording by the clock goes on in a new file after this time [s]; 0: never.
+    pub split_s: u32,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Record { schedule: Vec::new(), split_s: 3600 }
     }
 }
 

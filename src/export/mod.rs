@@ -5,6 +5,7 @@
 mod colour;
 mod disk;
 mod exif;
+mod film;
 mod jpeg;
 mod keep;
 mod name;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use self::disk::Unfinished;
+pub use self::film::{Film, Listed};
 use self::keep::Keeper;
 pub use self::picture::{Format, Picture, Pixels, Tag};
 use crate::clock::{Clock, SystemClock};
@@ -37,8 +39,8 @@ pub struct KeepKind {
 pub struct Keep {
     /// Space that stays free on the disk [MiB]; 0 = none.
     pub min_free_mib: u64,
-    /// Limits per kind, in the order of [`Format::ALL`].
-    pub kinds: [KeepKind; 3],
+    /// Limits per kind, in the order of [`Format::KEPT`].
+    pub kinds: [KeepKind; 4],
 }
 
 /// How and where pictures are saved.
@@ -106,6 +108,7 @@ impl Encoders {
         match format {
             Format::Png => Ok(raster::png(&planes, picture.meta.colour, to)?),
             Format::Npy => Ok(raster::npy(&planes, picture.meta.colour, to)?),
+            Format::Mp4 => Err(Error::new(Kind::Usage, "save a picture as mp4: recordings are made by record and clip").into()),
             Format::Jpg => {
                 let mut encoder = match self.jpeg.take() {
                     Some(encoder) => encoder,
@@ -151,7 +154,9 @@ impl Exporter {
     /// Errors: `config` for impossible settings.
     pub fn new(settings: Settings) -> Result<Exporter> {
         let settings = settings.believed()?;
-        let taken_over = disk::make_folder(&settings.dir).and_then(|()| Keeper::new(settings.dir.clone(), settings.keep));
+        let taken_over = disk::make_folder(&settings.dir)
+            .and_then(|()| film::mend(&settings.dir))
+            .and_then(|()| Keeper::new(settings.dir.clone(), settings.keep));
         let keeper = taken_over.unwrap_or_else(|e| {
             log::error!("export: {e}; pictures cannot be saved until that is mended");
             Keeper::unread(settings.dir.clone(), settings.keep)
@@ -343,7 +348,7 @@ impl<'a> Claim<'a> {
             self.number += 1;
             let key = self.key();
             let taken = |f: Format| fs::symlink_metadata(self.dir.join(format!("{}.{f}", self.stem()))).is_ok();
-            if !Format::ALL.into_iter().any(taken) && claimed.insert(key) {
+            if !Format::KEPT.into_iter().any(taken) && claimed.insert(key) {
                 return;
             }
         }

@@ -150,7 +150,22 @@ impl Default for Settings {
             allow: AllowList::default(),
             words: Words {
                 at_once: &["night_level", "health", "ping"],
-                verbs: &["save", "pastStack", "night_level", "health", "ping", "status", "version", "help", "subscribe", "set"],
+                verbs: &[
+                    "save",
+                    "pastStack",
+                    "night_level",
+                    "health",
+                    "ping",
+                    "status",
+                    "version",
+                    "help",
+                    "subscribe",
+                    "set",
+                    "record",
+                    "clip",
+                    "files",
+                    "delete",
+                ],
             },
             limits: Limits::default(),
         }

@@ -2,6 +2,7 @@
 //! which one comes next. Never holds more than the pictures inside the encoder. Runs on the thread `video`, which sleeps
 //! while nobody takes.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ pub struct Feeder {
     pub wish: Arc<Mutex<Wish>>,
     /// Who encodes now, for others to see.
     pub at_work: Arc<Mutex<Option<Coder>>>,
+    /// Whether the hardware encoder is trusted; for others to see.
+    pub hardware: Arc<AtomicBool>,
     /// [`Encoder::new`], but in tests.
     pub make: Make,
 }
@@ -58,6 +61,8 @@ const TIMES: u32 = 3;
 const KEY_PAUSE: Duration = Duration::from_millis(100);
 /// Between two pictures that stand in for a camera that is away.
 const STAND_IN: Duration = Duration::from_millis(500);
+/// A camera that has not given its first frame yet is not away before this time is over.
+const STARTING: Duration = Duration::from_secs(3);
 /// An encoder that was given pictures and gave nothing back for so long has fallen silent.
 const SILENT: Duration = Duration::from_secs(3);
 /// A second failure within this time is the next encoder's turn.
@@ -115,6 +120,7 @@ struct Session<'a> {
     failures: &'a mut Failures,
     work: Option<Work>,
     sent: Sent,
+    begun: BootUs,
     /// Memory of pictures that are drawn.
     drawn: Arc<Vec<u8>>,
 }
@@ -138,12 +144,13 @@ impl Feeder {
             Some(coder) => coder == Coder::Hardware,
             None => crate::gst::has(Coder::Hardware.element()) && choose::trusts_hardware(size, wish.settings.fps),
         };
+        self.hardware.store(hardware, Relaxed);
         let mut failures = Failures::default();
         while self.hub.wait_taken() {
             let (sent, drawn) = (Sent::default(), Arc::default());
             let wish = self.wish();
             let hardware = hardware || wish.encoder == Coder::Hardware.word();
-            Session { f: self, wish, hardware, failures: &mut failures, work: None, sent, drawn }.run();
+            Session { f: self, wish, hardware, failures: &mut failures, work: None, sent, begun: self.clock.boot(), drawn }.run();
             *self.at_work.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }
@@ -195,10 +202,10 @@ impl Session<'_> {
         let key = asked && now.since(self.sent.key_at) >= KEY_PAUSE;
         let soon = if asked && !key { KEY_PAUSE } else { STAND_IN };
         let asleep = now.since(self.sent.at);
-        let due = if self.f.gauges.state() == State::Running {
-            self.due(key, gap, now).map(|slot| self.of_slot(slot, now))
-        } else {
-            (key || asleep >= STAND_IN).then(|| self.stand_in(now))
+        let due = match self.f.gauges.state() {
+            State::Running => self.due(key, gap, now).map(|slot| self.of_slot(slot, now)),
+            State::Starting if now.since(self.begun) < STARTING => None,
+            State::Starting | State::Lost => (key || asleep >= STAND_IN).then(|| self.stand_in(now)),
         };
         let Some(shot) = due else {
             let next = (gap * 3 / 2).saturating_sub(asleep);
@@ -233,14 +240,7 @@ impl Session<'_> {
         let fresh = meta.boot > self.sent.frame;
         self.sent.times = if fresh { 1 } else { self.sent.times + 1 };
         self.sent.frame = self.sent.frame.max(meta.boot);
-        let pixels = if self.wish.overlay.is_empty() {
-            Pixels::shared(slot)
-        } else {
-            draw(&mut self.drawn, meta.layout, |p| {
-                p.copy_from_slice(slot.pixels());
-                overlay::stamp(p, meta.layout, &self.wish.overlay, meta.wall);
-            })
-        };
+        let pixels = dressed(slot, &self.wish.overlay, &mut self.drawn);
         let stamp = if fresh { meta.boot } else { now };
         Shot { picture: (meta.layout, meta.colour), pixels, id: meta.id, stamp, wall: meta.wall }
     }
@@ -346,4 +346,16 @@ fn draw(memory: &mut Arc<Vec<u8>>, layout: Layout, with: impl FnOnce(&mut [u8]))
     pixels.resize(layout.bytes(), 0);
     with(pixels);
     Pixels::shared(memory.clone())
+}
+
+/// A frame as it goes into the stream: itself, or a copy with the text in it.
+pub(super) fn dressed(slot: Arc<Slot>, text: &str, memory: &mut Arc<Vec<u8>>) -> Pixels {
+    if text.is_empty() {
+        return Pixels::shared(slot);
+    }
+    let meta: FrameMeta = *slot.meta();
+    draw(memory, meta.layout, |p| {
+        p.copy_from_slice(slot.pixels());
+        overlay::stamp(p, meta.layout, text, meta.wall);
+    })
 }

@@ -5,8 +5,14 @@ pub mod choose;
 pub mod encode;
 mod feed;
 pub mod hub;
+mod mp4;
 mod overlay;
+mod past;
+mod queue;
+pub mod record;
+pub mod schedule;
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -25,6 +31,7 @@ pub struct Video {
     hub: Arc<Hub>,
     wish: Arc<Mutex<Wish>>,
     at_work: Arc<Mutex<Option<Coder>>>,
+    hardware: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -58,15 +65,23 @@ impl Video {
     ) -> Result<Video> {
         let ring = frames.clone();
         let hub = Hub::new(move || ring.whole().wake());
-        let (wish, at_work) = (Arc::new(Mutex::new(wish(config))), Arc::default());
-        let feeder =
-            Feeder { hub: hub.clone(), frames, gauges, clock, wish: Arc::clone(&wish), at_work: Arc::clone(&at_work), make };
+        let (wish, at_work, hardware) = (Arc::new(Mutex::new(wish(config))), Arc::default(), Arc::default());
+        let feeder = Feeder {
+            hub: hub.clone(),
+            frames,
+            gauges,
+            clock,
+            wish: Arc::clone(&wish),
+            at_work: Arc::clone(&at_work),
+            hardware: Arc::clone(&hardware),
+            make,
+        };
         let thread = std::thread::Builder::new()
             .name("video".into())
             .stack_size(512 << 10)
             .spawn(move || feeder.run())
             .map_err(|e| Error::caused(Kind::Io, "start the thread video", e))?;
-        Ok(Video { hub, wish, at_work, thread: Mutex::new(Some(thread)) })
+        Ok(Video { hub, wish, at_work, hardware, thread: Mutex::new(Some(thread)) })
     }
 
     /// Where encoded units are handed round.
@@ -84,6 +99,18 @@ impl Video {
     /// Who encodes now; `None` while nobody takes.
     pub fn encoder(&self) -> Option<Coder> {
         *self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wish(&self) -> Wish {
+        self.wish.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who is to encode the past: whoever encodes the present, else the first that may.
+    fn coder(&self) -> Result<Coder> {
+        let trusted = self.hardware.load(Relaxed);
+        let mut all = choose::candidates(&self.wish().encoder).into_iter().filter(|c| *c != Coder::Hardware || trusted);
+        let missing = "encode: no encoder is installed; install gstreamer1.0-plugins-ugly (x264enc) or gstreamer1.0-plugins-bad (openh264enc)";
+        self.encoder().or_else(|| all.next()).ok_or_else(|| Error::new(Kind::Media, missing))
     }
 
     /// Ends the encoder and its thread.
