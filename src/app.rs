@@ -30,6 +30,7 @@ use crate::shutdown::{self, Shutdown};
 use crate::source::{Camera, Spec};
 use crate::video::Video;
 use crate::video::record::{Parts, Recorder};
+use crate::video::rtsp::{self, Rtsp};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +151,18 @@ fn server_settings(config: &Config) -> Result<server::Settings> {
     Ok(s)
 }
 
+fn rtsp_settings(config: &Config) -> Result<rtsp::Settings> {
+    let r = &config.rtsp;
+    let bad = |e: std::net::AddrParseError| Error::caused(Kind::Config, "rtsp.bind", e);
+    Ok(rtsp::Settings {
+        bind: r.bind.iter().map(|a| a.parse().map_err(bad)).collect::<Result<_>>()?,
+        port: r.port,
+        allow: config.watchers(),
+        login: (!r.user.is_empty()).then(|| (r.user.clone(), r.password.clone())),
+        max_clients: r.max_clients,
+    })
+}
+
 /// Lines from the server to the commands, answers back.
 struct Desk(Arc<Commands>);
 
@@ -194,11 +207,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     let control = ServerControl::new()?;
     let notifier = control.notifier();
     let clients = control.clone();
-    let tell = control.notifier();
-    let (past, folder, counts, time) = (frames.clone(), exporter.clone(), gauges.clone(), clock.clone());
-    let events = Box::new(move |line| tell.publish(line));
-    let parts = Parts { video: video.clone(), frames: past, exporter: folder, gauges: counts, clock: time, events };
-    let recorder = Recorder::start(parts, &config.record)?;
+    let (recorder, rtsp) = build_outlets(config, &video, &frames, &exporter, &gauges, &control)?;
     let commands = Arc::new(Commands {
         config: RwLock::new(Arc::new(config.clone())),
         frames: frames.clone(),
@@ -209,6 +218,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
         started,
         video: video.clone(),
         recorder,
+        rtsp,
         events: Box::new(move |line| notifier.publish(line)),
         clients: Box::new(move || {
             let now = clients.clients();
@@ -268,8 +278,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
         logging::flush();
         std::process::exit(code);
     })?;
-    commands.recorder.close();
-    video.close();
+    commands.close_stream();
     jobs.close();
     server.stop(Duration::from_millis(500));
     for thread in threads {
@@ -336,6 +345,28 @@ fn build_ring(config: &Config, camera: Layout) -> Result<(Arc<Frames>, Option<St
     Ok((Arc::new(Frames::new(past, full)), store, first_id))
 }
 
+/// What takes the encoded stream: the recorder and, where it is enabled, the server for viewers.
+fn build_outlets(
+    config: &Config,
+    video: &Arc<Video>,
+    frames: &Arc<Frames>,
+    exporter: &Arc<Exporter>,
+    gauges: &Arc<Gauges>,
+    control: &ServerControl,
+) -> Result<(Recorder, Option<Rtsp>)> {
+    let tell = control.notifier();
+    let parts = Parts {
+        video: video.clone(),
+        frames: frames.clone(),
+        exporter: exporter.clone(),
+        gauges: gauges.clone(),
+        clock: Arc::new(SystemClock),
+        events: Box::new(move |line| tell.publish(line)),
+    };
+    let rtsp = if config.rtsp.enable { Some(Rtsp::start(&rtsp_settings(config)?, video.hub())?) } else { None };
+    Ok((Recorder::start(parts, &config.record)?, rtsp))
+}
+
 /// What takes a moment and must not delay the first answer: the rest of the ring, the encoders' library.
 fn spawn_warm_up(frames: Arc<Frames>, config: &Config) -> Result<std::thread::JoinHandle<()>> {
     let (lock, persist) = (config.ring.lock, config.ring.persist);
@@ -365,9 +396,15 @@ struct Reload {
 }
 
 /// Keys that are used once, at start.
-pub const AT_START: [&str; 13] = [
+pub const AT_START: [&str; 19] = [
     "camera",
     "ring",
+    "rtsp.enable",
+    "rtsp.port",
+    "rtsp.bind",
+    "rtsp.user",
+    "rtsp.password",
+    "rtsp.max_clients",
     "network.trigger_port",
     "network.bind",
     "network.idle_ms",
@@ -407,6 +444,9 @@ impl Reload {
         log::set_max_level(new.level());
         self.control.set_allow(new.allow());
         self.commands.video.set(&new);
+        if let Some(rtsp) = &self.commands.rtsp {
+            rtsp.set_allow(new.watchers());
+        }
         self.commands.recorder.set(&new.record);
         // A capture that has ended is on its way out with the program.
         let _ = self.to_capture.send(capture::Order::Night(night_settings(&new)));

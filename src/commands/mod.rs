@@ -19,6 +19,7 @@ use crate::ring::Frames;
 use crate::server::Answer;
 use crate::video::Video;
 use crate::video::record::Recorder;
+use crate::video::rtsp::Rtsp;
 
 pub use words::Words;
 
@@ -55,6 +56,8 @@ pub struct Commands {
     pub video: Arc<Video>,
     /// Recordings and clips.
     pub recorder: Recorder,
+    /// The server of the stream, where it is enabled.
+    pub rtsp: Option<Rtsp>,
     /// Told of every file that a command or the clock saved.
     pub events: Box<dyn Fn(String) + Send + Sync>,
     /// How many clients are connected.
@@ -66,7 +69,7 @@ pub struct Commands {
 /// The whole answer to a word nobody knows, as the reference gives it.
 const UNKNOWN: &str = "UNKNOWN_COMMAND";
 /// One line that fits into one answer.
-const HELP: &str = "OK save [jpg png npy] [tag=W] | pastStack [jpg png npy] [before=S] [count=N] [tag=W] | record start [S] [before=S] [tag=W], stop, status | clip S | files [last=N] | delete NAME | set | night_level | health | status [json] | ping | version";
+const HELP: &str = "OK save|pastStack [jpg png npy] [before=S] [count=N] [tag=W] | record start [S] [before=S] [tag=W] | record stop|status | clip S | files [last=N] | delete NAME | set video.K=V | night_level | health | status [json] | ping | version; id=W";
 
 /// `ERR <word> text`, for what the reference has no answer to.
 fn failed(e: &Error) -> Answer {
@@ -77,6 +80,15 @@ impl Commands {
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Finishes what is being recorded, then ends viewers and encoder.
+    pub fn close_stream(&self) {
+        self.recorder.close();
+        if let Some(rtsp) = &self.rtsp {
+            rtsp.close();
+        }
+        self.video.close();
     }
 
     /// Carries out one line; `respond` is called now or, for pictures, later from another thread.

@@ -121,7 +121,10 @@ impl Commands {
                 "restarts": g.restarts.load(Relaxed),
                 "rebuilds": g.rebuilds.load(Relaxed),
             },
-            "video": { "encoder": self.video.encoder().map(crate::video::encode::Coder::word) },
+            "video": {
+                "encoder": self.video.encoder().map(crate::video::encode::Coder::word),
+                "viewers": self.rtsp.as_ref().map(crate::video::rtsp::Rtsp::viewers),
+            },
             "recording": recording.map(|u| json!({
                 "name": u.name,
                 "seconds": round(u.seconds, 1),

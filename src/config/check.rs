@@ -19,8 +19,12 @@ pub(super) fn shape(written: &Value, known: &Value, path: &str) -> Result<()> {
             None => Err(Error::new(
                 Kind::Config,
                 match nearest(key, k.keys()) {
-                    Some(near) => format!("{}: no such key; did you mean {}?", at(key), at(near)),
-                    None => format!("{}: no such key; known here: {}", at(key), k.keys().cloned().collect::<Vec<_>>().join(", ")),
+                    Some(near) => format!("{}: no such key; did you mean {}?", at(&visible(key)), at(near)),
+                    None => format!(
+                        "{}: no such key; known here: {}",
+                        at(&visible(key)),
+                        k.keys().cloned().collect::<Vec<_>>().join(", ")
+                    ),
                 },
             )),
         }),
@@ -38,6 +42,11 @@ pub(super) fn shape(written: &Value, known: &Value, path: &str) -> Result<()> {
         },
         _ => Ok(()),
     }
+}
+
+/// A key as it may stand in one line: control characters as Rust writes them.
+fn visible(key: &str) -> String {
+    key.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
 }
 
 /// What `shape` let pass can only fail by a number that is too large for its key. serde names the number but not the key, so
@@ -110,6 +119,7 @@ pub(super) fn values(f: &File) -> Result<()> {
         crate::video::schedule::Span::parse(text).map_err(|rule| refuse("record.schedule", rule, format!("{text:?}")))?;
     }
     between("record.split_s", f.record.split_s, 0, 86_400)?;
+    rtsp(&f.rtsp, &f.network)?;
     network(&f.network)?;
     one_of("logging.level", &f.logging.level.to_uppercase(), &LEVELS)?;
     between("limits.max_rss_mib", f.limits.max_rss_mib, 16, 1 << 20)?;
@@ -194,6 +204,25 @@ fn video(v: &file::Video) -> Result<()> {
         return Err(refuse("video.overlay", "at most 64 bytes without control characters", format!("{:?}", v.overlay)));
     }
     Ok(())
+}
+
+fn rtsp(r: &file::Rtsp, n: &file::Network) -> Result<()> {
+    between("rtsp.port", r.port, 1, u16::MAX)?;
+    if r.enable && (r.port == n.trigger_port || r.port == n.persistent_port) {
+        return Err(refuse("rtsp.port", "a port of its own", r.port));
+    }
+    for address in &r.bind {
+        address
+            .parse::<std::net::IpAddr>()
+            .map_err(|_| refuse("rtsp.bind", "IPv4 or IPv6 addresses of this machine", format!("{address:?}")))?;
+    }
+    super::allow_list(&r.allow).map_err(|e| Error { what: e.what.replace("network.allow", "rtsp.allow"), ..e })?;
+    let word = |w: &str| w.len() <= 64 && w.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != ':');
+    if !word(&r.user) || !word(&r.password) || r.user.is_empty() != r.password.is_empty() {
+        let rule = "both or none, at most 64 visible ASCII characters without blanks, colons and quotes";
+        return Err(refuse("rtsp.user and rtsp.password", rule, "these"));
+    }
+    between("rtsp.max_clients", r.max_clients, 1, 64)
 }
 
 fn network(w: &file::Network) -> Result<()> {

@@ -20,6 +20,8 @@ pub struct File {
     pub video: Video,
     /// Recordings by the clock.
     pub record: Record,
+    /// The stream for viewers.
+    pub rtsp: Rtsp,
     /// The trigger port.
     pub network: Network,
     /// Logs.
@@ -261,6 +263,47 @@ impl Default for Record {
     }
 }
 
+/// Private and link-local networks.
+fn local_networks() -> Vec<String> {
+    ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10"]
+        .map(String::from)
+        .to_vec()
+}
+
+/// `rtsp`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rtsp {
+    /// Whether the stream is served at all.
+    pub enable: bool,
+    /// TCP port.
+    pub port: u16,
+    /// Addresses to listen on; none: all, IPv4 and IPv6.
+    pub bind: Vec<String>,
+    /// Who may watch, as addresses or CIDR blocks.
+    pub allow: Vec<String>,
+    /// Name to log in with (digest); empty: nobody has to.
+    pub user: String,
+    /// The password that goes with it.
+    pub password: String,
+    /// Viewers at once.
+    pub max_clients: u32,
+}
+
+impl Default for Rtsp {
+    fn default() -> Self {
+        Rtsp {
+            enable: false,
+            port: 8554,
+            bind: Vec::new(),
+            allow: local_networks(),
+            user: String::new(),
+            password: String::new(),
+            max_clients: 8,
+        }
+    }
+}
+
 /// `network`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
@@ -294,18 +337,7 @@ impl Default for Network {
         Network {
             trigger_port: 9999,
             bind: Vec::new(),
-            allow: [
-                "127.0.0.0/8",
-                "10.0.0.0/8",
-                "172.16.0.0/12",
-                "192.168.0.0/16",
-                "169.254.0.0/16",
-                "::1/128",
-                "fc00::/7",
-                "fe80::/10",
-            ]
-            .map(String::from)
-            .to_vec(),
+            allow: local_networks(),
             token: String::new(),
             idle_ms: 200,
             debounce_ms: 0,

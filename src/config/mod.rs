@@ -101,6 +101,11 @@ impl Config {
         }
     }
 
+    /// Who may watch.
+    pub fn watchers(&self) -> crate::server::AllowList {
+        allow_list(&self.rtsp.allow).expect("`check` has parsed the list before")
+    }
+
     /// Who may send commands.
     pub fn allow(&self) -> crate::server::AllowList {
         allow_list(&self.network.allow).expect("`check` has parsed the list before")

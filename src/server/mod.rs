@@ -7,7 +7,7 @@
 //! ```
 
 mod allow;
-mod bind;
+pub(crate) mod bind;
 mod conn;
 mod event_loop;
 mod image;

@@ -10,6 +10,7 @@ mod overlay;
 mod past;
 mod queue;
 pub mod record;
+pub mod rtsp;
 pub mod schedule;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -18,3 +18,4 @@ mod recordings;
 mod said;
 mod sources;
 mod supervision;
+mod viewers;
