@@ -173,6 +173,14 @@ fn factory(hub: &Arc<Hub>) -> rtsp::RTSPMediaFactory {
     factory.connect_media_configure(move |_, media| {
         let source = media.element().downcast::<gst::Bin>().ok().and_then(|b| b.by_name("in"));
         let Some(source) = source.and_then(|s| s.downcast::<gst_app::AppSrc>().ok()) else { return };
+        if let Some(pipeline) = source.parent().and_then(|bin| bin.parent()).and_then(|p| p.downcast::<gst::Bin>().ok()) {
+            // Sinks allow themselves 20 ms of work and so send every picture 20 ms late once two ways of transport are in use.
+            pipeline.connect_deep_element_added(|_, _, element| {
+                if element.has_property_with_type("processing-deadline", u64::static_type()) {
+                    element.set_property("processing-deadline", 0u64);
+                }
+            });
+        }
         let place = Mutex::new(Some(take(&hub, source)));
         media.connect_unprepared(move |_| {
             let place: Option<Taking> = place.lock().unwrap_or_else(PoisonError::into_inner).take();
