@@ -23,14 +23,18 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use pastcam::capture::Capture;
 use pastcam::clock::{BootUs, Clock, SystemClock, WallUs};
+use pastcam::config::Presets;
 use pastcam::error::Result;
 use pastcam::frame::{Ae, Colour, FrameMeta, Layout, Planes};
 use pastcam::health::Gauges;
 use pastcam::night::{Night, Settings};
 use pastcam::ring::{Frames, Ring};
 use pastcam::shutdown::Shutdown;
+use pastcam::source::camera::Mount;
 use pastcam::source::{Camera, Spec};
+
 use pastcam::stack;
+use pastcam::tuning::{Map, Tuner};
 use serde_json::{Value, json};
 
 /// Hands everything to the system's allocator and counts what the watched thread asks of it.
@@ -183,7 +187,7 @@ fn fill(pixels: &mut [u8], mut seed: u32) {
 }
 
 fn filled_ring(frames: usize) -> Result<Ring> {
-    let ring = Ring::anonymous(layout().bytes(), frames)?;
+    let ring = Ring::anonymous(layout().bytes(), frames, false)?;
     ring.populate(false)?;
     let mut noise = vec![0; layout().bytes()];
     fill(&mut noise, 1);
@@ -252,19 +256,21 @@ fn capture(quick: bool) -> Result<Value> {
     const WARM_UP: u64 = 20;
     let slots = 64;
     let total = if quick { 300 } else { 2000 };
-    let ring = Ring::anonymous(layout().bytes(), slots)?;
+    let ring = Ring::anonymous(layout().bytes(), slots, false)?;
     ring.populate(false)?;
     let frames = Arc::new(Frames::new(ring, None));
     let watch = Arc::new(Watch::default());
     let (_orders, orders) = channel();
     let mut capture = Capture {
         spec: Spec::parse("pattern")?,
-        camera: Camera { layout: layout(), fps: FPS, day_gain_ceiling: 8.0 },
+        camera: Camera { layout: layout(), fps: FPS, day_gain_ceiling: 8.0, mount: Mount::default() },
         ring_layout: layout(),
         frames: frames.clone(),
         gauges: Arc::new(Gauges::default()),
         clock: watch.clone(),
         night: Night::new(Settings { fps: FPS, ..Settings::default() }),
+        // Nobody gives an order, so the notes about orders go nowhere.
+        tuner: Tuner::new(Arc::default(), channel().0, Presets::default(), Map::default(), (1e6 / FPS) as i64),
         orders,
         first_id: 0,
         late: Duration::from_secs(4),
@@ -317,7 +323,7 @@ fn read_once(frames: &[&[u8]]) -> u64 {
 fn average(quick: bool) -> Result<Value> {
     let frames = pool_frames();
     let ring = filled_ring(frames)?;
-    let held = ring.hold(|m| 0..m.len());
+    let held = ring.hold(|m| 0..m.len()).unwrap_or_default();
     let all: Vec<&[u8]> = held.iter().map(|s| s.pixels()).collect();
     let sets: Vec<&[&[u8]]> = all.chunks_exact(STACK).collect();
     let mut out = vec![0; layout().bytes()];
@@ -335,7 +341,7 @@ fn average(quick: bool) -> Result<Value> {
 
 fn counted(case: &str, passes: usize) -> Result<()> {
     let ring = filled_ring(STACK)?;
-    let held = ring.hold(|m| 0..m.len());
+    let held = ring.hold(|m| 0..m.len()).unwrap_or_default();
     let all: Vec<&[u8]> = held.iter().map(|s| s.pixels()).collect();
     let mut out = vec![0; layout().bytes()];
     for _ in 0..passes {

@@ -1,7 +1,7 @@
 //! Owns the program as a whole: builds its parts in order, joins every thread, decides the exit code.
 //! Runs on the main thread; the table of all threads stands in `docs/design.md`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -27,7 +27,9 @@ use crate::ring::size::{self, Memory, Wish};
 use crate::ring::{Frames, Locking, Ring};
 use crate::server::{self, Channel, Handler, Reply, Request, Server, ServerControl};
 use crate::shutdown::{self, Shutdown};
+use crate::source::camera::Mount;
 use crate::source::{Camera, Spec};
+use crate::tuning::{self, Board, Clerk, Tuner};
 use crate::video::Video;
 use crate::video::record::{Parts, Recorder};
 use crate::video::rtsp::{self, Rtsp};
@@ -86,16 +88,42 @@ pub fn ring_layout(config: &Config) -> Layout {
 }
 
 /// What the sizing rule makes of the configuration on this machine; `own` is memory an old ring file holds already [bytes].
-pub fn plan(config: &Config, own: u64) -> Result<size::Plan> {
+pub fn plan(config: &Config, store: Option<&Store>) -> Result<size::Plan> {
+    let camera = Layout::new(config.camera.width, config.camera.height);
+    let beside = if ring_layout(config) == camera { 0 } else { crate::ring::FULL_SLOTS * camera.bytes() };
     let wish = Wish {
         frames: config.ring.size,
         layout: ring_layout(config),
         downscaled: config.ring.downscale.enable,
         percent: config.ring.memory_percent,
         reserve: config.ring.reserve_mib << 20,
+        beside: beside as u64,
         fps: config.camera.framerate,
     };
-    size::plan(wish, Memory::read(own)?)
+    let memory = Memory::read(store.map_or(0, Store::bytes), store.and_then(Store::room))?;
+    let mut plan = size::plan(wish, memory)?;
+    // Free memory trembles from start to start. A kept ring of nearly this size stays as it is: cutting it would cost frames.
+    let old = store.map_or(0, |s| s.frames(wish.layout.bytes()));
+    if plan.frames < wish.frames && old <= wish.frames && old.abs_diff(plan.frames) * 10 <= plan.frames {
+        plan.frames = old;
+    }
+    Ok(plan)
+}
+
+/// What the source is asked for.
+fn camera(config: &Config) -> Camera {
+    let c = &config.camera;
+    Camera {
+        layout: Layout::new(c.width, c.height),
+        fps: c.framerate,
+        day_gain_ceiling: config.night.day_gain_ceiling,
+        mount: Mount {
+            hflip: c.hflip,
+            vflip: c.vflip,
+            upside_down: c.rotation == 180,
+            low: config.ring.downscale.enable.then(|| ring_layout(config)),
+        },
+    }
 }
 
 /// The settings of the night rule.
@@ -194,11 +222,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let started = clock.boot();
     let shutdown = Shutdown::default();
-    let camera = Camera {
-        layout: Layout::new(config.camera.width, config.camera.height),
-        fps: config.camera.framerate,
-        day_gain_ceiling: config.night.day_gain_ceiling,
-    };
+    let camera = camera(config);
     let (frames, _store, first_id) = build_ring(config, camera.layout)?;
     let gauges = Arc::new(Gauges::default());
     let exporter = Arc::new(Exporter::new(export_settings(config))?);
@@ -208,7 +232,16 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     let notifier = control.notifier();
     let clients = control.clone();
     let (recorder, rtsp) = build_outlets(config, &video, &frames, &exporter, &gauges, &control)?;
+    let (to_capture, orders) = channel();
+    let board = Arc::new(Board::default());
+    let persisted = persisted_controls(config);
+    let (notes, to_clerk) = channel();
+    let tuning_dir = Arc::new(Mutex::new(PathBuf::from(&config.export.base_dir)));
+    let day_us = (1e6 / camera.fps) as i64;
+    let tuner = Tuner::new(board.clone(), notes, config.presets.clone(), persisted, day_us);
     let commands = Arc::new(Commands {
+        board,
+        orders: to_capture.clone(),
         config: RwLock::new(Arc::new(config.clone())),
         frames: frames.clone(),
         jobs: jobs.clone(),
@@ -228,21 +261,18 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     });
     let server = Server::start(server_settings(config)?, &control, Arc::new(Desk(commands.clone())))?;
     log::info!("Trigger server started on port {}", server.local_port());
-    let hardware = match config.limits.watchdog_device.as_str() {
-        "" => None,
-        device => Some(Hardware::open(device)?),
-    };
+    let hardware = watchdog(&config.limits.watchdog_device)?;
 
-    let (to_capture, orders) = channel();
     let (ended, ends) = channel();
     let capture = Capture {
-        spec: Spec::parse(&config.camera.source)?,
+        spec: Spec::parse(&config.camera.source)?.of_device(&config.camera.device),
         camera,
         ring_layout: ring_layout(config),
         frames: frames.clone(),
         gauges: gauges.clone(),
         clock,
         night: Night::new(night_settings(config)),
+        tuner,
         orders,
         first_id,
         late: Duration::from_secs_f64(config.camera.capture_timeout_s),
@@ -252,7 +282,8 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
             Box::new(move || (c.events)(c.state_event()))
         },
     };
-    let mut threads = vec![spawn_capture(capture, shutdown.clone(), ended.clone())?];
+    let clerk = Clerk { notes: to_clerk, dir: tuning_dir.clone() };
+    let mut threads = vec![spawn_capture(capture, shutdown.clone(), ended.clone())?, spawn("tuning", move || clerk.run())?];
     {
         let keeper = Keeper { commands: commands.clone(), systemd: Systemd::from_environment(), hardware };
         let shutdown = shutdown.clone();
@@ -265,7 +296,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     threads.push(spawn_warm_up(frames, config)?);
     {
         let (options, shutdown) = (options.clone(), shutdown.clone());
-        let reload = Reload { options, commands: commands.clone(), control, to_capture };
+        let reload = Reload { options, commands: commands.clone(), control, to_capture, tuning_dir };
         shutdown::on_signals(shutdown, move || reload.run())?;
     }
 
@@ -287,6 +318,17 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     }
     log::info!("Stopped; {} pictures were saved", gauges.saved.load(Relaxed));
     Ok(exit)
+}
+
+/// What `tuning.json` holds.
+fn persisted_controls(config: &Config) -> tuning::Map {
+    let (persisted, said) = tuning::load(Path::new(&config.export.base_dir));
+    match said {
+        Some(Ok(said)) => log::info!("{said}"),
+        Some(Err(e)) => log::warn!("{e}"),
+        None => {}
+    }
+    persisted
 }
 
 /// Sleeps until a signal, the capture or the keeper ends the program.
@@ -324,14 +366,14 @@ fn spawn_capture(mut capture: Capture, shutdown: Shutdown, ended: Sender<Ended>)
 fn build_ring(config: &Config, camera: Layout) -> Result<(Arc<Frames>, Option<Store>, u64)> {
     let layout = ring_layout(config);
     let store = if config.ring.persist { Some(Store::open(&config.persist_path())?) } else { None };
-    let plan = plan(config, store.as_ref().map_or(0, Store::bytes))?;
+    let plan = plan(config, store.as_ref())?;
     if plan.frames != config.ring.size {
         log::warn!("Ring buffer size adjusted: requested={} → effective={}", config.ring.size, plan.frames);
     }
     log::info!("{}", plan.words());
     let mut first_id = 0;
     let past = match &store {
-        None => Ring::anonymous(layout.bytes(), plan.frames)?,
+        None => Ring::anonymous(layout.bytes(), plan.frames, config.ring.lock)?,
         Some(store) => {
             let (ring, found) = store.ring(layout.bytes(), plan.frames, config.ring.lock)?;
             if let Some(newest) = ring.newest() {
@@ -341,8 +383,13 @@ fn build_ring(config: &Config, camera: Layout) -> Result<(Arc<Frames>, Option<St
             ring
         }
     };
-    let full = if layout == camera { None } else { Some(Ring::anonymous(camera.bytes(), crate::ring::FULL_SLOTS)?) };
+    let full =
+        if layout == camera { None } else { Some(Ring::small(camera.bytes(), crate::ring::FULL_SLOTS, config.ring.lock)?) };
     Ok((Arc::new(Frames::new(past, full)), store, first_id))
+}
+
+fn watchdog(device: &str) -> Result<Option<Hardware>> {
+    if device.is_empty() { Ok(None) } else { Hardware::open(device).map(Some) }
 }
 
 /// What takes the encoded stream: the recorder and, where it is enabled, the server for viewers.
@@ -393,6 +440,8 @@ struct Reload {
     commands: Arc<Commands>,
     control: ServerControl,
     to_capture: Sender<capture::Order>,
+    /// Where `tuning.json` lies: beside the pictures.
+    tuning_dir: Arc<Mutex<PathBuf>>,
 }
 
 /// Keys that are used once, at start.
@@ -450,6 +499,10 @@ impl Reload {
         self.commands.recorder.set(&new.record);
         // A capture that has ended is on its way out with the program.
         let _ = self.to_capture.send(capture::Order::Night(night_settings(&new)));
+        if new.presets != old.presets {
+            let _ = self.to_capture.send(capture::Order::Presets(new.presets.clone()));
+        }
+        *self.tuning_dir.lock().unwrap_or_else(PoisonError::into_inner) = PathBuf::from(&new.export.base_dir);
         *self.commands.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         Ok(())
     }

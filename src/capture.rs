@@ -2,6 +2,8 @@
 //! source when it fails. The ring's only writer. Never writes to disk or network, and allocates nothing per frame.
 //! Runs on the thread `capture`, which makes, drives and drops the source.
 
+mod recovery;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
@@ -19,7 +21,10 @@ use crate::night::{Command, Measurement, Night, Settings};
 use crate::ring::{Frames, Ring, Taken};
 use crate::scale::Shrink;
 use crate::shutdown::Shutdown;
-use crate::source::{Camera, Incoming, Light, Patience, Polled, Source, Spec};
+use crate::source::{Camera, Incoming, Light, Polled, Source, Spec};
+use crate::tuning::{self, Held, Tuner};
+pub use recovery::silence;
+use recovery::{BREATH, Frozen, Ladder, Longest, Step};
 
 /// How the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +39,10 @@ pub enum End {
 pub enum Order {
     /// New thresholds and exposures.
     Night(Settings),
+    /// Image controls.
+    Tune(tuning::Order),
+    /// New presets.
+    Presets(crate::config::Presets),
 }
 
 /// Everything the loop works with.
@@ -52,6 +61,8 @@ pub struct Capture {
     pub clock: Arc<dyn Clock>,
     /// The day and night rule.
     pub night: Night,
+    /// The image controls.
+    pub tuner: Tuner,
     /// Changes.
     pub orders: Receiver<Order>,
     /// First frame id.
@@ -69,11 +80,6 @@ const SAMPLE_STEP: usize = 8;
 /// How long one wait for a frame lasts at most: how soon a stop is seen.
 const POLL: Duration = Duration::from_millis(250);
 
-/// No frame for this long means the source is lost: `max(5 s, 3 · frame time + 2 s)`.
-pub fn silence(frame_time: Duration) -> Duration {
-    Duration::from_secs(5).max(3 * frame_time + Duration::from_secs(2))
-}
-
 /// The loop with its state.
 struct Loop<'a> {
     c: &'a mut Capture,
@@ -83,11 +89,15 @@ struct Loop<'a> {
     next_id: u64,
     last_frame: BootUs,
     last_kept: BootUs,
-    /// Frame times of the exposure in force and of the one before [µs].
-    frame_us: [f64; 2],
+    longest: Longest,
     frozen: Frozen,
     tally: Tally,
     command: Option<Command>,
+    switched: bool,
+    /// The exposure that was asked for and has not been seen yet [µs, gain], and the frames since.
+    asked: Option<(f64, f64, u32)>,
+    /// The camera is not there, or not to be had: since when.
+    absent: Option<BootUs>,
 }
 
 impl Capture {
@@ -103,10 +113,13 @@ impl Capture {
             next_id,
             last_frame: BootUs(0),
             last_kept: BootUs(0),
-            frame_us: [day_us, day_us],
+            longest: Longest { in_force_us: day_us, before_us: day_us, frames: 0 },
             frozen: Frozen::default(),
             tally: Tally::default(),
             command: None,
+            switched: false,
+            asked: None,
+            absent: None,
             c: self,
         };
         run.run(shutdown)
@@ -123,9 +136,11 @@ impl Loop<'_> {
                 Err(e) => e,
             };
             self.c.gauges.set_state(State::Lost);
+            self.c.tuner.lost();
+            self.refuse_orders();
             self.tally.log(Level::Warn, &format!("Frames lost: {failed}"));
             let patience = self.c.spec.patience();
-            let step = ladder.next(self.c.clock.boot(), self.last_frame, patience);
+            let step = ladder.next(self.c.clock.boot(), self.last_frame, patience, self.absent);
             let pause = match step {
                 Step::Restart => {
                     self.c.gauges.restarts.fetch_add(1, Relaxed);
@@ -143,7 +158,7 @@ impl Loop<'_> {
                 }
                 Step::Again(pause) => {
                     self.c.gauges.rebuilds.fetch_add(1, Relaxed);
-                    self.tally.log(Level::Info, "Recovery: connecting again after a pause");
+                    self.tally.log(Level::Info, "Recovery: trying again after a pause");
                     source = None;
                     pause
                 }
@@ -160,7 +175,9 @@ impl Loop<'_> {
 
     /// From making or starting the source until it fails (`Err`) or the program stops (`Ok`).
     fn episode(&mut self, source: &mut Option<Box<dyn Source>>, shutdown: &Shutdown) -> Result<()> {
+        self.absent = self.absent.or_else(|| Some(self.c.clock.boot()));
         if source.is_none() {
+            self.c.spec = self.c.spec.clone().settled();
             let made = self.c.spec.make(&self.c.camera)?;
             self.tally.log(Level::Info, &format!("Source: {}", made.name()));
             let mut settings = self.c.night.settings().clone();
@@ -171,17 +188,16 @@ impl Loop<'_> {
         let source = source.as_mut().expect("made above");
         self.frozen = Frozen::default();
         source.start(self.next_id)?;
-        let command = self.c.night.restarted();
-        self.expose(source.as_mut(), command)?;
+        self.absent = None;
+        self.begin(source.as_mut())?;
         let mut since = self.c.clock.boot();
         let mut late_told = false;
         while !shutdown.requested() {
-            while let Ok(Order::Night(mut settings)) = self.c.orders.try_recv() {
-                settings.max_exposure_us = source.longest_exposure_us().map(|us| us as u64);
-                self.c.night.reconfigure(settings);
+            while let Ok(order) = self.c.orders.try_recv() {
+                self.obey(source.as_mut(), order)?;
             }
             let mut taken = Ok(());
-            match source.next(POLL, &mut |frame| taken = self.take(frame))? {
+            match source.next(POLL, &mut |frame| taken = self.accept(frame))? {
                 Polled::Frame => {
                     taken?;
                     if self.c.gauges.state() != State::Running {
@@ -192,13 +208,11 @@ impl Loop<'_> {
                     }
                     since = self.c.clock.boot();
                     late_told = false;
-                    if let Some(command) = self.command.take() {
-                        self.expose(source.as_mut(), command)?;
-                    }
+                    self.follow(source.as_mut())?;
                 }
                 Polled::Nothing => {
                     let waited = self.c.clock.boot().since(since);
-                    let limit = silence(Duration::from_micros(self.frame_us[0].max(self.frame_us[1]) as u64));
+                    let limit = silence(self.longest.frame());
                     if waited > self.c.late && !late_told {
                         late_told = true;
                         self.tally.log(Level::Warn, &format!("Camera capture slow (> {:.1}s)", self.c.late.as_secs_f64()));
@@ -213,16 +227,154 @@ impl Loop<'_> {
         Ok(())
     }
 
-    fn expose(&mut self, source: &mut dyn Source, command: Command) -> Result<()> {
-        let day_us = 1e6 / self.c.camera.fps;
-        let (light, frame_us) = match command {
-            Command::Day => (Light::Auto, day_us),
-            Command::Night { exposure_us, gain } => {
-                (Light::Manual { time_us: exposure_us as f64, gain }, day_us.max(exposure_us as f64))
+    /// A source that has just started is told everything: who exposes, and each control in force.
+    fn begin(&mut self, source: &mut dyn Source) -> Result<()> {
+        let renewal = self.c.tuner.started(&source.name(), source.controls(), self.c.night.mode());
+        let command = self.c.night.restarted();
+        self.c.night.hold(renewal.held != Held::No);
+        match renewal.held {
+            Held::No => self.expose(source, command)?,
+            // Its frame times are the day's, whatever of the exposure is fixed after that.
+            Held::Auto | Held::Manual => self.expose(source, Command::Day)?,
+        }
+        if !renewal.settings.is_empty() {
+            if let Err(e) = source.set(&renewal.settings) {
+                log::warn!("The controls in force are set one by one: {e}");
+                for setting in &renewal.settings {
+                    if let Err(e) = source.set(&[*setting]) {
+                        log::warn!("{} keeps its own value: {e}", source.controls()[setting.0].name);
+                    }
+                }
             }
+        }
+        self.lasts(if renewal.held == Held::Manual { None } else { Some(command) });
+        Ok(())
+    }
+
+    /// What is done between two frames: switches and exposures that the night rule has decided.
+    fn follow(&mut self, source: &mut dyn Source) -> Result<()> {
+        if std::mem::take(&mut self.switched) {
+            let renewal = self.c.tuner.renew(self.c.night.mode());
+            if let Err(e) = self.send(source, &renewal, self.c.night.held() && renewal.held == Held::No) {
+                log::warn!("The preset of the switch is not in force: {e}");
+            }
+        }
+        if let Some(command) = self.command.take().filter(|_| !self.c.night.held()) {
+            self.expose(source, command)?;
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, source: &mut dyn Source, order: Order) -> Result<()> {
+        match order {
+            Order::Night(mut settings) => {
+                settings.max_exposure_us = source.longest_exposure_us().map(|us| us as u64);
+                self.c.night.reconfigure(settings);
+            }
+            Order::Presets(presets) => {
+                self.c.tuner.presets(presets);
+                self.switched = true;
+                self.follow(source)?;
+            }
+            Order::Tune(order) => {
+                if let Some(prepared) = self.c.tuner.prepare(order, self.c.night.mode()) {
+                    let sent = self.send(source, &prepared.renewal, prepared.released);
+                    self.c.tuner.sent(prepared, sent, self.c.night.mode());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Orders that came while there was nothing to give them to.
+    fn refuse_orders(&mut self) {
+        while let Ok(order) = self.c.orders.try_recv() {
+            match order {
+                Order::Night(settings) => self.c.night.reconfigure(settings),
+                Order::Presets(presets) => self.c.tuner.presets(presets),
+                Order::Tune(order) => self.c.tuner.refuse(order),
+            }
+        }
+    }
+
+    /// Gives settings to the source; with `released`, the exposure back to the night rule first.
+    fn send(&mut self, source: &mut dyn Source, renewal: &tuning::Renewal, released: bool) -> Result<()> {
+        let was = self.c.night.held();
+        if renewal.held == Held::Auto {
+            source.expose(Light::Auto)?;
+        }
+        if !renewal.settings.is_empty() {
+            source.set(&renewal.settings)?;
+        }
+        self.c.night.hold(renewal.held != Held::No);
+        if released || (was && renewal.held == Held::No) {
+            let command = self.c.night.restarted();
+            self.command = None;
+            self.expose(source, command)?;
+            if was {
+                log::info!("Light: the night rule has the exposure again");
+            }
+        } else if renewal.held != Held::No {
+            if !was {
+                log::info!("Light: the exposure is held by hand; the night rule only measures");
+            }
+            self.asked = None;
+            self.lasts(None);
+        }
+        Ok(())
+    }
+
+    /// Notes how long frames may take from now on.
+    fn lasts(&mut self, command: Option<Command>) {
+        let day_us = 1e6 / self.c.camera.fps;
+        let by_rule = match command {
+            Some(Command::Night { exposure_us, .. }) => exposure_us as f64,
+            Some(Command::Day) | None => 0.0,
         };
-        self.frame_us = [frame_us, self.frame_us[0]];
-        source.expose(light)
+        self.longest.change(day_us.max(by_rule).max(self.c.tuner.frame_us().unwrap_or(0.0)));
+        self.c.gauges.frame_us.store(self.longest.frame().as_micros() as u64, Relaxed);
+    }
+
+    fn expose(&mut self, source: &mut dyn Source, command: Command) -> Result<()> {
+        let light = match command {
+            Command::Day => Light::Auto,
+            Command::Night { exposure_us, gain } => Light::Manual { time_us: exposure_us as f64, gain },
+        };
+        source.expose(light)?;
+        self.asked = None;
+        match light {
+            Light::Manual { time_us, gain } => self.asked = Some((time_us, gain, 0)),
+            Light::Auto => {
+                if let Some(times) = self.c.tuner.frame_times() {
+                    source.set(&[times])?;
+                }
+            }
+        }
+        self.lasts(Some(command));
+        Ok(())
+    }
+
+    /// Says once what the camera gave of the night's exposure: its own metadata, not what was asked.
+    fn granted(&mut self, frame: &Incoming<'_>) {
+        let (Some((time_us, gain, frames)), Some(got)) = (&mut self.asked, frame.exposure) else { return };
+        *frames += 1;
+        let near = |asked: f64, got: f64| (got - asked).abs() <= 0.1 * asked;
+        // 16: the frames after which the rule takes a different exposure for the driver's limit.
+        if (near(*time_us, got.time_us) && near(*gain, got.gain())) || *frames >= 16 {
+            log::info!(
+                "Light: the camera exposes {:.0} us at gain {:.2} (asked for {time_us:.0} us at {gain:.2})",
+                got.time_us,
+                got.gain()
+            );
+            self.asked = None;
+        }
+    }
+
+    /// One frame, and then what it proves: whoever is answered finds it in the ring.
+    fn accept(&mut self, frame: &Incoming<'_>) -> Result<()> {
+        self.take(frame)?;
+        self.c.tuner.frame(frame.shown, self.next_id - 1);
+        Ok(())
     }
 
     /// One frame from the source: into the ring, past the night rule.
@@ -233,6 +385,9 @@ impl Loop<'_> {
         }
         self.next_id = id + 1;
         self.last_frame = frame.boot;
+        self.granted(frame);
+        self.longest.frame_came(frame.exposure.map_or(0.0, |x| x.time_us));
+        self.c.gauges.frame_us.store(self.longest.frame().as_micros() as u64, Relaxed);
         let pace = Duration::from_millis(u64::from(self.c.gauges.pace_ms.load(Relaxed)));
         if !pace.is_zero() && frame.boot.since(self.last_kept) < pace {
             return Ok(());
@@ -244,7 +399,10 @@ impl Loop<'_> {
             if self.shrink.is_some() { self.fill_small(&frames.past, frame) } else { self.fill_whole(&frames.past, frame) };
         // Now that the copy has brought the picture into the cache, looking at samples of it is nearly free.
         self.histogram.clear();
-        self.histogram.measure(frame.main.data[0], frame.main.stride[0], frame.main.layout, SAMPLE_STEP);
+        let (luma, layout) = (frame.main.samples(0), frame.main.layout);
+        // Where chroma stands between the luma samples, the grid of even columns over all bytes meets luma only.
+        let grid = Layout::new(layout.width * luma.step as u32, layout.height);
+        self.histogram.measure(luma.data, luma.stride, grid, SAMPLE_STEP);
         let frozen = self.c.frozen;
         if !frozen.is_zero() && self.c.spec.is_remote() && self.frozen.sees(self.histogram.bins(), frame.boot) > frozen {
             return Err(Error::new(
@@ -266,6 +424,7 @@ impl Loop<'_> {
         if let Some(switch) = step.switched {
             self.c.gauges.switches.fetch_add(1, Relaxed);
             log::info!("Light: {switch}");
+            self.switched = true;
             (self.c.events)();
         }
         if let Some(given) = step.clamped {
@@ -327,116 +486,5 @@ impl Loop<'_> {
             (None, None) => return None,
         }
         Some((slot, layout))
-    }
-}
-
-/// Tells a stream that repeats one picture: its samples never change.
-#[derive(Default)]
-struct Frozen {
-    sum: u64,
-    since: Option<BootUs>,
-}
-
-impl Frozen {
-    /// For how long the picture has been the same.
-    fn sees(&mut self, bins: &[u32; 256], now: BootUs) -> Duration {
-        let sum = bins.iter().fold(0u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
-        if sum != self.sum {
-            (self.sum, self.since) = (sum, Some(now));
-        }
-        now.since(*self.since.get_or_insert(now))
-    }
-}
-
-/// A failure this long after the last step begins the ladder anew; it includes the silence that shows a failure.
-const CALM: Duration = Duration::from_secs(60);
-/// What a camera gets between a failure and a restart, and three of them before it is made anew: a bus that is being reset
-/// answers at once, and wrongly.
-const BREATH: Duration = Duration::from_secs(1);
-/// Pauses between attempts on something far away, from the first on.
-const PAUSES_S: [u64; 7] = [1, 2, 4, 8, 15, 30, 60];
-
-#[derive(Debug, PartialEq)]
-enum Step {
-    Restart,
-    Rebuild,
-    Again(Duration),
-    GiveUp,
-}
-
-/// ```text
-/// failure ─► Restart ─► again within 60 s ─► Rebuild ─► again within 60 s ─► GiveUp        (a camera of this machine)
-/// failure ─► pause 1 s ─► 2 s ─► 4 s … 60 s, for ever                                       (a stream)
-/// ```
-#[derive(Default)]
-struct Ladder {
-    taken: usize,
-    last: Option<BootUs>,
-}
-
-impl Ladder {
-    fn next(&mut self, now: BootUs, last_frame: BootUs, patience: Patience) -> Step {
-        let calm = self.last.is_none_or(|t| match patience {
-            Patience::Ladder => now.since(t) > CALM,
-            // A stream that delivered for a while after the last attempt was well again.
-            Patience::Forever => last_frame.since(t) > CALM / 2,
-        });
-        if calm {
-            self.taken = 0;
-        }
-        self.taken += 1;
-        self.last = Some(now);
-        match (patience, self.taken) {
-            (Patience::Forever, n) => Step::Again(Duration::from_secs(PAUSES_S[(n - 1).min(PAUSES_S.len() - 1)])),
-            (Patience::Ladder, 1) => Step::Restart,
-            (Patience::Ladder, 2) => Step::Rebuild,
-            (Patience::Ladder, _) => Step::GiveUp,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn s(t: u64) -> BootUs {
-        BootUs(t * 1_000_000)
-    }
-
-    #[test]
-    fn the_ladder_is_climbed_only_by_failures_close_together() {
-        let mut l = Ladder::default();
-        assert_eq!(l.next(s(100), s(95), Patience::Ladder), Step::Restart);
-        assert_eq!(l.next(s(106), s(95), Patience::Ladder), Step::Rebuild);
-        assert_eq!(l.next(s(200), s(195), Patience::Ladder), Step::Restart);
-        assert_eq!(l.next(s(206), s(195), Patience::Ladder), Step::Rebuild);
-        assert_eq!(l.next(s(212), s(195), Patience::Ladder), Step::GiveUp);
-    }
-
-    #[test]
-    fn a_stream_is_asked_again_for_ever_with_growing_pauses() {
-        let mut l = Ladder::default();
-        let mut pause = |t, frame| match l.next(s(t), s(frame), Patience::Forever) {
-            Step::Again(p) => p.as_secs(),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!([pause(10, 0), pause(12, 0), pause(15, 0)], [1, 2, 4]);
-        assert_eq!((0..20).map(|i| pause(100 + i, 0)).last(), Some(60));
-        assert_eq!(pause(1000, 990), 1);
-    }
-
-    #[test]
-    fn silence_grows_with_the_exposure() {
-        assert_eq!(silence(Duration::from_millis(100)), Duration::from_secs(5));
-        assert_eq!(silence(Duration::from_secs(2)), Duration::from_secs(8));
-    }
-
-    #[test]
-    fn one_picture_again_and_again_is_noticed() {
-        let (mut f, mut bins) = (Frozen::default(), [0; 256]);
-        assert_eq!(f.sees(&bins, s(1)), Duration::ZERO);
-        assert_eq!(f.sees(&bins, s(31)), Duration::from_secs(30));
-        bins[3] = 1;
-        assert_eq!(f.sees(&bins, s(32)), Duration::ZERO);
     }
 }

@@ -107,10 +107,12 @@ pub trait Clock: Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
+/// The parts of a time are 32 bits wide on 32-bit boards, where microseconds since 1970 are not.
+#[allow(clippy::useless_conversion)]
 fn read(id: ClockId) -> i64 {
     // The three clocks used here exist on every Linux since 2.6.39, so the call cannot fail.
     let t = clock_gettime(id).expect("the kernel knows this clock");
-    t.tv_sec() * 1_000_000 + t.tv_nsec() / 1000
+    i64::from(t.tv_sec()) * 1_000_000 + i64::from(t.tv_nsec()) / 1000
 }
 
 impl Clock for SystemClock {

@@ -42,8 +42,12 @@ pub struct Gauges {
     pub restarts: AtomicU64,
     /// Steps of the recovery ladder taken: made anew, or connected again.
     pub rebuilds: AtomicU64,
+    /// The longest time a frame may take now [µs]: the exposure in force, or one still on its way.
+    pub frame_us: AtomicU64,
     /// Switches between day and night.
     pub switches: AtomicU64,
+    /// Bits of the room on the disk [bytes] + 1; 0: not known.
+    disk_free: AtomicU64,
     /// Pictures written.
     pub saved: AtomicU64,
     /// Commands that could not be carried out.
@@ -74,6 +78,14 @@ impl Gauges {
         let bits = self.level.load(Relaxed).checked_sub(1)?;
         Some((f32::from_bits(bits as u32), f64::from_bits(self.exit_threshold.load(Relaxed))))
     }
+    /// Room on the pictures' disk [bytes], as of the last picture or the last minute.
+    pub fn disk_free(&self) -> Option<u64> {
+        self.disk_free.load(Relaxed).checked_sub(1)
+    }
+    /// Sets it; `None` where the disk does not tell.
+    pub fn set_disk_free(&self, bytes: Option<u64>) {
+        self.disk_free.store(bytes.map_or(0, |b| b.saturating_add(1)), Relaxed);
+    }
     /// Sets what the night rule found in one frame.
     pub fn set_level(&self, level: f32, exit_threshold: f64, night: bool) {
         self.exit_threshold.store(exit_threshold.to_bits(), Relaxed);
@@ -91,11 +103,13 @@ pub fn rss_bytes() -> Option<u64> {
 }
 
 /// Swap in use, in percent of all swap; 0 where there is none.
+///
+/// From `sysinfo(2)`: the same two numbers as `/proc/meminfo`, without the kernel writing its other fifty lines. The keeper
+/// asks every second, and `health` on the thread that serves everybody.
 pub fn swap_percent() -> f64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let of = |key| crate::ring::size::meminfo(&text, key).unwrap_or(0) as f64;
-    let total = of("SwapTotal");
-    if total > 0.0 { (total - of("SwapFree")) / total * 100.0 } else { 0.0 }
+    let Ok(info) = nix::sys::sysinfo::sysinfo() else { return 0.0 };
+    let (total, free) = (info.swap_total() as f64, info.swap_free() as f64);
+    if total > 0.0 { (total - free) / total * 100.0 } else { 0.0 }
 }
 
 /// Temperature of the processor [°C], where the machine tells.

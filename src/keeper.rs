@@ -1,5 +1,5 @@
-//! Owns the round of checks once a second: memory, swap, watchdogs, periodic pictures, old pictures.
-//! Never touches the camera or pixels. Runs on the thread `keeper`.
+//! Owns the round of checks once a second: memory, swap, watchdogs; asks for periodic pictures and for old ones to go.
+//! Never touches the camera, pixels or a disk, which may hang and would starve the watchdogs. Runs on the thread `keeper`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -69,6 +69,7 @@ impl Keeper {
             // Reading /proc costs more than all the rest of a round.
             if rounds % per_look == 0 {
                 if self.memory_is_out() {
+                    self.farewell();
                     return End::Memory;
                 }
                 self.swap(&tally);
@@ -79,18 +80,21 @@ impl Keeper {
             if rounds % per_minute == 0 {
                 let (rss, swap) = (health::rss_bytes().unwrap_or(0) as f64 / 1_048_576.0, health::swap_percent());
                 log::debug!("RSS={rss:.1} MiB | SWAP={swap:.1}%");
-                if let Err(e) = self.commands.exporter.tidy() {
-                    tally.log(log::Level::Warn, &format!("Old pictures stay: {e}"));
-                }
+                self.commands.jobs.tidy();
             }
             rounds += 1;
             if shutdown.sleep(round) {
-                self.systemd.tell("STOPPING=1");
-                if let Some(hardware) = self.hardware.take() {
-                    hardware.release();
-                }
+                self.farewell();
                 return End::Stopped;
             }
+        }
+    }
+
+    /// An end on purpose: nobody's watchdog shall bite.
+    fn farewell(&mut self) {
+        self.systemd.tell("STOPPING=1");
+        if let Some(hardware) = self.hardware.take() {
+            hardware.release();
         }
     }
 
@@ -148,8 +152,7 @@ impl Keeper {
             Err(e) => log::error!("Auto-save failed: {e}"),
         });
         if from_ring {
-            // False only while the ring is empty, and it holds a frame here.
-            c.jobs.past(now, Duration::ZERO, Past::Average(1), order, done);
+            c.jobs.past(now, Duration::ZERO, None, Past::Average(1), order, done);
         } else {
             c.jobs.next(now, Duration::from_secs(30), order, done);
         }

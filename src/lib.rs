@@ -22,4 +22,5 @@ pub mod server;
 pub mod shutdown;
 pub mod source;
 pub mod stack;
+pub mod tuning;
 pub mod video;

@@ -63,7 +63,7 @@ fn arguments(words: impl Iterator<Item = String>) -> Result<Arguments> {
 
 fn check_config(options: &Options) -> Result<Exit> {
     let config = options.load()?;
-    let plan = app::plan(&config, 0)?;
+    let plan = app::plan(&config, None)?;
     println!("The configuration is good.\n{}", plan.words());
     Ok(Exit::Done)
 }
@@ -91,7 +91,9 @@ fn send_command(words: &[String]) -> ExitCode {
 
 fn simulate_night(trace: &str, a: &Arguments) -> Result<Exit> {
     let config = a.options.load()?;
-    let report = simulate::run(&Trace::read(trace.as_ref())?, &app::night_settings(&config));
+    // A bad row is no fault of the command line.
+    let trace = Trace::read(trace.as_ref()).map_err(|e| Error { kind: Kind::Source, ..e })?;
+    let report = simulate::run(&trace, &app::night_settings(&config));
     println!("{}", if a.json { report.to_json() } else { report.to_text() }.trim_end());
     Ok(Exit::Done)
 }

@@ -1,7 +1,7 @@
 //! Owns the smaller picture for the ring where the camera has no hardware for it: the mean of the pixels under each pixel.
 //! Never allocates. Runs on the capture thread.
 
-use crate::frame::{Layout, Planes};
+use crate::frame::{Layout, Planes, Samples};
 
 /// Columns of the widest picture: what `config` allows.
 const PIECE: usize = 8192;
@@ -22,34 +22,28 @@ impl Shrink {
     /// where sizes divide evenly that is exact area averaging.
     pub fn run(&mut self, from: &Planes<'_>, slot: &mut [u8]) {
         let to = self.to;
-        let half = |l: Layout| (l.width as usize / 2, l.c_height());
-        let full = |l: Layout| (l.width as usize, l.height as usize);
-        let plan = [
-            (to.y(), to.y_stride(), full(to), full(from.layout)),
-            (to.u(), to.c_stride(), half(to), half(from.layout)),
-            (to.v(), to.c_stride(), half(to), half(from.layout)),
-        ];
-        for (p, (range, pitch, to, size)) in plan.into_iter().enumerate() {
-            self.plane(from.data[p], from.stride[p], size, &mut slot[range], pitch, to);
+        let (full, half) = ((to.width as usize, to.height as usize), (to.width as usize / 2, to.c_height()));
+        let plan = [(to.y(), to.y_stride(), full), (to.u(), to.c_stride(), half), (to.v(), to.c_stride(), half)];
+        for (component, (range, pitch, to)) in plan.into_iter().enumerate() {
+            self.plane(&from.samples(component), &mut slot[range], pitch, to);
         }
     }
 
-    fn plane(
-        &mut self,
-        src: &[u8],
-        stride: usize,
-        (w, h): (usize, usize),
-        dst: &mut [u8],
-        pitch: usize,
-        (tw, th): (usize, usize),
-    ) {
+    fn plane(&mut self, from: &Samples<'_>, dst: &mut [u8], pitch: usize, (tw, th): (usize, usize)) {
+        let (w, h) = (from.width, from.height);
         for (ty, out) in dst.chunks_mut(pitch).take(th).enumerate() {
             let rows = ty * h / th..((ty + 1) * h / th).max(ty * h / th + 1);
             let sums = &mut self.sums[..w];
             sums.fill(0);
-            for y in rows.clone() {
-                for (sum, p) in sums.iter_mut().zip(&src[y * stride..y * stride + w]) {
-                    *sum += u32::from(*p);
+            for row in rows.clone().map(|y| &from.data[y * from.stride..]) {
+                if from.step == 1 {
+                    for (sum, p) in sums.iter_mut().zip(&row[..w]) {
+                        *sum += u32::from(*p);
+                    }
+                } else {
+                    for (sum, p) in sums.iter_mut().zip(row.iter().step_by(from.step)) {
+                        *sum += u32::from(*p);
+                    }
                 }
             }
             for (tx, out) in out[..tw].iter_mut().enumerate() {
@@ -79,6 +73,32 @@ mod tests {
                     .sum();
                 assert_eq!(u32::from(out[y * 4 + x]), (sum + 4) / 8);
             }
+        }
+    }
+
+    #[test]
+    fn every_packing_shrinks_to_the_same_picture() {
+        use crate::frame::Packing;
+        let (big, small) = (Layout::new(16, 8), Layout::new(4, 4));
+        let pixels: Vec<u8> = (0..big.bytes()).map(|i| (i * 37 % 251) as u8).collect();
+        let own = Planes::of(big, &pixels);
+        let mut expected = vec![0; small.bytes()];
+        Shrink::new(small).run(&own, &mut expected);
+        let uv: Vec<u8> = own.data[1].iter().zip(own.data[2]).flat_map(|(u, v)| [*u, *v]).collect();
+        let mut yuyv = Vec::new();
+        for y in 0..8 {
+            for x in 0..8 {
+                // Chroma rows in pairs of the same, so that averaging over them changes nothing.
+                let c = y / 2 * 8 + x;
+                yuyv.extend([own.data[0][y * 16 + 2 * x], own.data[1][c], own.data[0][y * 16 + 2 * x + 1], own.data[2][c]]);
+            }
+        }
+        let nv12 = Planes { layout: big, packing: Packing::SemiPlanar, data: [own.data[0], &uv, &[]], stride: [16, 16, 0] };
+        let yuyv = Planes { layout: big, packing: Packing::Packed, data: [&yuyv, &[], &[]], stride: [32, 0, 0] };
+        for other in [nv12, yuyv] {
+            let mut out = vec![0; small.bytes()];
+            Shrink::new(small).run(&other, &mut out);
+            assert_eq!(out, expected, "{:?}", other.packing);
         }
     }
 

@@ -46,7 +46,16 @@ impl Shutdown {
 
 /// SIGTERM and SIGINT raise the flag, a second one ends the process at once; SIGHUP calls `reload`. SIGPIPE is ignored by
 /// Rust's start-up code.
-pub fn on_signals(shutdown: Shutdown, mut reload: impl FnMut() + Send + 'static) -> Result<()> {
+///
+/// `reload` runs on a thread of its own, `reload`: it may wait for a disk, and a stop must not.
+pub fn on_signals(shutdown: Shutdown, reload: impl Fn() + Send + 'static) -> Result<()> {
+    let (bell, rings) = std::sync::mpsc::sync_channel(1);
+    let failed = |e| Error::caused(Kind::Io, "start a thread for the signals", e);
+    std::thread::Builder::new()
+        .name("reload".into())
+        .stack_size(512 << 10)
+        .spawn(move || rings.iter().for_each(|()| reload()))
+        .map_err(failed)?;
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|e| Error::caused(Kind::Io, "take over the signals", e))?;
     std::thread::Builder::new()
@@ -55,7 +64,8 @@ pub fn on_signals(shutdown: Shutdown, mut reload: impl FnMut() + Send + 'static)
         .spawn(move || {
             for signal in &mut signals {
                 match signal {
-                    SIGHUP => reload(),
+                    // A second ring while one waits is the same wish.
+                    SIGHUP => drop(bell.try_send(())),
                     _ if shutdown.requested() => std::process::exit(128 + signal),
                     _ => {
                         log::info!("Stopping: signal {signal}");
@@ -65,5 +75,5 @@ pub fn on_signals(shutdown: Shutdown, mut reload: impl FnMut() + Send + 'static)
             }
         })
         .map(drop)
-        .map_err(|e| Error::caused(Kind::Io, "start the signals thread", e))
+        .map_err(failed)
 }

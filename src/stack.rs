@@ -165,7 +165,7 @@ mod tests {
     /// A ring of frames at these times [ms] with these exposures [ms].
     fn ring(frames: &[(u64, f64)]) -> Ring {
         let layout = Layout::new(16, 16);
-        let ring = Ring::anonymous(layout.bytes(), frames.len()).unwrap();
+        let ring = Ring::anonymous(layout.bytes(), frames.len(), false).unwrap();
         ring.populate(false).unwrap();
         for (id, (t, exposure)) in frames.iter().enumerate() {
             let mut slot = ring.take().unwrap();

@@ -148,8 +148,12 @@ fn decode_jpeg(file: &Path) -> (Layout, Vec<u8>) {
     let frame = gstreamer_video::VideoFrame::from_buffer_readable(sample.buffer_owned().unwrap(), &info).unwrap();
     let plane = |p: u32| frame.plane_data(p).unwrap();
     let stride = |p: usize| frame.info().stride()[p] as usize;
-    let planes =
-        pastcam::frame::Planes { layout, data: [plane(0), plane(1), plane(2)], stride: [stride(0), stride(1), stride(2)] };
+    let planes = pastcam::frame::Planes {
+        layout,
+        packing: pastcam::frame::Packing::Planar,
+        data: [plane(0), plane(1), plane(2)],
+        stride: [stride(0), stride(1), stride(2)],
+    };
     let mut px = vec![0; layout.bytes()];
     planes.copy_to(&mut px);
     (layout, px)

@@ -7,15 +7,16 @@ def spread(values):
     return {"min": v[0], "median": v[len(v) // 2], "max": v[-1], "n": len(v)}
 
 
-def row(target, value, limit, unit, note="", least=None, most=None, digits=2):
-    """One line of the table; met when `value` is at most `limit`. Without a limit it only informs."""
-    verdict = "-" if limit is None else "met" if value <= limit else "MISSED"
+def row(target, value, limit, unit, note="", least=None, most=None, digits=2, elsewhere=False):
+    """One line of the table; met when `value` is at most `limit`. Without a limit it only informs, and a ratio to a figure
+    from another machine (`elsewhere`) is shown but judged neither way."""
+    verdict = "-" if limit is None else "open" if elsewhere else "met" if value <= limit else "MISSED"
     return {"target": target, "value": value, "limit": limit, "unit": unit, "min": least, "max": most, "verdict": verdict, "note": note, "digits": digits}
 
 
-def of_spread(target, s, limit, unit, note="", digits=2):
+def of_spread(target, s, limit, unit, note="", digits=2, elsewhere=False):
     """A row of the median of a spread, with its ends."""
-    return row(target, s["median"], limit, unit, note, s["min"], s["max"], digits)
+    return row(target, s["median"], limit, unit, note, s["min"], s["max"], digits, elsewhere)
 
 
 def show(result):
@@ -36,4 +37,4 @@ def show(result):
         if k == 0:
             print("-" * (sum(widths) + 2 * 6 + 20))
     verdicts = [r["verdict"] for r in result["rows"]]
-    print(f"\n{verdicts.count('met')} met, {verdicts.count('MISSED')} missed; {result['seconds']:.0f} s" + (f"; did not run: {', '.join(result['failed_to_run'])}" if result["failed_to_run"] else ""))
+    print(f"\n{verdicts.count('met')} met, {verdicts.count('MISSED')} missed, {verdicts.count('open')} open (the reference was not measured); {result['seconds']:.0f} s" + (f"; did not run: {', '.join(result['failed_to_run'])}" if result["failed_to_run"] else ""))

@@ -1,14 +1,17 @@
 //! Owns what each word of the protocol does and the words of its answer. Never sees a socket, never waits: what takes time
 //! goes to the jobs, and their answer comes from another thread. Called on the thread `server`.
 
+mod controls;
 mod picture;
 mod record;
 mod status;
 mod video;
 mod words;
 
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use crate::capture;
 use crate::clock::{BootUs, Clock};
 use crate::config::{Config, real};
 use crate::error::{Error, Kind};
@@ -17,6 +20,7 @@ use crate::health::{self, Gauges};
 use crate::jobs::Jobs;
 use crate::ring::Frames;
 use crate::server::Answer;
+use crate::tuning::Board;
 use crate::video::Video;
 use crate::video::record::Recorder;
 use crate::video::rtsp::Rtsp;
@@ -46,6 +50,10 @@ pub struct Commands {
     pub jobs: Arc<Jobs>,
     /// The folder.
     pub exporter: Arc<Exporter>,
+    /// The image controls as they stand.
+    pub board: Arc<Board>,
+    /// The way to the capture.
+    pub orders: Sender<capture::Order>,
     /// Counters.
     pub gauges: Arc<Gauges>,
     /// Both clocks.
@@ -69,7 +77,7 @@ pub struct Commands {
 /// The whole answer to a word nobody knows, as the reference gives it.
 const UNKNOWN: &str = "UNKNOWN_COMMAND";
 /// One line that fits into one answer.
-const HELP: &str = "OK save|pastStack [jpg png npy] [before=S] [count=N] [tag=W] | record start [S] [before=S] [tag=W] | record stop|status | clip S | files [last=N] | delete NAME | set video.K=V | night_level | health | status [json] | ping | version; id=W";
+const HELP: &str = "OK save|pastStack [jpg png npy] [before=S] [count=N] [tag=W] | record start|stop|status | clip S | files | delete NAME | night_level | health | status [json] | controls | get | set NAME=VALUE | reset | preset | ping | version | help; id=W";
 
 /// `ERR <word> text`, for what the reference has no answer to.
 fn failed(e: &Error) -> Answer {
@@ -110,6 +118,12 @@ impl Commands {
             ("health", []) if words.is_bare() => respond(health_line()),
             ("status", []) if words.is_bare() => respond(Answer::ok(self.status_line())),
             ("status", ["json"]) if words.is_bare() => respond(Answer::long(self.status_json(&config))),
+            ("controls", []) if words.is_bare() => respond(self.controls()),
+            ("get", names) if words.is_bare() => respond(self.get(names)),
+            ("set", []) if is_of_the_stream(&words) => respond(self.set_video(&words)),
+            ("set", _) => self.set(&words, respond),
+            ("reset", names) if words.is_bare() => self.reset(names, respond),
+            ("preset", names) if words.is_bare() => self.preset(names, &config, respond),
             ("ping", []) if words.is_bare() => respond(Answer::ok("PONG")),
             ("version", []) if words.is_bare() => respond(Answer::ok(concat!("OK pastcam ", env!("CARGO_PKG_VERSION")))),
             ("help", []) if words.is_bare() => respond(Answer::ok(HELP)),
@@ -121,7 +135,6 @@ impl Commands {
             ("clip", _) => self.clip(line, &words, respond),
             ("files", _) => respond(self.files(&words)),
             ("delete", _) => respond(self.delete(&words)),
-            ("set", []) if words.is_bare() && !words.video.is_empty() => respond(self.set_video(&words)),
             _ => respond(Answer::failed(UNKNOWN)),
         }
     }
@@ -163,6 +176,11 @@ impl Commands {
         }
         bounces
     }
+}
+
+/// Whether all that is to be set are keys of `video`; the others are the camera's controls.
+fn is_of_the_stream(words: &Words) -> bool {
+    !words.settings.is_empty() && words.settings.iter().all(|(key, _)| key.starts_with("video."))
 }
 
 /// `RSS=…MiB SWAP=…%`, as the reference.

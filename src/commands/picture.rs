@@ -59,14 +59,12 @@ impl Commands {
             return respond(Answer::failed("NOT_SAVED"));
         };
         // A moment that a client asked for by name is either there or refused; the configured one may still be filling up.
-        if let (Some(before), Some(oldest)) = (words.before_s, self.frames.past.look(|m| (!m.is_empty()).then(|| m.get(0).boot)))
-        {
-            let reach = line.trigger.since(oldest).as_secs_f64();
-            let slack = 1.0f64.max(2.0 * self.frame_time(config).as_secs_f64());
-            if before > reach + slack {
-                let what = format!("before={before} lies beyond the ring, which reaches back {reach:.1} s");
-                return respond(failed(&Error::new(Kind::Past, what)));
-            }
+        let slack = words.before_s.map(|_| Duration::from_secs(1).max(2 * self.frame_time(config)));
+        let reach = self.frames.past.look(|m| if m.is_empty() { Duration::ZERO } else { line.trigger.since(m.get(0).boot) });
+        if slack.is_some_and(|slack| before_s > (reach + slack).as_secs_f64()) {
+            let reach = reach.as_secs_f64();
+            let what = format!("before={before_s} lies beyond the ring, which reaches back {reach:.1} s");
+            return respond(failed(&Error::new(Kind::Past, what)));
         }
         if self.bounces(1, line.trigger, config) {
             return respond(failed(&Error::new(
@@ -81,14 +79,14 @@ impl Commands {
                 Past::Separate => separate_line(saved, now, before_s),
             }));
         });
-        // The ring was not empty above, and it never empties while the program runs.
-        self.jobs.past(line.trigger, Duration::from_secs_f64(before_s), what, Order { formats, tag: words.tag.clone() }, done);
+        let order = Order { formats, tag: words.tag.clone() };
+        self.jobs.past(line.trigger, Duration::from_secs_f64(before_s), slack, what, order, done);
     }
 
-    /// Longest time between two frames in the mode in force.
+    /// Longest time between two frames, as exposures stand.
     fn frame_time(&self, config: &Config) -> Duration {
         let day = Duration::from_secs_f64(1.0 / config.camera.framerate);
-        if self.gauges.night() { day.max(Duration::from_secs_f64(config.night.exposure_us / 1e6)) } else { day }
+        day.max(Duration::from_micros(self.gauges.frame_us.load(std::sync::atomic::Ordering::Relaxed)))
     }
 
     fn patience(&self, config: &Config) -> Duration {
@@ -105,7 +103,9 @@ impl Commands {
                 Answer::long(line)
             }
             Err(e) => {
-                log::warn!("{e}");
+                // Being busy is an answer, not an event: at a stop it comes by the hundred.
+                let level = if e.kind == Kind::Busy { log::Level::Debug } else { log::Level::Warn };
+                log::log!(level, "{e}");
                 failed(&e)
             }
         }

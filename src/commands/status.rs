@@ -53,7 +53,7 @@ impl Commands {
     pub(super) fn status_line(&self) -> String {
         let s = self.seen();
         let dash = || "-".to_string();
-        let disk = self.exporter.free_bytes().map_or_else(|_| dash(), |b| format!("{}MiB", b >> 20));
+        let disk = self.gauges.disk_free().map_or_else(dash, |b| format!("{}MiB", b >> 20));
         format!(
             "OK state={} mode={} age={} fps={:.1} exp={} gain={} ring={}/{:.1}s drops={} clients={} disk={disk} temp={} clock={} up={}s",
             self.gauges.state().word(),
@@ -64,7 +64,7 @@ impl Commands {
             s.gain.map_or_else(dash, |g| format!("{g:.2}")),
             s.ring.frames,
             s.ring.seconds,
-            self.lost(&s.ring),
+            self.lost(),
             (self.clients)(),
             health::temperature().map_or_else(dash, |t| format!("{t:.1}C")),
             self.clock.quality().word(),
@@ -72,8 +72,8 @@ impl Commands {
         )
     }
 
-    fn lost(&self, ring: &Stats) -> u64 {
-        ring.dropped + self.gauges.source_lost.load(std::sync::atomic::Ordering::Relaxed)
+    fn lost(&self) -> u64 {
+        self.frames.dropped() + self.gauges.source_lost.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Everything, as one line of JSON.
@@ -110,8 +110,8 @@ impl Commands {
                 "frames": s.ring.frames,
                 "capacity": s.ring.capacity,
                 "seconds": round(s.ring.seconds, 2),
-                "bytes": s.ring.resident,
-                "dropped": s.ring.dropped,
+                "bytes": self.frames.resident(),
+                "dropped": self.frames.dropped(),
                 "locked": self.frames.past.locking() == crate::ring::Locking::Locked,
                 "kept": config.ring.persist,
             },
@@ -121,6 +121,7 @@ impl Commands {
                 "restarts": g.restarts.load(Relaxed),
                 "rebuilds": g.rebuilds.load(Relaxed),
             },
+            "controls": self.tuning_json(),
             "video": {
                 "encoder": self.video.encoder().map(crate::video::encode::Coder::word),
                 "viewers": self.rtsp.as_ref().map(crate::video::rtsp::Rtsp::viewers),
@@ -137,9 +138,9 @@ impl Commands {
             "failed": g.failed.load(Relaxed),
             "jobs": self.jobs.pending(),
             "clients": (self.clients)(),
-            "disk_free_bytes": self.exporter.free_bytes().ok(),
+            "disk_free_bytes": g.disk_free(),
             "rss_bytes": rss,
-            "rss_beyond_ring_bytes": rss.saturating_sub(s.ring.resident as u64),
+            "rss_beyond_ring_bytes": rss.saturating_sub(self.frames.resident() as u64),
             "swap_percent": round(health::swap_percent(), 1),
             "temperature_c": real(health::temperature(), 1),
             "clock": self.clock.quality().word(),

@@ -8,7 +8,7 @@ use crate::server::Answer;
 impl Commands {
     /// Takes over keys of `video`, all or none; they hold until the next start or SIGHUP.
     pub(super) fn set_video(&self, words: &Words) -> Answer {
-        let changes: Vec<(&str, &str)> = words.video.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let changes: Vec<(&str, &str)> = words.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         // Held while the new one is made, so that of two changes at once none is lost.
         let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
         match config.with(&changes) {

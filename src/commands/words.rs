@@ -6,17 +6,21 @@ use crate::export::Tag;
 use crate::server::Answer;
 
 /// Verbs, spelled as they are answered.
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 18] = [
     "save",
     "pastStack",
     "night_level",
     "health",
     "status",
+    "controls",
+    "get",
+    "set",
+    "reset",
+    "preset",
     "ping",
     "version",
     "help",
     "subscribe",
-    "set",
     "record",
     "clip",
     "files",
@@ -39,10 +43,10 @@ pub struct Words {
     pub before_s: Option<f64>,
     /// `count=`
     pub count: Option<usize>,
+    /// `NAME=VALUE` words of `set`: every key but `id=` and `token=` is a control there.
+    pub settings: Vec<(String, String)>,
     /// `last=`
     pub last: Option<usize>,
-    /// Keys of the configuration that begin with `video.`, with their new values.
-    pub video: Vec<(String, String)>,
 }
 
 fn refuse(rule: &str, word: &str) -> Error {
@@ -54,7 +58,10 @@ impl Words {
     pub fn parse(line: &str) -> Result<Words> {
         let mut words = line.split_whitespace();
         let verb = words.next().unwrap_or("");
-        let verb = VERBS.iter().find(|v| **v == verb).or_else(|| VERBS.iter().find(|v| v.eq_ignore_ascii_case(verb)));
+        // In capitals that word opens the request of a web browser, which gets what every unknown word gets.
+        let browser = verb == "GET";
+        let loosely = || VERBS.iter().find(|v| v.eq_ignore_ascii_case(verb) && !browser);
+        let verb = VERBS.iter().find(|v| **v == verb).or_else(loosely);
         let Some(verb) = verb else { return Ok(Words::default()) };
         let mut w = Words { verb: (*verb).into(), ..Words::default() };
         for word in words {
@@ -63,7 +70,6 @@ impl Words {
                 continue;
             };
             match key {
-                "tag" => w.tag = Some(value.parse()?),
                 "id" => {
                     let fits = (1..=32).contains(&value.len())
                         && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b));
@@ -73,6 +79,8 @@ impl Words {
                     w.id = Some(value.into());
                 }
                 "token" => w.token = Some(value.into()),
+                _ if w.verb == "set" => w.settings.push((key.into(), value.into())),
+                "tag" => w.tag = Some(value.parse()?),
                 "before" => {
                     let s = value.parse().ok().filter(|s: &f64| (0.0..=86400.0).contains(s));
                     w.before_s = Some(s.ok_or_else(|| refuse("before= takes seconds from 0 to 86400", word))?);
@@ -86,7 +94,6 @@ impl Words {
                     let n = value.parse().ok().filter(|n| (1..=500).contains(n));
                     w.last = Some(n.ok_or_else(|| refuse("last= takes a number from 1 to 500", word))?);
                 }
-                _ if key.starts_with("video.") && w.verb == "set" => w.video.push((key.into(), value.into())),
                 _ => return Err(refuse("known arguments are tag= id= token= before= count=", word)),
             }
         }
@@ -127,9 +134,15 @@ mod tests {
 
     #[test]
     fn verbs_are_matched_exactly_first_then_without_case() {
-        for (line, verb) in
-            [("save", "save"), ("PASTSTACK jpg", "pastStack"), ("Night_Level", "night_level"), ("savejpg", ""), ("", "")]
-        {
+        for (line, verb) in [
+            ("save", "save"),
+            ("PASTSTACK jpg", "pastStack"),
+            ("Night_Level", "night_level"),
+            ("savejpg", ""),
+            ("", ""),
+            ("Get A", "get"),
+            ("GET /", ""),
+        ] {
             assert_eq!(Words::parse(line).unwrap().verb(), verb, "{line}");
         }
     }
@@ -140,6 +153,15 @@ mod tests {
         assert_eq!(w.plain, ["png", "jpg"]);
         assert_eq!((w.tag.unwrap().as_str(), w.before_s, w.count), ("Tor_1", Some(2.5), Some(8)));
         assert_eq!((w.id.as_deref(), w.token.as_deref()), (Some("a:7"), Some("x=y")));
+    }
+
+    #[test]
+    fn the_words_of_set_are_controls() {
+        let w = Words::parse("set Brightness=0.5 count=x tag=a/b id=7 persist token=t").unwrap();
+        let settings = [("Brightness", "0.5"), ("count", "x"), ("tag", "a/b")].map(|(k, v)| (k.to_string(), v.to_string()));
+        assert_eq!((w.settings.as_slice(), w.plain.as_slice()), (&settings[..], &["persist".to_string()][..]));
+        assert_eq!((w.id.as_deref(), w.token.as_deref(), w.is_bare()), (Some("7"), Some("t"), true));
+        assert!(Words::parse("get Brightness=0.5").is_err());
     }
 
     #[test]

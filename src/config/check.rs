@@ -14,11 +14,12 @@ fn refuse(key: &str, rule: &str, value: impl std::fmt::Display) -> Error {
 pub(super) fn shape(written: &Value, known: &Value, path: &str) -> Result<()> {
     let at = |key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
     match (written, known) {
+        (Value::Object(w), Value::Object(_)) if path == "presets" => w.iter().try_for_each(|(name, set)| preset(name, set)),
         (Value::Object(w), Value::Object(k)) => w.iter().try_for_each(|(key, value)| match k.get(key) {
             Some(default) => shape(value, default, &at(key)),
             None => Err(Error::new(
                 Kind::Config,
-                match nearest(key, k.keys()) {
+                match nearest(key, k.keys().map(String::as_str)) {
                     Some(near) => format!("{}: no such key; did you mean {}?", at(&visible(key)), at(near)),
                     None => format!(
                         "{}: no such key; known here: {}",
@@ -49,6 +50,24 @@ fn visible(key: &str) -> String {
     key.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
 }
 
+/// One named set of controls. Which controls there are only the camera knows; their kinds are few.
+fn preset(name: &str, set: &Value) -> Result<()> {
+    let at = format!("presets.{name}");
+    let word = (1..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    if !word {
+        return Err(refuse("presets", "names of 1 to 32 of A-Z a-z 0-9 _ . -", format!("{name:?}")));
+    }
+    if name.eq_ignore_ascii_case("auto") {
+        return Err(refuse("presets", "names other than auto, which hands back to the night rule", name));
+    }
+    let Value::Object(set) = set else { return Err(refuse(&at, "a group of controls in braces", set)) };
+    set.iter().try_for_each(|(control, value)| match value {
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+        Value::Array(list) if list.len() >= 2 && list.iter().all(Value::is_number) => Ok(()),
+        other => Err(refuse(&format!("{at}.{control}"), "true, false, a number, a text or a list of numbers", other)),
+    })
+}
+
 /// What `shape` let pass can only fail by a number that is too large for its key. serde names the number but not the key, so
 /// each value is tried alone.
 pub(super) fn misfit(written: &Value) -> Option<Error> {
@@ -73,9 +92,9 @@ pub(super) fn misfit(written: &Value) -> Option<Error> {
 /// Keys whose default is a whole number but which may be written with decimals.
 const NUMBERS_AS_WRITTEN: [&str; 2] = ["night.dark_threshold", "night.bright_threshold"];
 
-/// The known key most like `key`, if any is alike at all.
-fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> Option<&'a str> {
-    known.map(|k| (distance(key, k), k)).min().filter(|(d, k)| *d <= 1 + k.len() / 3).map(|(_, k)| k.as_str())
+/// The known word most like `key`, if any is alike at all.
+pub fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known.map(|k| (distance(key, k), k)).min().filter(|(d, k)| *d <= 1 + k.len() / 3).map(|(_, k)| k)
 }
 
 /// Edits (insert, delete, replace one letter) that turn `a` into `b`.
@@ -137,6 +156,9 @@ fn camera_and_ring(c: &file::Camera, r: &file::Ring) -> Result<()> {
     // A slip in a stream's address must not put its password into a log.
     let shown = || format!("{:?}", crate::source::without_secrets_in_spec(&c.source));
     crate::source::Spec::parse(&c.source).map_err(|e| refuse("camera.source", &e.what, shown()))?;
+    if ![0, 180].contains(&c.rotation) {
+        return Err(refuse("camera.rotation", "0 or 180", c.rotation));
+    }
     between("ring.size", r.size, 2, 1_000_000)?;
     between("ring.memory_percent", r.memory_percent, 1, 100)?;
     between("ring.reserve_mib", r.reserve_mib, 0, 65_536)?;
@@ -255,9 +277,31 @@ mod tests {
 
     #[test]
     fn the_nearest_key_is_found() {
-        let known: Vec<String> = ["width", "height", "framerate"].map(String::from).to_vec();
-        assert_eq!(nearest("widht", known.iter()), Some("width"));
-        assert_eq!(nearest("frame_rate", known.iter()), Some("framerate"));
-        assert_eq!(nearest("colour", known.iter()), None);
+        let known = ["width", "height", "framerate"];
+        assert_eq!(nearest("widht", known.into_iter()), Some("width"));
+        assert_eq!(nearest("frame_rate", known.into_iter()), Some("framerate"));
+        assert_eq!(nearest("colour", known.into_iter()), None);
+    }
+
+    #[test]
+    fn presets_are_free_in_names_and_strict_in_kinds() {
+        let parse = |text: &str| super::super::Config::parse(text.as_bytes());
+        let good = r#"{"presets": {"night": {"Saturation": 0, "AeEnable": true}, "door.2": {"ColourGains": [1.5, 2], "AwbMode": "Daylight"}, "e": {}}}"#;
+        let c = parse(good).unwrap();
+        assert_eq!(c.presets.keys().collect::<Vec<_>>(), ["door.2", "e", "night"]);
+        assert_eq!(c.presets["night"]["Saturation"], 0);
+        for (bad, words) in [
+            (r#"{"presets": []}"#, "presets: a group of keys in braces"),
+            (r#"{"presets": {"auto": {}}}"#, "presets: names other than auto"),
+            (r#"{"presets": {"two words": {}}}"#, "presets: names of 1 to 32"),
+            (r#"{"presets": {"day": 3}}"#, "presets.day: a group of controls in braces, not 3"),
+            (r#"{"presets": {"day": {"Brightness": null}}}"#, "presets.day.Brightness: true, false, a number"),
+            (r#"{"presets": {"day": {"Brightness": {"a": 1}}}}"#, "presets.day.Brightness: "),
+            (r#"{"presets": {"day": {"ColourGains": [1]}}}"#, "presets.day.ColourGains: "),
+            (r#"{"presets": {"day": {"ColourGains": ["a", "b"]}}}"#, "presets.day.ColourGains: "),
+        ] {
+            let e = parse(bad).unwrap_err().to_string();
+            assert!(e.contains(words), "{bad}: {e}");
+        }
     }
 }

@@ -1,8 +1,13 @@
 //! Owns `config.json` as it is written: every key, its type and its default. Never judges a value (that is `check`).
 //! Plain data, any thread.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use serde_json::Number;
+use serde_json::{Number, Value};
+
+/// `presets`: name → control name → true, false, a number, a text or a list of numbers.
+pub type Presets = BTreeMap<String, BTreeMap<String, Value>>;
 
 /// The whole file. A key that is not written has its default.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -14,6 +19,8 @@ pub struct File {
     pub ring: Ring,
     /// Day and night.
     pub night: Night,
+    /// Named sets of image controls, control name → value. `day` and `night` are applied with the automatic switches.
+    pub presets: Presets,
     /// Pictures on disk.
     pub export: Export,
     /// The encoded stream.
@@ -46,8 +53,16 @@ pub struct Camera {
     pub video_mode: String,
     /// A frame later than this [s] is reported in the log.
     pub capture_timeout_s: f64,
-    /// Where frames come from: `auto`, `pattern`, `file:PATH`, `rtsp://…`, `http://…`, `https://…`.
+    /// Where frames come from: `auto`, `camera`, `pattern`, `file:PATH`, `rtsp://…`, `http://…`, `https://…`.
     pub source: String,
+    /// Which camera of this machine: its index, its id, its model or the model's beginning. Empty: the first.
+    pub device: String,
+    /// Mirror left and right, in the camera.
+    pub hflip: bool,
+    /// Mirror top and bottom, in the camera.
+    pub vflip: bool,
+    /// 180 where the camera hangs upside down, else 0.
+    pub rotation: u32,
     /// A network stream that repeats one and the same picture for this long [s] counts as lost. 0: never.
     pub frozen_s: f64,
 }
@@ -62,6 +77,10 @@ impl Default for Camera {
             video_mode: "stream".into(),
             capture_timeout_s: 4.0,
             source: "auto".into(),
+            device: String::new(),
+            hflip: false,
+            vflip: false,
+            rotation: 0,
             frozen_s: 30.0,
         }
     }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Number, Value};
 
 use crate::error::{Error, Kind, Result};
-pub use file::File;
+pub use check::nearest;
+pub use file::{File, Presets};
 
 /// A configuration in which every value is known to be good.
 #[derive(Debug, Clone, Default)]
@@ -117,7 +118,8 @@ pub fn keys() -> Vec<String> {
     fn walk(v: &Value, path: &str, out: &mut Vec<String>) {
         for (k, v) in v.as_object().into_iter().flatten() {
             let path = if path.is_empty() { k.clone() } else { format!("{path}.{k}") };
-            if v.is_object() { walk(v, &path, out) } else { out.push(path) }
+            // A group without keys of its own (`presets`) is free to hold any.
+            if v.as_object().is_some_and(|m| !m.is_empty()) { walk(v, &path, out) } else { out.push(path) }
         }
     }
     let mut out = Vec::new();

@@ -241,6 +241,8 @@ pub struct Night {
     switches: [Option<BootUs>; 4],
     /// No switch before.
     free: BootUs,
+    /// Somebody else has the exposure.
+    held: bool,
 }
 
 /// What one frame caused; becomes a part of [`Step`].
@@ -264,6 +266,7 @@ impl Night {
             tells_exposure: false,
             switches: [None; 4],
             free: BootUs(0),
+            held: false,
             settings,
         }
     }
@@ -279,6 +282,18 @@ impl Night {
             State::Day(_) => Mode::Day,
             State::Night(_) => Mode::Night,
         }
+    }
+
+    /// Somebody else has the exposure from now on (`true`), or no longer: then [`Night::restarted`] says what to ask. Meanwhile
+    /// the mode follows the light as ever, for its own exposure is normalised away, but nothing is asked of the camera and
+    /// nothing is learned about its limits.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Whether somebody else has the exposure.
+    pub fn held(&self) -> bool {
+        self.held
     }
 
     /// Takes new settings while running. The mode stays until frames say otherwise; a changed night exposure is asked for with
@@ -318,7 +333,7 @@ impl Night {
         let exposure = m.exposure.filter(|x| x.e().is_finite() && x.e() > 0.0);
         self.tells_exposure |= exposure.is_some();
         let readable = m.histogram.n() > 0 && (exposure.is_some() || !self.tells_exposure);
-        let out = match self.state {
+        let mut out = match self.state {
             State::Night(_) if !self.settings.enable => {
                 self.enter_day(m.now, self.level.unwrap_or(0.0), Duration::ZERO, Reason::Disabled)
             }
@@ -326,6 +341,9 @@ impl Night {
             State::Night(dark) if readable => self.night(dark, m, exposure),
             State::Day(_) | State::Night(_) => Outcome::default(),
         };
+        if self.held {
+            out.command = None;
+        }
         let (threshold, applies) = match self.state {
             State::Day(_) => (self.settings.dark_threshold, Threshold::Dark),
             State::Night(_) => self.settings.exit(),
@@ -373,7 +391,7 @@ impl Night {
             self.scale.level(m.histogram, m.span, ratio)
         };
         self.level = Some(if ratio >= 1.0 { mean } else { score });
-        if let Some(x) = exposure.filter(|x| m.ae == Ae::Converged && x.time_us <= day_us * DAY_TIME_SLACK) {
+        if let Some(x) = exposure.filter(|x| !self.held && m.ae == Ae::Converged && x.time_us <= day_us * DAY_TIME_SLACK) {
             let trusted = self.settings.day_gain_max * DAY_GAIN_TRUST;
             self.day_gain = self.day_gain.max((x.e() * 1e6 / day_us).min(trusted));
         }
@@ -394,6 +412,10 @@ impl Night {
 
     fn night(&mut self, mut dark: Dark, m: &Measurement, exposure: Option<Exposure>) -> Outcome {
         let mut out = Outcome::default();
+        if self.held {
+            // What it shows is not what this rule asked for.
+            (dark.settling, dark.ask) = (None, false);
+        }
         if dark.ask {
             return self.enter_rung(dark, dark.rung.min(self.ladder().last()));
         }
@@ -415,7 +437,7 @@ impl Night {
         dark.settling = None;
 
         let ladder = self.ladder();
-        if exposure.is_some_and(|x| x.e() > ladder.e_max() * DAY_TIME_SLACK) {
+        if !self.held && exposure.is_some_and(|x| x.e() > ladder.e_max() * DAY_TIME_SLACK) {
             self.limits = Limits::default(); // it does give more: what was taken for a limit was a late frame
         }
         let ratio = exposure.map_or(1.0, |x| ladder.e_day / x.e());
@@ -430,7 +452,7 @@ impl Night {
                 return Outcome { clamped: out.clamped, ..switched };
             }
         }
-        if exposure.is_some() {
+        if exposure.is_some() && !self.held {
             if let Some(rung) = dark.wish.frame(m.now, ladder, dark.rung, &light, exit) {
                 let asked = self.enter_rung(dark, rung);
                 return Outcome { clamped: out.clamped, ..asked };

@@ -446,3 +446,23 @@ fn the_median_ignores_one_outlier() {
     assert_eq!((m.push(9.0), m.push(200.0)), (None, None));
     assert_eq!((m.push(10.0), m.push(11.0), m.push(0.0)), (Some(10.0), Some(11.0), Some(10.0)));
 }
+
+#[test]
+fn a_held_exposure_is_left_alone_and_the_mode_follows_the_light() {
+    let held = Exposure { time_us: 20_000.0, analogue_gain: 1.0, digital_gain: 1.0 };
+    let mut w = Wall::new(Settings::default());
+    w.night.hold(true);
+    let luma = |lux: f64| tone(K * lux * held.e()).round() as u8;
+    let steps = |w: &mut Wall, lux: f64, n: usize| {
+        (0..n)
+            .map(|_| w.frame(luma(lux), Some(held), Ae::Off))
+            .fold((None, false), |(_, asked), s| (Some(s.mode), asked | s.command.is_some()))
+    };
+    assert_eq!(steps(&mut w, 0.02, 300), (Some(Mode::Night), false));
+    // Nothing was taken for a limit of the driver: given back, the night asks for its ceiling.
+    assert_eq!(steps(&mut w, 0.02, 300), (Some(Mode::Night), false));
+    assert_eq!(steps(&mut w, 400.0, 900), (Some(Mode::Day), false));
+    assert_eq!(steps(&mut w, 0.02, 900), (Some(Mode::Night), false));
+    w.night.hold(false);
+    assert_eq!(w.night.restarted(), Command::Night { exposure_us: 2_000_000, gain: 6.0 });
+}

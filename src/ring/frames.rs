@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use super::Ring;
 
-/// Full pictures kept when the ring holds smaller ones: one being written, one being read, one to spare.
-pub const FULL_SLOTS: usize = 3;
+/// Full pictures kept when the ring holds smaller ones: one being written, one being the newest, two being read.
+pub const FULL_SLOTS: usize = 4;
 
 /// The ring, and full pictures for those who want one.
 pub struct Frames {
@@ -28,6 +28,10 @@ impl Frames {
     /// The ring to copy a full picture into, if somebody wants one and the past does not hold it anyway.
     pub fn on_demand(&self) -> Option<&Ring> {
         self.full.as_ref().filter(|_| self.wanted.load(SeqCst) > 0)
+    }
+    /// Frames lost because every slot was being read.
+    pub fn dropped(&self) -> u64 {
+        self.past.stats().dropped + self.full.as_ref().map_or(0, |f| f.stats().dropped)
     }
     /// Memory set aside and populated [bytes].
     pub fn resident(&self) -> usize {

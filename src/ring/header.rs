@@ -12,7 +12,7 @@ use crate::frame::{Ae, Colour, Exposure, FrameMeta, Layout, Matrix, Span};
 /// The header's page in front of the pixels, so that pixels start on a page of their own.
 pub(super) const HEADER_BYTES: usize = 4096;
 /// Changes whenever the header's fields do: a ring of another version is not read.
-const MAGIC: u64 = u64::from_le_bytes(*b"pastrg01");
+const MAGIC: u64 = u64::from_le_bytes(*b"pastrg02");
 /// Bytes of the header that the checksum covers and that carry fields.
 const FIELDS: usize = 160;
 
@@ -29,7 +29,7 @@ impl Header {
     }
 
     /// Writes the meta and marks the slot as whole.
-    pub(super) fn write(page: &mut [u8], m: &FrameMeta) {
+    pub(super) fn write(page: &mut [u8], m: &FrameMeta, slot_bytes: usize) {
         compiler_fence(Ordering::SeqCst);
         let e = m.exposure;
         let bits = |v: Option<f64>| v.unwrap_or(f64::NAN).to_bits();
@@ -54,6 +54,7 @@ impl Header {
             bits(m.lux),
             m.colour_temperature.map_or(u64::MAX, u64::from),
             m.focus.map_or(u64::MAX, |f| u64::from(f as u32)),
+            slot_bytes as u64,
         ];
         for (i, f) in fields.into_iter().enumerate() {
             page[16 + 8 * i..24 + 8 * i].copy_from_slice(&f.to_le_bytes());
@@ -65,11 +66,11 @@ impl Header {
         page[..8].copy_from_slice(&MAGIC.to_le_bytes());
     }
 
-    /// The meta of a whole slot written since this boot; `None` for a torn, foreign or older one.
-    pub(super) fn read(page: &[u8]) -> Option<FrameMeta> {
+    /// The meta of a whole slot of this size written since this boot; `None` for a torn, foreign or older one.
+    pub(super) fn read(page: &[u8], slot_bytes: usize) -> Option<FrameMeta> {
         let at = |i: usize| u64::from_le_bytes(page[8 * i..8 * i + 8].try_into().expect("eight bytes"));
         let field = |i: usize| at(2 + i);
-        if at(0) != MAGIC || at(1) != checksum(&page[16..FIELDS]) || field(0) != boot_mark() {
+        if at(0) != MAGIC || at(1) != checksum(&page[16..FIELDS]) || field(0) != boot_mark() || field(14) != slot_bytes as u64 {
             return None;
         }
         let real = |i: usize| Some(f64::from_bits(field(i))).filter(|v| !v.is_nan());

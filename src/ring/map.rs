@@ -1,5 +1,5 @@
 //! Owns the memory of one slot: a header page and the pixels behind it, private or in a file shared with the next process.
-//! The one room where `unsafe` is allowed: mapping a file. Any thread.
+//! One of two rooms where `unsafe` is allowed (the other is `source::camera::map`): mapping a file. Any thread.
 
 use memmap2::{MmapMut, MmapOptions};
 
@@ -38,12 +38,13 @@ impl Region {
     /// Marks the slot as whole.
     pub(super) fn finish(&mut self, meta: &FrameMeta) {
         if self.kept {
-            Header::write(&mut self.map[..HEADER_BYTES], meta);
+            let bytes = self.map.len();
+            Header::write(&mut self.map[..HEADER_BYTES], meta, bytes);
         }
     }
     /// The frame a former process left here, when it is whole.
     pub(super) fn found(&self) -> Option<FrameMeta> {
-        let meta = Header::read(&self.map[..HEADER_BYTES])?;
+        let meta = Header::read(&self.map[..HEADER_BYTES], self.map.len())?;
         (meta.layout.bytes() <= self.pixels().len()).then_some(meta)
     }
 

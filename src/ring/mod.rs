@@ -67,6 +67,7 @@ pub struct Ring {
     waiters: AtomicUsize,
     slot_bytes: usize,
     wanted: usize,
+    spare: usize,
     resident: AtomicUsize,
     dropped: AtomicU64,
     locked: AtomicBool,
@@ -75,6 +76,8 @@ pub struct Ring {
 
 /// Slots beyond the frames asked for, so that the camera goes on while readers hold all the others.
 pub const SPARE: usize = 4;
+/// Slots that readers never get: one being written, one to be the newest frame.
+const LEFT_TO_CAMERA: usize = 2;
 /// Slots populated before [`Ring::anonymous`] returns; [`Ring::populate`] does the rest beside the running camera.
 const FIRST: usize = 4;
 
@@ -96,17 +99,18 @@ pub struct Stats {
 }
 
 impl Ring {
-    fn with(slot_bytes: usize, wanted: usize) -> Ring {
+    fn with(slot_bytes: usize, wanted: usize, spare: usize) -> Ring {
         let mut slots = Slots::default();
         // The deque never grows later: no allocation on the frame path.
-        slots.order.reserve_exact(wanted + SPARE + 1);
-        slots.free.reserve_exact(wanted + SPARE + 1);
+        slots.order.reserve_exact(wanted + spare + 1);
+        slots.free.reserve_exact(wanted + spare + 1);
         Ring {
             slots: Mutex::new(slots),
             newer: Condvar::new(),
             waiters: AtomicUsize::new(0),
             slot_bytes,
             wanted,
+            spare,
             resident: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
             locked: AtomicBool::new(false),
@@ -114,17 +118,26 @@ impl Ring {
         }
     }
 
-    /// A ring of `frames` slots of `slot_bytes` in private memory. The first slots are ready on return; call
-    /// [`Ring::populate`] from a thread that may take its time for the others.
-    pub fn anonymous(slot_bytes: usize, frames: usize) -> Result<Ring> {
-        let ring = Ring::with(slot_bytes, frames);
-        ring.grow_to(FIRST.min(frames + SPARE), &mut || map::anonymous(slot_bytes), false)?;
+    /// A ring of `frames` slots of `slot_bytes` in private memory and [`SPARE`] more. The first slots are ready on return,
+    /// locked if wished and allowed; call [`Ring::populate`] from a thread that may take its time for the others.
+    pub fn anonymous(slot_bytes: usize, frames: usize, lock: bool) -> Result<Ring> {
+        Ring::of(slot_bytes, frames, SPARE, lock)
+    }
+
+    /// The same without spare slots, for a few pictures that may be lost.
+    pub fn small(slot_bytes: usize, frames: usize, lock: bool) -> Result<Ring> {
+        Ring::of(slot_bytes, frames, 0, lock)
+    }
+
+    fn of(slot_bytes: usize, frames: usize, spare: usize, lock: bool) -> Result<Ring> {
+        let ring = Ring::with(slot_bytes, frames, spare);
+        ring.grow_to(FIRST.min(frames + spare), &mut || map::anonymous(slot_bytes), lock)?;
         Ok(ring)
     }
 
     /// Adds, populates and, where allowed, locks slots until all are there.
     pub fn populate(&self, lock: bool) -> Result<()> {
-        self.grow_to(self.wanted + SPARE, &mut || map::anonymous(self.slot_bytes), lock)
+        self.grow_to(self.wanted + self.spare, &mut || map::anonymous(self.slot_bytes), lock)
     }
 
     fn grow_to(&self, total: usize, make: &mut dyn FnMut() -> Result<Region>, lock: bool) -> Result<()> {
@@ -204,11 +217,26 @@ impl Ring {
         s.order.get(at).cloned()
     }
 
-    /// Lets `pick` choose a run of frames by their metas (oldest first) and holds exactly those.
-    pub fn hold(&self, pick: impl FnOnce(&Metas<'_>) -> std::ops::Range<usize>) -> Vec<Arc<Slot>> {
+    /// Lets `pick` choose a run of frames by their metas (oldest first) and holds exactly those. `None` where too few slots
+    /// would be left to the camera: readers that wait for a slow disk may together hold three quarters of the ring, and one
+    /// of them alone may hold all but the spare slots.
+    pub fn hold(&self, pick: impl FnOnce(&Metas<'_>) -> std::ops::Range<usize>) -> Option<Vec<Arc<Slot>>> {
         let s = self.lock();
         let run = pick(&Metas(&s.order));
-        s.order.range(run).cloned().collect()
+        let held = |slot: &&Arc<Slot>| Arc::strong_count(slot) > 1;
+        let before = s.order.iter().filter(held).count();
+        let more = run.len() - s.order.range(run.clone()).filter(held).count();
+        let left = (s.order.len() + s.free.len()).saturating_sub(before + more);
+        let enough = left >= (self.wanted / 4).max(LEFT_TO_CAMERA);
+        let alone = before < LEFT_TO_CAMERA;
+        (enough || alone || more == 0).then(|| s.order.range(run).cloned().collect())
+    }
+
+    /// Whether one more frame may be held without taking the last slots from the camera.
+    pub fn has_room(&self) -> bool {
+        let s = self.lock();
+        let held = s.order.iter().filter(|slot| Arc::strong_count(slot) > 1).count();
+        s.order.len() + s.free.len() > held + LEFT_TO_CAMERA
     }
 
     /// Looks at the metas (oldest first) under the lock: be brief.

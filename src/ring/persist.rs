@@ -55,12 +55,29 @@ impl Store {
         self.file.metadata().map_or(0, |m| m.blocks() * 512)
     }
 
+    /// Frames that a file of this length holds with slots of `pixels` bytes; 0 for a new one.
+    pub fn frames(&self, pixels: usize) -> usize {
+        let slot = (HEADER_BYTES + pixels).next_multiple_of(4096) as u64;
+        let slots = self.file.metadata().map_or(0, |m| m.len()) / slot;
+        (slots as usize).saturating_sub(SPARE)
+    }
+
+    /// What its file system still has room for, the file's own bytes included.
+    pub fn room(&self) -> Option<u64> {
+        let fs = nix::sys::statvfs::fstatvfs(&*self.file).ok()?;
+        // The fields are 32 bits wide on some boards.
+        #[allow(clippy::useless_conversion)]
+        let free = u64::from(fs.blocks_available()) * u64::from(fs.fragment_size());
+        Some(free + self.bytes())
+    }
+
     /// The ring of `frames` slots in this file, with every whole frame of the process before, and how many those are.
     ///
     /// All slots are populated on return: a tmpfs that is too small is an error here and not a fault (SIGBUS) later.
     pub fn ring(&self, pixels: usize, frames: usize, lock: bool) -> Result<(Ring, usize)> {
         let slot = (HEADER_BYTES + pixels).next_multiple_of(4096);
         let total = frames + SPARE;
+        let length = (slot * total) as u64;
         let what = || {
             format!(
                 "reserve {} bytes for the ring in {}; make ring.size smaller or the tmpfs larger",
@@ -68,13 +85,12 @@ impl Store {
                 self.path.display()
             )
         };
-        // A ring of other dimensions cannot be read with these: it is emptied, not reinterpreted.
-        let old = self.file.metadata().map_err(|e| Error::caused(Kind::Io, what(), e))?.len();
-        if old != (slot * total) as u64 {
-            self.file.set_len(0).map_err(|e| Error::caused(Kind::Io, what(), e))?;
-        }
-        nix::fcntl::posix_fallocate(&*self.file, 0, (slot * total) as i64).map_err(|e| Error::caused(Kind::Config, what(), e))?;
-        let ring = Ring::with(slot - HEADER_BYTES, frames);
+        // The number of slots may differ from start to start, as free memory does; slots of another size are not read, their
+        // headers tell it.
+        self.file.set_len(length).map_err(|e| Error::caused(Kind::Io, what(), e))?;
+        nix::fcntl::posix_fallocate(&*self.file, 0, length as nix::libc::off_t)
+            .map_err(|e| Error::caused(Kind::Config, what(), e))?;
+        let ring = Ring::with(slot - HEADER_BYTES, frames, SPARE);
         let mut found = Vec::new();
         for index in 0..total {
             let mut region = map::in_file(&self.file, index, slot)?;

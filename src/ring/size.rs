@@ -17,17 +17,19 @@ pub struct Memory {
     pub cgroup: Option<u64>,
     /// Already taken by this ring's own file: free for it, though the system counts it as used.
     pub own: u64,
+    /// What the tmpfs of the ring's file has room for, where there is such a file.
+    pub tmpfs: Option<u64>,
 }
 
 impl Memory {
     /// Reads both numbers.
-    pub fn read(own: u64) -> Result<Memory> {
+    pub fn read(own: u64, tmpfs: Option<u64>) -> Result<Memory> {
         let text = fs::read_to_string("/proc/meminfo").map_err(|e| Error::caused(Kind::Io, "read /proc/meminfo", e))?;
         let available = meminfo(&text, "MemAvailable").or_else(|| meminfo(&text, "MemFree")).ok_or_else(|| {
             Error::new(Kind::Io, "read /proc/meminfo: neither MemAvailable nor MemFree stands there; set ring.size small and ring.memory_percent to 100")
         })?;
         let cgroup = fs::read_to_string("/proc/self/cgroup").ok().and_then(|s| cgroup_left(&s, Path::new("/sys/fs/cgroup")));
-        Ok(Memory { available, cgroup, own })
+        Ok(Memory { available, cgroup, own, tmpfs })
     }
 
     fn left(self) -> u64 {
@@ -86,6 +88,8 @@ pub struct Wish {
     pub percent: u8,
     /// `ring.reserve_mib` in bytes: for encoders and requests.
     pub reserve: u64,
+    /// Full pictures beside a ring of smaller ones [bytes].
+    pub beside: u64,
     /// `camera.framerate`.
     pub fps: f64,
 }
@@ -113,7 +117,7 @@ const ADDRESSES: u64 = if cfg!(target_pointer_width = "32") { 1_610_612_736 } el
 /// `frames = min(wish, (percent · left − reserve) / bytes − spare)`.
 pub fn plan(wish: Wish, memory: Memory) -> Result<Plan> {
     let share = (u128::from(memory.left()) * u128::from(wish.percent) / 100) as u64;
-    let usable = share.saturating_sub(wish.reserve).min(ADDRESSES);
+    let usable = share.saturating_sub(wish.reserve + wish.beside).min(memory.tmpfs.unwrap_or(u64::MAX)).min(ADDRESSES);
     let bytes = wish.layout.bytes().next_multiple_of(4096) as u64 + 4096;
     let fits = ((usable / bytes) as usize).saturating_sub(super::SPARE);
     let frames = wish.frames.min(fits);
@@ -154,6 +158,12 @@ impl Plan {
             let _ = writeln!(s, "  Held by the old ring : {:.1} MiB", mib(m.own));
         }
         let _ = writeln!(s, "  Kept for encoders    : {:.1} MiB", mib(w.reserve));
+        if w.beside > 0 {
+            let _ = writeln!(s, "  Full pictures beside : {:.1} MiB", mib(w.beside));
+        }
+        if let Some(room) = m.tmpfs {
+            let _ = writeln!(s, "  Room on the tmpfs    : {:.1} MiB", mib(room));
+        }
         let _ = writeln!(s, "  Usable ({}%)         : {:.1} MiB", w.percent, mib(self.usable));
         let _ = writeln!(s, "  Image format         : I420 uint8");
         let _ = writeln!(s, "  Ring image size      : {}x{}", w.layout.width, w.layout.height);
@@ -171,30 +181,43 @@ mod tests {
     use super::*;
 
     fn wish(frames: usize) -> Wish {
-        Wish { frames, layout: Layout::new(1024, 768), downscaled: false, percent: 80, reserve: 24 << 20, fps: 10.0 }
+        Wish { frames, layout: Layout::new(1024, 768), downscaled: false, percent: 80, reserve: 24 << 20, beside: 0, fps: 10.0 }
     }
 
     #[test]
     fn the_wish_is_met_where_memory_allows() {
-        let p = plan(wish(300), Memory { available: 4 << 30, cgroup: None, own: 0 }).unwrap();
+        let p = plan(wish(300), Memory { available: 4 << 30, cgroup: None, own: 0, tmpfs: None }).unwrap();
         assert_eq!(p.frames, 300);
         assert!(p.words().contains("300 frames, 30.0 s at 10 fps"), "{}", p.words());
     }
 
     #[test]
     fn a_small_board_or_a_tight_group_gets_fewer() {
-        let p = plan(wish(300), Memory { available: 200 << 20, cgroup: None, own: 0 }).unwrap();
+        let p = plan(wish(300), Memory { available: 200 << 20, cgroup: None, own: 0, tmpfs: None }).unwrap();
         // 0.8 × 200 − 24 = 136 MiB; a slot takes 1156 KiB with its header: 120, of which 4 are spare.
         assert_eq!(p.frames, 116);
-        let q = plan(wish(300), Memory { available: 4 << 30, cgroup: Some(200 << 20), own: 0 }).unwrap();
+        let q = plan(wish(300), Memory { available: 4 << 30, cgroup: Some(200 << 20), own: 0, tmpfs: None }).unwrap();
         assert_eq!(q.frames, p.frames);
-        let own = plan(wish(300), Memory { available: 4 << 30, cgroup: Some(200 << 20), own: 100 << 20 }).unwrap();
+        let own = plan(wish(300), Memory { available: 4 << 30, cgroup: Some(200 << 20), own: 100 << 20, tmpfs: None }).unwrap();
         assert!(own.frames > q.frames);
     }
 
     #[test]
+    fn a_small_tmpfs_and_full_pictures_beside_the_ring_count() {
+        let memory = Memory { available: 4 << 30, cgroup: None, own: 0, tmpfs: Some(60 << 20) };
+        // 60 MiB in slots of 1156 KiB: 53, of which 4 are spare.
+        let p = plan(wish(300), memory).unwrap();
+        assert_eq!(p.frames, 49);
+        assert!(p.words().contains("Room on the tmpfs    : 60.0 MiB"), "{}", p.words());
+        let w = Wish { beside: 50 << 20, ..wish(300) };
+        let p = plan(w, Memory { available: 200 << 20, cgroup: None, own: 0, tmpfs: None }).unwrap();
+        // 50 MiB less than the 136 MiB above.
+        assert_eq!(p.frames, 72);
+    }
+
+    #[test]
     fn too_little_is_said_with_the_cure() {
-        let e = plan(wish(300), Memory { available: 32 << 20, cgroup: None, own: 0 }).unwrap_err();
+        let e = plan(wish(300), Memory { available: 32 << 20, cgroup: None, own: 0, tmpfs: None }).unwrap_err();
         assert!(e.what.contains("ring.downscale"), "{e}");
     }
 

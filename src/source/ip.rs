@@ -15,7 +15,7 @@ use gstreamer_video::prelude::*;
 use super::{Camera, Incoming, Light, Polled, Source, without_secrets};
 use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
-use crate::frame::{Ae, Planes};
+use crate::frame::{Ae, Packing, Planes};
 use crate::gst as door;
 
 /// Thins a faster stream out to the wished rate.
@@ -219,6 +219,7 @@ impl Source for Decoded {
         sink(&Incoming {
             main: Planes {
                 layout,
+                packing: Packing::Planar,
                 data: [plane(0)?, plane(1)?, plane(2)?],
                 stride: [0, 1, 2].map(|i| frame.plane_stride()[i] as usize),
             },

@@ -3,6 +3,7 @@
 //! (a camera's callback, a decoder) hand frames over through a channel.
 
 mod barcode;
+pub mod camera;
 pub mod control;
 pub mod ip;
 pub mod pattern;
@@ -69,7 +70,8 @@ pub enum Light {
 /// What to do when a source fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
-    /// A camera of this machine: restart it, rebuild it, then let the supervisor restart the program.
+    /// A camera of this machine: restart it, rebuild it, then let the supervisor restart the program. One that is away,
+    /// unplugged or held by another program, is waited for a while.
     Ladder,
     /// Something far away: try again for ever, with a growing pause.
     Forever,
@@ -103,8 +105,10 @@ pub trait Source {
 /// A source as the configuration or the command line names it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Spec {
-    /// The camera if there is one, else the pattern.
+    /// The first camera of this machine if there is one, else the pattern.
     Auto,
+    /// The camera of this machine with this index, id or model; empty: the first.
+    Camera(String),
     /// The synthetic sensor.
     Pattern(pattern::Options),
     /// A video file, repeated for ever at its own speed.
@@ -114,11 +118,12 @@ pub enum Spec {
 }
 
 impl Spec {
-    /// Reads `auto`, `pattern[:KEY=VALUE,…]`, `file:PATH`, `rtsp://…`, `http://…` or `https://…`.
+    /// Reads `auto`, `camera[:INDEX|ID|MODEL]`, `pattern[:KEY=VALUE,…]`, `file:PATH`, `rtsp://…`, `http://…` or `https://…`.
     pub fn parse(text: &str) -> Result<Spec> {
         let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
         match (scheme, rest) {
             ("auto", "") => Ok(Spec::Auto),
+            ("camera", which) => Ok(Spec::Camera(which.to_string())),
             ("pattern", options) => Ok(Spec::Pattern(pattern::Options::parse(options)?)),
             ("file", path) if !path.is_empty() => {
                 Ok(Spec::File(path.strip_prefix("//").filter(|p| p.starts_with('/')).unwrap_or(path).into()))
@@ -126,25 +131,55 @@ impl Spec {
             ("rtsp" | "rtsps" | "http" | "https", rest) if rest.len() > 2 && rest.starts_with("//") => {
                 Ok(Spec::Url(text.to_string()))
             }
-            _ => Err(Error::new(Kind::Config, "auto, pattern[:KEY=VALUE,…], file:PATH, rtsp://…, http://… or https://…")),
+            _ => Err(Error::new(
+                Kind::Config,
+                "auto, camera[:INDEX|ID|MODEL], pattern[:KEY=VALUE,…], file:PATH, rtsp://…, http://… or https://…",
+            )),
         }
     }
 
     /// Makes the source; it does not run yet.
-    pub fn make(&self, camera: &Camera) -> Result<Box<dyn Source>> {
+    pub fn make(&self, wanted: &Camera) -> Result<Box<dyn Source>> {
         match self {
-            // The libcamera source is not built yet: `auto` has nothing else to find.
-            Spec::Auto => Ok(Box::new(pattern::Pattern::new(&pattern::Options::default(), camera)?)),
-            Spec::Pattern(options) => Ok(Box::new(pattern::Pattern::new(options, camera)?)),
-            Spec::File(path) => Ok(Box::new(ip::Decoded::file(path, camera)?)),
-            Spec::Url(url) => Ok(Box::new(ip::Decoded::url(url, camera))),
+            Spec::Auto => self.clone().settled().make(wanted),
+            Spec::Camera(which) => camera::open(which, wanted),
+            Spec::Pattern(options) => Ok(Box::new(pattern::Pattern::new(options, wanted)?)),
+            Spec::File(path) => Ok(Box::new(ip::Decoded::file(path, wanted)?)),
+            Spec::Url(url) => Ok(Box::new(ip::Decoded::url(url, wanted))),
+        }
+    }
+
+    /// The same with `camera.device`, which names the camera where `auto` or `camera` alone does not.
+    #[must_use]
+    pub fn of_device(self, device: &str) -> Spec {
+        match self {
+            Spec::Auto if !device.is_empty() => Spec::Camera(device.to_string()),
+            Spec::Camera(which) if which.is_empty() => Spec::Camera(device.to_string()),
+            other => other,
+        }
+    }
+
+    /// What `auto` comes to on this machine, once and for all: a camera that fails later is not replaced by a picture of none.
+    #[must_use]
+    pub fn settled(self) -> Spec {
+        match self {
+            Spec::Auto => match camera::first() {
+                Ok(id) => Spec::Camera(id),
+                Err(why) => {
+                    if camera::BUILT_IN {
+                        log::info!("The synthetic camera runs: {why}");
+                    }
+                    Spec::Pattern(pattern::Options::default())
+                }
+            },
+            other => other,
         }
     }
 
     /// What to do when it fails, also before it could be made.
     pub fn patience(&self) -> Patience {
         match self {
-            Spec::Auto | Spec::Pattern(_) => Patience::Ladder,
+            Spec::Auto | Spec::Pattern(_) | Spec::Camera(_) => Patience::Ladder,
             Spec::File(_) | Spec::Url(_) => Patience::Forever,
         }
     }
@@ -164,6 +199,8 @@ pub struct Camera {
     pub fps: f64,
     /// Largest gain by day.
     pub day_gain_ceiling: f64,
+    /// How a camera of this machine hangs.
+    pub mount: camera::Mount,
 }
 
 /// A source as it may be shown: addresses without their secrets.
@@ -191,7 +228,11 @@ mod tests {
         assert_eq!(Spec::parse("file:///a/b.mp4").unwrap(), Spec::File("/a/b.mp4".into()));
         assert!(matches!(Spec::parse("rtsp://cam/1").unwrap(), Spec::Url(_)));
         assert!(matches!(Spec::parse("pattern").unwrap(), Spec::Pattern(_)));
-        for bad in ["", "camera", "file:", "rtsp:", "rtsp://", "auto:1", "ftp://x/y", "pattern:speed"] {
+        assert_eq!(Spec::parse("camera:/base/i2c@1:2/x").unwrap(), Spec::Camera("/base/i2c@1:2/x".into()));
+        assert_eq!(Spec::parse("camera").unwrap().of_device("imx219"), Spec::Camera("imx219".into()));
+        assert_eq!(Spec::parse("camera:1").unwrap().of_device("imx219"), Spec::Camera("1".into()));
+        assert_eq!((Spec::Auto.of_device(""), Spec::Auto.of_device("1")), (Spec::Auto, Spec::Camera("1".into())));
+        for bad in ["", "webcam", "file:", "rtsp:", "rtsp://", "auto:1", "ftp://x/y", "pattern:speed"] {
             assert!(Spec::parse(bad).is_err(), "{bad}");
         }
     }

@@ -18,7 +18,7 @@ use super::hub::Unit;
 use crate::clock::WallUs;
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;
-use crate::frame::{Colour, Layout, Planes};
+use crate::frame::{Colour, Layout, Packing, Planes};
 use crate::gst as door;
 
 /// A healthy encoder passes in well under a second; reading `GStreamer`'s list of plugins anew takes some.
@@ -266,7 +266,8 @@ fn packed(sample: &gst::Sample) -> Option<Vec<u8>> {
     let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(sample.buffer()?, &info).ok()?;
     let mut pixels = vec![0; layout.bytes()];
     let data = [frame.plane_data(0).ok()?, frame.plane_data(1).ok()?, frame.plane_data(2).ok()?];
-    Planes { layout, data, stride: [0, 1, 2].map(|i| frame.plane_stride()[i] as usize) }.copy_to(&mut pixels);
+    let packing = Packing::Planar;
+    Planes { layout, packing, data, stride: [0, 1, 2].map(|i| frame.plane_stride()[i] as usize) }.copy_to(&mut pixels);
     Some(pixels)
 }
 

@@ -27,7 +27,7 @@ impl Rig {
     fn with(change: &[(&str, &str)], make: feed::Make) -> Rig {
         let small = [("camera.width", "320"), ("camera.height", "240"), ("video.bitrate_kbps", "500")];
         let config = Config::default().with(&[&small, change].concat()).unwrap();
-        let frames = Arc::new(Frames::new(Ring::anonymous(SIZE.bytes(), 10).unwrap(), None));
+        let frames = Arc::new(Frames::new(Ring::anonymous(SIZE.bytes(), 10, false).unwrap(), None));
         frames.populate(false, false).unwrap();
         let gauges = Arc::new(Gauges::default());
         gauges.set_state(State::Running);

@@ -117,9 +117,30 @@ fn check_config_shows_what_the_ring_will_hold() {
     let shown = text(&out.stdout);
     assert!(shown.starts_with("The configuration is good.\nRing memory calculation details:\n"), "{shown}");
     assert!(shown.contains("320x240") && shown.contains("50 frames, 5.0 s at 10 fps"), "{shown}");
-    // The file of the service people use today is good as it is, whatever folder it is in.
+    // Without a file the defaults hold.
     let out = pastcam(&["check-config"]);
-    assert_eq!(out.status.code(), Some(0), "the defaults are good");
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+}
+
+/// The configuration of the service that this program follows, unchanged.
+#[test]
+fn the_configuration_of_the_older_service_works_as_it_is() {
+    let older = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/older/config.json");
+    let out = pastcam(&["check-config", "--config", older.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    assert!(text(&out.stdout).contains("Ring image size      : 1024x768"), "{}", text(&out.stdout));
+    // And it runs: only its port is changed here, for other tests run beside this one.
+    let mut setup = Setup::new("older");
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(older).unwrap()).unwrap();
+    config["network"]["trigger_port"] = setup.port.into();
+    config["network"]["bind"] = serde_json::json!(["127.0.0.1"]);
+    setup.config = config;
+    let r = setup.start();
+    let first = said::single(&r.ask("save"));
+    assert!(first.path.with_extension("png").is_file() && first.path.starts_with(r.captures()));
+    assert_eq!(said::night_level(&r.ask("night_level")).1, "35");
+    // Its own default: a picture every 900 s, the first at once.
+    crate::harness::until("the first periodic picture", || (r.status()["saved"].as_u64()? >= 3).then_some(()));
 }
 
 #[test]

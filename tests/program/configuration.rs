@@ -90,7 +90,8 @@ fn every_wrong_value_is_named_with_its_key_and_rule() {
         ("camera.width", "4294967296", &["4294967296"]),
         ("ring.size", "99999999999999999999", &["whole number"]),
         // Sources.
-        ("camera.source", "\"webcam\"", &["auto, pattern", "webcam"]),
+        ("camera.source", "\"webcam\"", &["auto, camera", "webcam"]),
+        ("camera.rotation", "90", &["0 or 180", "90"]),
         ("camera.source", "\"pattern:speed\"", &["lux=N", "speed"]),
         ("camera.source", "\"pattern:lux=-1\"", &["lux=N", "lux=-1"]),
         ("camera.source", "\"file:\"", &["file:PATH"]),

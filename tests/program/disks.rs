@@ -127,8 +127,13 @@ fn a_folder_that_is_deleted_while_pictures_are_written() {
     let mut saved = 0;
     std::thread::scope(|s| {
         let thief = s.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
+            for n in 0u64.. {
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
                 let _ = fs::remove_dir_all(&dir);
+                // So that some pictures get through and others do not.
+                std::thread::sleep(std::time::Duration::from_millis(n * 70 % 280));
             }
         });
         for n in 0..20 {
