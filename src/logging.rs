@@ -148,17 +148,26 @@ impl Rotating {
         Ok(Rotating { path, file, bytes })
     }
 
+    /// Moves the files on and begins a new one. Where that fails, the old one is written on.
     fn rotate(&mut self) -> io::Result<()> {
+        // Also after a failure: the next try is a whole file later, not with the next line.
+        self.bytes = 0;
         let aside = |n: u32| {
             let mut p = self.path.clone().into_os_string();
             p.push(format!(".{n}"));
             PathBuf::from(p)
         };
-        for n in (1..KEPT).rev() {
-            // The older file may not exist yet.
-            let _ = fs::rename(aside(n), aside(n + 1));
+        // Somebody may have moved or deleted the file. Then the older ones stay where they are.
+        if self.path.exists() {
+            for n in (1..KEPT).rev() {
+                // The older file may not exist yet.
+                let _ = fs::rename(aside(n), aside(n + 1));
+            }
+            match fs::rename(&self.path, aside(1)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
         }
-        fs::rename(&self.path, aside(1))?;
         *self = Rotating::open(self.path.clone())?;
         Ok(())
     }
@@ -167,7 +176,8 @@ impl Rotating {
 impl Write for Rotating {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.bytes + bytes.len() as u64 > ROTATE {
-            self.rotate()?;
+            // A file that grows too large is better than a log that ends.
+            let _ = self.rotate();
         }
         let n = self.file.write(bytes)?;
         self.bytes += n as u64;
@@ -247,6 +257,43 @@ mod tests {
         names.sort();
         assert_eq!(names, [NAME.to_string(), format!("{NAME}.1"), format!("{NAME}.2"), format!("{NAME}.3")]);
         assert!(fs::read_dir(&dir).unwrap().all(|e| e.unwrap().metadata().unwrap().len() <= ROTATE));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_log_that_somebody_deleted_begins_anew_and_moves_nothing() {
+        let dir = std::env::temp_dir().join(format!("pastcam-log-deleted-{}", std::process::id()));
+        let mut log = Rotating::open(dir.join(NAME)).unwrap();
+        let older = dir.join(format!("{NAME}.1"));
+        fs::write(&older, "older").unwrap();
+        fs::remove_file(dir.join(NAME)).unwrap();
+        let mib = vec![b'x'; 1 << 20];
+        for _ in 0..7 {
+            log.write_all(&mib).unwrap();
+        }
+        assert_eq!(fs::metadata(dir.join(NAME)).unwrap().len(), 2 << 20);
+        assert_eq!(fs::read_to_string(older).unwrap(), "older");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_moved_is_written_on_and_its_elders_move_once() {
+        let dir = std::env::temp_dir().join(format!("pastcam-log-stuck-{}", std::process::id()));
+        let mut log = Rotating::open(dir.join(NAME)).unwrap();
+        let (first, second) = (dir.join(format!("{NAME}.1")), dir.join(format!("{NAME}.2")));
+        // Folders with something in them: nothing can be moved onto them.
+        fs::create_dir_all(first.join("x")).unwrap();
+        fs::create_dir_all(second.join("x")).unwrap();
+        fs::create_dir_all(dir.join(format!("{NAME}.3")).join("x")).unwrap();
+        let mib = vec![b'x'; 1 << 20];
+        for _ in 0..6 {
+            log.write_all(&mib).unwrap();
+        }
+        // From now on a try would succeed.
+        fs::remove_dir_all(&first).unwrap();
+        log.write_all(&mib).unwrap();
+        assert_eq!(fs::metadata(dir.join(NAME)).unwrap().len(), 7 << 20);
+        assert!(!first.exists());
         fs::remove_dir_all(dir).unwrap();
     }
 }

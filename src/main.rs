@@ -1,5 +1,6 @@
 //! The door: reads the command line, calls the library, returns its exit code.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -145,21 +146,26 @@ fn with_little_memory() {
     let _ = again.args(words).env(ARENAS, "1").env("MALLOC_MMAP_THRESHOLD_", "524288").exec();
 }
 
+/// The command line. `std::env::args` would panic where a word is no text.
+fn words() -> Result<Vec<String>> {
+    let text = |word: OsString| word.into_string().map_err(|w| usage(format!("not UTF-8: {}", w.to_string_lossy())));
+    std::env::args_os().skip(1).map(text).collect()
+}
+
 fn main() -> ExitCode {
-    let mut words = std::env::args().skip(1);
-    let only = std::env::args().nth(1).filter(|_| std::env::args().len() == 2);
-    match only.as_deref() {
-        Some("--version" | "-V") => {
+    let words = words();
+    match words.as_deref() {
+        Ok([word]) if matches!(word.as_str(), "--version" | "-V") => {
             println!("pastcam {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
         }
-        Some("--help" | "-h" | "help") => {
+        Ok([word]) if matches!(word.as_str(), "--help" | "-h" | "help") => {
             println!("{HELP}");
             return ExitCode::SUCCESS;
         }
         _ => {}
     }
-    let done = arguments(&mut words).and_then(|a| {
+    let done = words.and_then(|words| arguments(words.into_iter())).and_then(|a| {
         let plain: Vec<&str> = a.plain.iter().map(String::as_str).collect();
         match plain.as_slice() {
             [] if !a.json => {

@@ -1,18 +1,18 @@
 //! Owns the small client `pastcam send`: one command, one answer, an exit code that can be believed.
 //! Never retries: a command that got no answer may have been carried out. Main thread.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 
 /// Time to reach the server.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Time to answer: at night a picture takes seconds, a camera that is being recovered some more.
+/// Time for the command and its answer: at night a picture takes seconds, a camera that is being recovered some more.
 const ANSWER: Duration = Duration::from_secs(60);
 /// Longest answer taken in [bytes].
-const LONGEST: u64 = 1 << 20;
+const LONGEST: usize = 1 << 20;
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,25 +57,43 @@ pub fn send(host: &str, port: u16, command: &str) -> Result<Answer> {
             Err(e) => last = Some(e),
         }
     }
-    let Some(mut stream) = connected else {
+    let Some(stream) = connected else {
         return Err(match last {
             Some(e) => Error::caused(Kind::Io, what("reach"), e),
             None => Error::new(Kind::Io, what("find an address of")),
         });
     };
+    exchange(stream, command, ANSWER, &what)
+}
+
+/// One command and the first line that comes back, within `patience` in all. The end of the connection is not waited for:
+/// on the port that stays open it never comes.
+fn exchange(mut stream: TcpStream, command: &str, patience: Duration, what: &dyn Fn(&str) -> String) -> Result<Answer> {
     let failed = |e: std::io::Error| Error::caused(Kind::Io, what("talk to"), e);
-    stream.set_read_timeout(Some(ANSWER)).map_err(failed)?;
+    let until = Instant::now() + patience;
+    stream.set_write_timeout(Some(patience)).map_err(failed)?;
     stream.write_all(format!("{command}\n").as_bytes()).map_err(failed)?;
     let mut answer = Vec::new();
-    let ended = stream.take(LONGEST).read_to_end(&mut answer);
-    // A whole line is an answer, whatever the connection did behind it.
-    if !answer.ends_with(b"\n") {
-        return Err(match ended {
-            Err(e) => Error::caused(Kind::Timeout, what("wait for the answer of"), e),
-            Ok(_) => Error::new(Kind::Io, format!("{}: it closed without an answer", what("ask"))),
-        });
+    let mut part = [0; 4096];
+    while !answer.contains(&b'\n') {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::new(Kind::Timeout, format!("{}: none within {patience:?}", what("wait for the answer of"))));
+        }
+        stream.set_read_timeout(Some(left)).map_err(failed)?;
+        match stream.read(&mut part) {
+            Ok(0) => return Err(Error::new(Kind::Io, format!("{}: it closed without an answer", what("ask")))),
+            Ok(_) if answer.len() > LONGEST => {
+                return Err(Error::new(Kind::Io, format!("{}: its answer has no end", what("ask"))));
+            }
+            Ok(n) => answer.extend_from_slice(&part[..n]),
+            // The loop's head knows whether the time is over.
+            Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(e) => return Err(Error::caused(Kind::Io, what("wait for the answer of"), e)),
+        }
     }
-    let line = String::from_utf8_lossy(&answer).trim_end().to_string();
+    let whole = String::from_utf8_lossy(&answer);
+    let line = whole.split('\n').next().unwrap_or_default().trim_end().to_string();
     let first = line.split_whitespace().next().unwrap_or("");
     let done = !["ERR", "UNKNOWN_COMMAND", "NOT_SAVED", "NO_FRAMES", "NO_DATA"].contains(&first);
     Ok(Answer { line, done })
@@ -84,6 +102,48 @@ pub fn send(host: &str, port: u16, command: &str) -> Result<Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
+
+    /// Talks to a server that does `serve` once it has read the command.
+    fn exchanged(patience: Duration, serve: impl FnOnce(&mut TcpStream) + Send) -> Result<Answer> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                let mut client = listener.accept().unwrap().0;
+                client.read_exact(&mut [0; 5]).unwrap();
+                serve(&mut client);
+            });
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            exchange(stream, "ping", patience, &|step| format!("{step} the test"))
+        })
+    }
+
+    #[test]
+    fn the_first_line_is_the_answer_and_the_connection_may_stay_open() {
+        let answer = exchanged(Duration::from_secs(60), |client| {
+            client.write_all(b"PO").unwrap();
+            client.write_all(b"NG   \n\0EVENT").unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            let mut byte = [0];
+            let gone = client.read(&mut byte).map_or_else(|e| e.kind() == ErrorKind::ConnectionReset, |n| n == 0);
+            assert!(gone, "the client waits for more than the line");
+        });
+        assert_eq!(answer.unwrap(), Answer { line: "PONG".into(), done: true });
+    }
+
+    #[test]
+    fn bytes_that_trickle_in_do_not_prolong_the_wait() {
+        let answer = exchanged(Duration::from_millis(300), |client| {
+            // Ten seconds, each silence shorter than the whole wait.
+            for _ in 0..100 {
+                if client.write_all(b"x").is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        assert_eq!(answer.unwrap_err().kind, Kind::Timeout);
+    }
 
     #[test]
     fn addresses_are_taken_apart() {

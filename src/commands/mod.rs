@@ -102,11 +102,11 @@ impl Commands {
     /// Carries out one line; `respond` is called now or, for pictures, later from another thread.
     pub fn run(self: &Arc<Self>, line: &Line<'_>, respond: Respond) {
         let config = self.config();
+        let respond = words::echo(line.text, respond);
         let words = match Words::parse(line.text) {
             Ok(words) => words,
             Err(e) => return respond(failed(&e)),
         };
-        let respond = words.echo(respond);
         if !config.network.token.is_empty() && !same(words.token.as_deref().unwrap_or(""), &config.network.token) {
             return respond(failed(&Error::new(Kind::Denied, "this port wants token=WORD in every command")));
         }

@@ -3,7 +3,7 @@
 use super::Respond;
 use crate::error::{Error, Kind, Result};
 use crate::export::Tag;
-use crate::server::Answer;
+use crate::server::{ANSWER_MAX, Answer};
 
 /// Verbs, spelled as they are answered.
 const VERBS: [&str; 18] = [
@@ -35,8 +35,6 @@ pub struct Words {
     pub plain: Vec<String>,
     /// `tag=`
     pub tag: Option<Tag>,
-    /// `id=`, echoed in the answer.
-    pub id: Option<String>,
     /// `token=`
     pub token: Option<String>,
     /// `before=` [s]
@@ -70,14 +68,8 @@ impl Words {
                 continue;
             };
             match key {
-                "id" => {
-                    let fits = (1..=32).contains(&value.len())
-                        && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b));
-                    if !fits {
-                        return Err(refuse("id= takes 1 to 32 of A-Z a-z 0-9 _ . : -", word));
-                    }
-                    w.id = Some(value.into());
-                }
+                "id" if is_id(value) => {}
+                "id" => return Err(refuse("id= takes 1 to 32 of A-Z a-z 0-9 _ . : -", word)),
                 "token" => w.token = Some(value.into()),
                 _ if w.verb == "set" => w.settings.push((key.into(), value.into())),
                 "tag" => w.tag = Some(value.parse()?),
@@ -109,22 +101,31 @@ impl Words {
     pub fn is_bare(&self) -> bool {
         self.tag.is_none() && self.before_s.is_none() && self.count.is_none() && self.last.is_none()
     }
+}
 
-    /// Adds ` id=…` to the answer.
-    pub(super) fn echo(&self, respond: Respond) -> Respond {
-        match self.id.clone() {
-            None => respond,
-            Some(id) => Box::new(move |mut answer: Answer| {
-                if answer.line.starts_with('{') {
-                    // JSON stays JSON: the id becomes its first member.
-                    answer.line.insert_str(1, &format!("\"id\":\"{id}\","));
-                } else {
-                    answer.line.push_str(" id=");
-                    answer.line.push_str(&id);
+fn is_id(value: &str) -> bool {
+    (1..=32).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b))
+}
+
+/// Adds the line's `id=` to its answer. Apart from [`Words::parse`], because whatever that refuses is answered with it too.
+pub(super) fn echo(line: &str, respond: Respond) -> Respond {
+    let ids = line.split_whitespace().skip(1).filter_map(|word| word.strip_prefix("id=")).filter(|id| is_id(id));
+    match ids.last().map(str::to_string) {
+        None => respond,
+        Some(id) => Box::new(move |mut answer: Answer| {
+            if answer.line.starts_with('{') {
+                // JSON stays JSON: the id becomes its first member.
+                answer.line.insert_str(1, &format!("\"id\":\"{id}\","));
+            } else {
+                let id = format!(" id={id}");
+                if !answer.long {
+                    // A sentence that quotes a long word would push the id out of the line.
+                    answer.line = answer.line.chars().take(ANSWER_MAX - 1 - id.len()).collect();
                 }
-                respond(answer);
-            }),
-        }
+                answer.line.push_str(&id);
+            }
+            respond(answer);
+        }),
     }
 }
 
@@ -152,7 +153,7 @@ mod tests {
         let w = Words::parse("pastStack png tag=Tor_1 before=2.5 count=8 id=a:7 token=x=y jpg").unwrap();
         assert_eq!(w.plain, ["png", "jpg"]);
         assert_eq!((w.tag.unwrap().as_str(), w.before_s, w.count), ("Tor_1", Some(2.5), Some(8)));
-        assert_eq!((w.id.as_deref(), w.token.as_deref()), (Some("a:7"), Some("x=y")));
+        assert_eq!(w.token.as_deref(), Some("x=y"));
     }
 
     #[test]
@@ -160,7 +161,7 @@ mod tests {
         let w = Words::parse("set Brightness=0.5 count=x tag=a/b id=7 persist token=t").unwrap();
         let settings = [("Brightness", "0.5"), ("count", "x"), ("tag", "a/b")].map(|(k, v)| (k.to_string(), v.to_string()));
         assert_eq!((w.settings.as_slice(), w.plain.as_slice()), (&settings[..], &["persist".to_string()][..]));
-        assert_eq!((w.id.as_deref(), w.token.as_deref(), w.is_bare()), (Some("7"), Some("t"), true));
+        assert_eq!((w.token.as_deref(), w.is_bare()), (Some("t"), true));
         assert!(Words::parse("get Brightness=0.5").is_err());
     }
 
@@ -186,14 +187,25 @@ mod tests {
 
     #[test]
     fn the_id_comes_back_in_text_and_in_json() {
-        let echoed = |answer: &str| {
+        let echoed = |line: &str, answer: &str| {
             let (to, from) = std::sync::mpsc::channel();
-            let line = answer.to_string();
-            let respond = Words::parse("status id=7").unwrap().echo(Box::new(move |a| to.send(a.line).unwrap()));
-            respond(Answer::ok(line));
+            echo(line, Box::new(move |a| to.send(a.line).unwrap()))(Answer::ok(answer));
             from.recv().unwrap()
         };
-        assert_eq!(echoed("PONG"), "PONG id=7");
-        assert_eq!(echoed("{\"ok\":true}"), "{\"id\":\"7\",\"ok\":true}");
+        assert_eq!(echoed("ping id=7", "PONG"), "PONG id=7");
+        assert_eq!(echoed("status json id=7", "{\"ok\":true}"), "{\"id\":\"7\",\"ok\":true}");
+        assert_eq!(echoed("foo id=7 id=a;b x", "UNKNOWN_COMMAND"), "UNKNOWN_COMMAND id=7");
+        let cut = echoed("save id=7", &"x".repeat(1000));
+        assert!(cut.len() == ANSWER_MAX - 1 && cut.ends_with("x id=7"), "{cut}");
+        for without in ["foo", "id=7", "foo id=", "foo id=a'b", "foo xid=7"] {
+            assert_eq!(echoed(without, "UNKNOWN_COMMAND"), "UNKNOWN_COMMAND", "{without}");
+        }
+    }
+
+    #[test]
+    fn the_server_knows_every_verb() {
+        // Its list decides which datagrams are answered at all.
+        let known = crate::server::Settings::default().words.verbs;
+        assert!(VERBS.iter().all(|verb| known.contains(verb)), "{known:?}");
     }
 }

@@ -139,6 +139,14 @@ impl Conn {
         self.phase == Phase::Open && self.framer.is_silent()
     }
 
+    /// True while it holds a place without need: nothing of it is in work or waits to be, and either a line of it has begun
+    /// and not ended or it never had one.
+    pub(super) fn dawdles(&self) -> bool {
+        let idle = self.phase == Phase::Open && self.active && !self.busy && !self.framer.has_items();
+        // Between its lines a connection that stays open is a controller's, and its place is earned.
+        idle && self.subscription == Subscription::No && (self.framer.collecting() || !self.answered)
+    }
+
     /// The next instant at which [`Conn::tick`] has something to do. `grace`: how long silence is not counted.
     pub(super) fn deadline(&self, grace: Duration) -> Option<BootUs> {
         let own = match self.phase {

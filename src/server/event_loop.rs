@@ -1,6 +1,7 @@
 //! Owns the listeners and every connection: waits for all of them with one `poll`, hands lines over, sends answers, keeps
 //! the limits. Never runs a slow command itself. Thread `server`; what bounds its wait is the nearest deadline.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -255,7 +256,8 @@ impl EventLoop {
         let newly_active = conn.phase == Phase::Open && !conn.active && !conn.framer.is_silent() && !conn.last;
         if newly_active {
             conn.active = true;
-            if self.conns.values().filter(|c| c.active && c.phase == Phase::Open).count() > places {
+            let taken = self.conns.values().filter(|c| c.active && c.phase == Phase::Open).count();
+            if taken > places && !self.make_place(id) {
                 return self.refuse(id, &Answer::error(Kind::Busy, "too many clients"));
             }
         }
@@ -288,6 +290,19 @@ impl EventLoop {
             }
         }
         self.bury(id);
+    }
+
+    /// Takes the place of a client that dawdles for `newcomer`, so that some who never finish a line cannot close the port:
+    /// the oldest one of the address that has most of them. False where there is none.
+    fn make_place(&mut self, newcomer: u64) -> bool {
+        let dawdlers = || self.conns.iter().filter(|&(&id, c)| id != newcomer && c.dawdles()).map(|(&id, c)| (id, c.peer.ip()));
+        let mut of_address: HashMap<IpAddr, usize> = HashMap::new();
+        dawdlers().for_each(|(_, ip)| *of_address.entry(ip).or_default() += 1);
+        let chosen = dawdlers().max_by_key(|(id, ip)| (of_address[ip], Reverse(*id)));
+        if let Some((id, _)) = chosen {
+            self.refuse(id, &Answer::error(Kind::Busy, "too many clients, and this line was not finished"));
+        }
+        chosen.is_some()
     }
 
     /// Drops a connection that has closed, or the oldest closing one where too many are.
@@ -451,12 +466,28 @@ impl EventLoop {
                 debug!("udp {peer} is not in network.allow");
                 continue;
             }
+            // What is answered must be a command, and no answer begins like one: else a datagram with a forged sender could
+            // bounce between two of these ports for ever.
+            let own = |s: &UdpSocket| s.local_addr().is_ok_and(|own| is_same(own, peer));
+            if self.datagrams.iter().any(own) {
+                debug!("udp {peer} is this port itself");
+                continue;
+            }
             let now = now();
             let mut framer =
                 Framer::new(Rules { idle: self.settings.idle, words: self.settings.words, lines: 2, stays_open: false });
             framer.feed(&self.buffer[..size], now);
             framer.end(now);
-            match (framer.next_item(), framer.next_item()) {
+            let (item, further) = (framer.next_item(), framer.next_item());
+            let known = match &item {
+                Some(Item::Line { text, .. }) => self.is_command(text.as_bytes()),
+                _ => self.is_command(&self.buffer[..size]),
+            };
+            if !known {
+                debug!("udp {peer} sent no command");
+                continue;
+            }
+            match (item, further) {
                 (Some(Item::Line { text, first }), None) => {
                     if self.datagrams_busy >= DATAGRAMS_BUSY {
                         self.send_datagram(index, peer, &Answer::error(Kind::Busy, "too many clients"));
@@ -475,6 +506,12 @@ impl EventLoop {
                 (None, _) => {}
             }
         }
+    }
+
+    /// Whether the first word is one of the commands.
+    fn is_command(&self, bytes: &[u8]) -> bool {
+        let first = bytes.split(|b| !b.is_ascii_graphic()).find(|word| !word.is_empty()).unwrap_or_default();
+        self.settings.words.verbs.iter().any(|verb| verb.as_bytes().eq_ignore_ascii_case(first))
     }
 
     fn send_datagram(&mut self, socket: usize, peer: SocketAddr, answer: &Answer) {
@@ -504,10 +541,32 @@ impl EventLoop {
     }
 }
 
+/// Whether a sender's address is that of a socket bound to `own`, perhaps to every address of this machine.
+fn is_same(own: SocketAddr, sender: SocketAddr) -> bool {
+    // Only an address of this machine can be bound.
+    let is_here = || UdpSocket::bind(SocketAddr::new(sender.ip(), 0)).is_ok();
+    own.port() == sender.port() && (own.ip() == sender.ip() || (own.ip().is_unspecified() && is_here()))
+}
+
 fn framing_error(item: &Item) -> Answer {
     match item {
         Item::TooSlow => Answer::error(Kind::Timeout, "line not finished within 60 s"),
         Item::TooMany => Answer::error(Kind::Busy, "too many lines wait on this connection"),
         Item::TooLong | Item::Line { .. } => Answer::error(Kind::Usage, "line longer than 1024 bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_knows_its_own_address() {
+        let same = |own: &str, sender: &str| is_same(own.parse().unwrap(), sender.parse().unwrap());
+        assert!(same("127.0.0.1:9", "127.0.0.1:9") && same("0.0.0.0:9", "127.0.0.1:9"));
+        // 192.0.2.0/24 is nobody's: RFC 5737.
+        for (own, sender) in [("127.0.0.1:9", "127.0.0.2:9"), ("0.0.0.0:9", "127.0.0.1:10"), ("0.0.0.0:9", "192.0.2.1:9")] {
+            assert!(!same(own, sender), "{own} {sender}");
+        }
     }
 }

@@ -85,7 +85,8 @@ pub struct Limits {
     pub silent_per_address: usize,
     /// How long after its start a silent connection is not counted: in a burst all connect before the first one sends.
     pub silent_grace: Duration,
-    /// Connections that have sent something; more are answered `ERR busy`.
+    /// Connections that have sent something. Beyond, one with an unfinished line makes room; where there is none, the new one
+    /// is answered `ERR busy`.
     pub active: usize,
     /// All connections together: what the descriptors of the process allow. The oldest silent one makes room.
     pub open: usize,

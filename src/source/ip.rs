@@ -23,18 +23,22 @@ struct Pace {
     gap_us: u64,
     /// When the next frame is due.
     due_us: Option<u64>,
+    /// The time of the frame before, kept or not [µs].
+    before: u64,
 }
 
 impl Pace {
     fn new(fps: f64) -> Pace {
-        Pace { gap_us: (1e6 / fps) as u64, due_us: None }
+        Pace { gap_us: (1e6 / fps) as u64, due_us: None, before: 0 }
     }
 
     /// Whether the frame of this time is kept. Frames up to half a gap early are, so that a stream of just this rate loses
     /// none to its jitter; on the average the rate holds.
     fn keeps(&mut self, time_us: u64) -> bool {
-        // Two gaps off: the stream has begun again or paused.
-        let due = self.due_us.filter(|due| due.abs_diff(time_us) <= 2 * self.gap_us).unwrap_or(time_us);
+        // Time runs backwards: a file has begun again, and a short one would never reach what was due. Two gaps off: the
+        // stream has paused.
+        let again = time_us < std::mem::replace(&mut self.before, time_us);
+        let due = self.due_us.filter(|due| !again && due.abs_diff(time_us) <= 2 * self.gap_us).unwrap_or(time_us);
         let keeps = time_us + self.gap_us / 2 >= due;
         if keeps {
             self.due_us = Some(due + self.gap_us);
@@ -278,5 +282,6 @@ mod tests {
         assert_eq!(kept(10.0, (0..100).map(|i| i * 100 + [0, 40, 10, 30][i as usize % 4])), 100, "10 a second, unevenly");
         assert_eq!(kept(10.0, (0..50).map(|i| i * 200)), 50, "5 a second");
         assert_eq!(kept(10.0, (0..10).chain(0..10).map(|i| i * 100)), 20, "begun again");
+        assert_eq!(kept(10.0, (0..9).map(|i| i % 3 * 40)), 6, "two frames of each turn of a film of 0.12 s");
     }
 }

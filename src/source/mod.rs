@@ -208,13 +208,16 @@ pub fn without_secrets_in_spec(spec: &str) -> String {
     if spec.contains("://") && !spec.starts_with("file:") { without_secrets(spec) } else { spec.to_string() }
 }
 
-/// A stream's address without what may be a secret: user, password and query.
+/// A stream's address without what may be a secret: user, password and query. Passwords stand there as they are, with
+/// `/`, `?` and `#` in them, so everything up to the last `@` counts as one; a path with an `@` loses its front by that.
 pub fn without_secrets(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    format!("{scheme}://{host}{path}")
+    let (before, shown) = rest.rsplit_once('@').unwrap_or(("", rest));
+    // The `@` may as well stand in a query, and then what follows it is the secret.
+    if before.contains(['?', '#']) {
+        return format!("{scheme}://(hidden)");
+    }
+    format!("{scheme}://{}", shown.split(['?', '#']).next().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -242,5 +245,8 @@ mod tests {
         assert_eq!(without_secrets("rtsp://me:p@ss@cam:554/live?key=1"), "rtsp://cam:554/live");
         assert_eq!(without_secrets("http://cam?user=a&pw=b"), "http://cam");
         assert_eq!(without_secrets("https://cam/a#b"), "https://cam/a");
+        assert_eq!(without_secrets("rtsp://me:se/cret@cam/x"), "rtsp://cam/x");
+        assert_eq!(without_secrets("rtsp://me:se?cr#t@cam/x"), "rtsp://(hidden)");
+        assert_eq!(without_secrets("rtsp://me:pw@cam/x?key=a@b"), "rtsp://(hidden)");
     }
 }

@@ -132,6 +132,9 @@ fn arguments_have_rules_and_a_broken_one_takes_no_picture() {
     said::health(r.ask("health id=a.b:c-d_9").strip_suffix(" id=a.b:c-d_9").unwrap());
     assert_eq!(r.ask("save bmp id=7"), "NOT_SAVED id=7");
     assert_eq!(r.ask("ping id=x"), "PONG id=x");
+    assert_eq!(r.ask("save id=7 count=0"), "ERR usage count= takes a number from 1 to 256, not count=0 id=7");
+    assert!(r.ask("save tag=a/b id=7").ends_with(" id=7"));
+    assert_eq!(r.ask("foo id=7"), "UNKNOWN_COMMAND id=7");
     let json: Value = serde_json::from_str(&r.ask("status json id=q")).unwrap();
     assert_eq!((&json["id"], &json["ok"]), (&Value::from("q"), &Value::from(true)));
 
@@ -321,7 +324,10 @@ fn a_datagram_is_a_trigger() {
     said::single(ask(b"save jpg id=7").strip_suffix(" id=7").unwrap());
     assert_eq!(ask(b"ping\r\n"), "PONG");
     assert!(ask(b"ping\nping\n").starts_with("ERR usage "));
-    assert!(ask(&[b'x'; 1500]).starts_with("ERR usage "));
+    assert!(ask(&[b"save ", &[b'x'; 1500][..]].concat()).starts_with("ERR usage "));
+    // No command, no answer: what comes next is the answer to the next one.
+    s.send_to(b"UNKNOWN_COMMAND id=1\n", ("127.0.0.1", udp)).unwrap();
+    assert_eq!(ask(b"ping id=2"), "PONG id=2");
     assert_eq!(r.names().len(), 2);
 }
 

@@ -1,7 +1,9 @@
 //! The command line: what it prints and the codes it ends with.
 
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -59,6 +61,16 @@ fn wrong_arguments_end_with_64_and_say_why() {
             "{arguments:?}: {}",
             text(&out.stderr)
         );
+    }
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_a_wrong_argument() {
+    let odd = OsStr::from_bytes(b"x\xffy");
+    for first in ["--config", "send"] {
+        let out = Command::new(env!("CARGO_BIN_EXE_pastcam")).arg(first).arg(odd).output().unwrap();
+        assert_eq!(out.status.code(), Some(64), "{}", text(&out.stderr));
+        assert!(text(&out.stderr).starts_with("pastcam: ") && text(&out.stderr).contains("UTF-8"), "{}", text(&out.stderr));
     }
 }
 

@@ -120,7 +120,7 @@ fn a_torn_frame_is_left_out_and_its_neighbours_are_not() {
     let of = |bytes: &[u8], id: u64| {
         (0..bytes.len() / slot).map(|i| i * slot).find(|at| {
             let head = &bytes[*at..*at + 40];
-            head[..8] == *b"pastrg01" && head[24..32] == id.to_le_bytes()
+            head[..8] == *b"pastrg02" && head[24..32] == id.to_le_bytes()
         })
     };
     let at = of(&bytes, 10).expect("frame 10 is in the file");

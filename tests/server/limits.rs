@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
 use pastcam::server::{Limits, Settings};
 
-use crate::rig::{client_from, is_closed, rest, rig, settings, start, until};
+use crate::rig::{client_from, is_closed, line, rest, rig, settings, start, until};
 
 fn send_all(clients: &mut [TcpStream], bytes: &[u8]) {
     for c in clients {
@@ -105,6 +105,46 @@ fn the_257th_client_at_work_is_told_that_there_are_too_many() {
     r.fake.release();
     answered_all(&mut clients, "released hold\n");
     until("a place", || r.ask(b"health\n") == "OK health\n");
+}
+
+#[test]
+fn lines_that_are_never_finished_do_not_close_the_port() {
+    let r = start(with(Limits { active: 4, ..Limits::default() }));
+    let (honest, other) = (Ipv4Addr::new(127, 0, 5, 1), Ipv4Addr::new(127, 0, 5, 2));
+    let begun = |ip, active| {
+        let mut c = client_from(ip, r.port());
+        c.write_all(b"s").unwrap();
+        until("a place", || r.control.clients().active == active);
+        c
+    };
+    let mut slow = begun(honest, 1);
+    let mut dawdlers: Vec<TcpStream> = (2..=4).map(|n| begun(other, n)).collect();
+    assert_eq!(r.ask(b"health\n"), "OK health\n");
+    // The oldest of the address that has most, not the oldest of all.
+    assert_eq!(rest(&mut dawdlers[0]), "ERR busy too many clients, and this line was not finished\n");
+    slow.write_all(b"ave\n").unwrap();
+    assert_eq!(rest(&mut slow), "Saved save\n");
+    assert!(!is_closed(&dawdlers[1]) && !is_closed(&dawdlers[2]));
+    // Commands in work keep their places, however many dawdlers come.
+    let mut held: Vec<TcpStream> = (0..4).map(|_| r.client()).collect();
+    send_all(&mut held, b"hold\n");
+    r.fake.wait(|q| q.iter().filter(|l| l.line == "hold").count() == 4);
+    answered_all(&mut dawdlers[1..], "ERR busy too many clients, and this line was not finished\n");
+    assert_eq!(r.ask(b"s"), "ERR busy too many clients\n");
+    r.fake.release();
+    answered_all(&mut held, "released hold\n");
+}
+
+#[test]
+fn a_controller_keeps_its_place_between_its_commands() {
+    let limits = Limits { active: 1, ..Limits::default() };
+    let r = start(Settings { persistent_port: Some(0), ..with(limits) });
+    let mut plc = r.persistent();
+    plc.write_all(b"ping\n").unwrap();
+    assert_eq!(line(&mut plc), "OK ping\n");
+    assert_eq!(r.ask(b"health\n"), "ERR busy too many clients\n");
+    plc.write_all(b"save\n").unwrap();
+    assert_eq!(line(&mut plc), "Saved save\n");
 }
 
 #[test]

@@ -85,7 +85,7 @@ pub fn settings() -> Settings {
         port: 0,
         words: Words {
             at_once: &["night_level", "health", "ping"],
-            verbs: &["save", "pastStack", "night_level", "health", "ping", "status", "hold", "fail"],
+            verbs: &["save", "pastStack", "night_level", "health", "ping", "status", "hold", "fail", "sleep"],
         },
         ..Settings::default()
     }
