@@ -30,6 +30,9 @@ use crate::shutdown::{self, Shutdown};
 use crate::source::camera::Mount;
 use crate::source::{Camera, Spec};
 use crate::tuning::{self, Board, Clerk, Tuner};
+use crate::video::Video;
+use crate::video::record::{Parts, Recorder};
+use crate::video::rtsp::{self, Rtsp};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +150,10 @@ fn export_settings(config: &Config) -> export::Settings {
     };
     let mut s = export::Settings::new(&e.base_dir);
     s.quality = e.jpeg_quality;
-    s.keep = export::Keep { min_free_mib: e.min_free_mib, kinds: [kind(&e.keep.jpg), kind(&e.keep.png), kind(&e.keep.npy)] };
+    s.keep = export::Keep {
+        min_free_mib: e.min_free_mib,
+        kinds: [kind(&e.keep.jpg), kind(&e.keep.png), kind(&e.keep.npy), kind(&e.keep.mp4)],
+    };
     s
 }
 
@@ -171,6 +177,18 @@ fn server_settings(config: &Config) -> Result<server::Settings> {
         s.words.at_once = &[];
     }
     Ok(s)
+}
+
+fn rtsp_settings(config: &Config) -> Result<rtsp::Settings> {
+    let r = &config.rtsp;
+    let bad = |e: std::net::AddrParseError| Error::caused(Kind::Config, "rtsp.bind", e);
+    Ok(rtsp::Settings {
+        bind: r.bind.iter().map(|a| a.parse().map_err(bad)).collect::<Result<_>>()?,
+        port: r.port,
+        allow: config.watchers(),
+        login: (!r.user.is_empty()).then(|| (r.user.clone(), r.password.clone())),
+        max_clients: r.max_clients,
+    })
 }
 
 /// Lines from the server to the commands, answers back.
@@ -209,9 +227,11 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     let gauges = Arc::new(Gauges::default());
     let exporter = Arc::new(Exporter::new(export_settings(config))?);
     let jobs = Arc::new(Jobs::start(frames.clone(), exporter.clone(), gauges.clone(), clock.clone())?);
+    let video = Arc::new(Video::start(config, frames.clone(), gauges.clone(), clock.clone())?);
     let control = ServerControl::new()?;
     let notifier = control.notifier();
     let clients = control.clone();
+    let (recorder, rtsp) = build_outlets(config, &video, &frames, &exporter, &gauges, &control)?;
     let (to_capture, orders) = channel();
     let board = Arc::new(Board::default());
     let persisted = persisted_controls(config);
@@ -229,6 +249,9 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
         gauges: gauges.clone(),
         clock: clock.clone(),
         started,
+        video: video.clone(),
+        recorder,
+        rtsp,
         events: Box::new(move |line| notifier.publish(line)),
         clients: Box::new(move || {
             let now = clients.clients();
@@ -238,10 +261,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     });
     let server = Server::start(server_settings(config)?, &control, Arc::new(Desk(commands.clone())))?;
     log::info!("Trigger server started on port {}", server.local_port());
-    let hardware = match config.limits.watchdog_device.as_str() {
-        "" => None,
-        device => Some(Hardware::open(device)?),
-    };
+    let hardware = watchdog(&config.limits.watchdog_device)?;
 
     let (ended, ends) = channel();
     let capture = Capture {
@@ -276,7 +296,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     threads.push(spawn_warm_up(frames, config)?);
     {
         let (options, shutdown) = (options.clone(), shutdown.clone());
-        let reload = Reload { options, commands, control, to_capture, tuning_dir };
+        let reload = Reload { options, commands: commands.clone(), control, to_capture, tuning_dir };
         shutdown::on_signals(shutdown, move || reload.run())?;
     }
 
@@ -289,6 +309,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
         logging::flush();
         std::process::exit(code);
     })?;
+    commands.close_stream();
     jobs.close();
     server.stop(Duration::from_millis(500));
     for thread in threads {
@@ -367,6 +388,32 @@ fn build_ring(config: &Config, camera: Layout) -> Result<(Arc<Frames>, Option<St
     Ok((Arc::new(Frames::new(past, full)), store, first_id))
 }
 
+fn watchdog(device: &str) -> Result<Option<Hardware>> {
+    if device.is_empty() { Ok(None) } else { Hardware::open(device).map(Some) }
+}
+
+/// What takes the encoded stream: the recorder and, where it is enabled, the server for viewers.
+fn build_outlets(
+    config: &Config,
+    video: &Arc<Video>,
+    frames: &Arc<Frames>,
+    exporter: &Arc<Exporter>,
+    gauges: &Arc<Gauges>,
+    control: &ServerControl,
+) -> Result<(Recorder, Option<Rtsp>)> {
+    let tell = control.notifier();
+    let parts = Parts {
+        video: video.clone(),
+        frames: frames.clone(),
+        exporter: exporter.clone(),
+        gauges: gauges.clone(),
+        clock: Arc::new(SystemClock),
+        events: Box::new(move |line| tell.publish(line)),
+    };
+    let rtsp = if config.rtsp.enable { Some(Rtsp::start(&rtsp_settings(config)?, video.hub())?) } else { None };
+    Ok((Recorder::start(parts, &config.record)?, rtsp))
+}
+
 /// What takes a moment and must not delay the first answer: the rest of the ring, the encoders' library.
 fn spawn_warm_up(frames: Arc<Frames>, config: &Config) -> Result<std::thread::JoinHandle<()>> {
     let (lock, persist) = (config.ring.lock, config.ring.persist);
@@ -398,9 +445,15 @@ struct Reload {
 }
 
 /// Keys that are used once, at start.
-pub const AT_START: [&str; 13] = [
+pub const AT_START: [&str; 19] = [
     "camera",
     "ring",
+    "rtsp.enable",
+    "rtsp.port",
+    "rtsp.bind",
+    "rtsp.user",
+    "rtsp.password",
+    "rtsp.max_clients",
     "network.trigger_port",
     "network.bind",
     "network.idle_ms",
@@ -439,6 +492,11 @@ impl Reload {
         self.commands.exporter.reconfigure(export_settings(&new))?;
         log::set_max_level(new.level());
         self.control.set_allow(new.allow());
+        self.commands.video.set(&new);
+        if let Some(rtsp) = &self.commands.rtsp {
+            rtsp.set_allow(new.watchers());
+        }
+        self.commands.recorder.set(&new.record);
         // A capture that has ended is on its way out with the program.
         let _ = self.to_capture.send(capture::Order::Night(night_settings(&new)));
         if new.presets != old.presets {

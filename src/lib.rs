@@ -23,3 +23,4 @@ pub mod shutdown;
 pub mod source;
 pub mod stack;
 pub mod tuning;
+pub mod video;

@@ -6,9 +6,12 @@ use std::process::ExitCode;
 
 use pastcam::app::{self, Exit, Options};
 use pastcam::error::{Error, Kind, Result};
+use pastcam::frame::Layout;
 use pastcam::night::simulate;
 use pastcam::night::trace::Trace;
 use pastcam::send;
+use pastcam::video::choose;
+use pastcam::video::encode::Coder;
 
 const HELP: &str = "pastcam: a camera that remembers
 
@@ -17,6 +20,8 @@ const HELP: &str = "pastcam: a camera that remembers
   pastcam send HOST[:PORT] COMMAND...            send one command; exit code 0 done, 1 refused, 2 no answer
   pastcam simulate-night TRACE.csv [--json] [--config FILE]
                                                  run the day and night rule over a scene (t_s,lux)
+  pastcam test-encoder [hardware|x264|openh264 [WIDTHxHEIGHT]] [--config FILE]
+                                                 encode, decode and compare a picture
   pastcam --version | --help
 
 Exit codes: 0 stopped as asked, 1 could not start, 42 too much memory, 43 camera lost, 64 wrong command line.";
@@ -94,6 +99,33 @@ fn simulate_night(trace: &str, a: &Arguments) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Every encoder that is there, or the one that is named; fails with the first that fails.
+fn test_encoder(words: &[&str], options: &Options) -> Result<Exit> {
+    let config = options.load()?;
+    let (word, size) = match words {
+        [] => ("auto", None),
+        [word] => (*word, None),
+        [word, size] => (*word, Some(*size)),
+        _ => return Err(usage("test-encoder wants at most an encoder and a size")),
+    };
+    let layout = match size.map(|s| s.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)))) {
+        None => Layout::new(config.camera.width, config.camera.height),
+        Some(Some((w, h))) if (16..=4096).contains(&w) && (16..=4096).contains(&h) && w % 2 == 0 && h % 2 == 0 => {
+            Layout::new(w, h)
+        }
+        Some(_) => return Err(usage("a size is WIDTHxHEIGHT, both even and from 16 to 4096")),
+    };
+    let coders = match Coder::of(word) {
+        Some(coder) => vec![coder],
+        None if word == "auto" => choose::candidates(word),
+        None => return Err(usage(format!("encoders are hardware, x264 and openh264, not {word}"))),
+    };
+    for coder in coders {
+        println!("{}", choose::test(coder, layout)?);
+    }
+    Ok(Exit::Done)
+}
+
 /// What the C library's memory is told, so that a thousand pictures leave nothing behind: the ring is what memory is for.
 /// One arena serves all threads (with one each, 11 MiB more stayed in use), and buffers of half a MiB and more go back to
 /// the system at once (4 MiB). The library reads this only at start, so the program starts itself once more; where that
@@ -143,6 +175,7 @@ fn main() -> ExitCode {
             ["check-config"] if !a.json => check_config(&a.options).map(|exit| ExitCode::from(exit as u8)),
             ["simulate-night", trace] => simulate_night(trace, &a).map(|exit| ExitCode::from(exit as u8)),
             ["send", ..] => Ok(send_command(&a.plain[1..])),
+            ["test-encoder", words @ ..] if !a.json => test_encoder(words, &a.options).map(|exit| ExitCode::from(exit as u8)),
             ["simulate-night"] => Err(usage("simulate-night wants a file of t_s,lux rows")),
             [] => Err(usage("--json belongs to simulate-night")),
             [word, ..] => Err(usage(format!("no such command or too many words: {word}"))),

@@ -3,7 +3,9 @@
 
 mod controls;
 mod picture;
+mod record;
 mod status;
+mod video;
 mod words;
 
 use std::sync::mpsc::Sender;
@@ -19,6 +21,9 @@ use crate::jobs::Jobs;
 use crate::ring::Frames;
 use crate::server::Answer;
 use crate::tuning::Board;
+use crate::video::Video;
+use crate::video::record::Recorder;
+use crate::video::rtsp::Rtsp;
 
 pub use words::Words;
 
@@ -55,6 +60,12 @@ pub struct Commands {
     pub clock: Arc<dyn Clock>,
     /// When the program started.
     pub started: BootUs,
+    /// The encoded stream.
+    pub video: Arc<Video>,
+    /// Recordings and clips.
+    pub recorder: Recorder,
+    /// The server of the stream, where it is enabled.
+    pub rtsp: Option<Rtsp>,
     /// Told of every file that a command or the clock saved.
     pub events: Box<dyn Fn(String) + Send + Sync>,
     /// How many clients are connected.
@@ -66,7 +77,7 @@ pub struct Commands {
 /// The whole answer to a word nobody knows, as the reference gives it.
 const UNKNOWN: &str = "UNKNOWN_COMMAND";
 /// One line that fits into one answer.
-const HELP: &str = "OK save [jpg png npy] [tag=WORD] | pastStack [same] [before=S] [count=N] | night_level | health | status [json] | controls | get NAME | set NAME=VALUE [persist] | reset [NAME] | preset [NAME] | ping | version | help; all take id=WORD";
+const HELP: &str = "OK save|pastStack [jpg png npy] [before=S] [count=N] [tag=W] | record start|stop|status | clip S | files | delete NAME | night_level | health | status [json] | controls | get | set NAME=VALUE | reset | preset | ping | version | help; id=W";
 
 /// `ERR <word> text`, for what the reference has no answer to.
 fn failed(e: &Error) -> Answer {
@@ -77,6 +88,15 @@ impl Commands {
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Finishes what is being recorded, then ends viewers and encoder.
+    pub fn close_stream(&self) {
+        self.recorder.close();
+        if let Some(rtsp) = &self.rtsp {
+            rtsp.close();
+        }
+        self.video.close();
     }
 
     /// Carries out one line; `respond` is called now or, for pictures, later from another thread.
@@ -100,6 +120,7 @@ impl Commands {
             ("status", ["json"]) if words.is_bare() => respond(Answer::long(self.status_json(&config))),
             ("controls", []) if words.is_bare() => respond(self.controls()),
             ("get", names) if words.is_bare() => respond(self.get(names)),
+            ("set", []) if is_of_the_stream(&words) => respond(self.set_video(&words)),
             ("set", _) => self.set(&words, respond),
             ("reset", names) if words.is_bare() => self.reset(names, respond),
             ("preset", names) if words.is_bare() => self.preset(names, &config, respond),
@@ -110,6 +131,10 @@ impl Commands {
             ("subscribe", []) => {
                 respond(failed(&Error::new(Kind::Usage, "subscribe needs the port that stays open: network.persistent_port")));
             }
+            ("record", _) => self.record(line, &words, respond),
+            ("clip", _) => self.clip(line, &words, respond),
+            ("files", _) => respond(self.files(&words)),
+            ("delete", _) => respond(self.delete(&words)),
             _ => respond(Answer::failed(UNKNOWN)),
         }
     }
@@ -151,6 +176,11 @@ impl Commands {
         }
         bounces
     }
+}
+
+/// Whether all that is to be set are keys of `video`; the others are the camera's controls.
+fn is_of_the_stream(words: &Words) -> bool {
+    !words.settings.is_empty() && words.settings.iter().all(|(key, _)| key.starts_with("video."))
 }
 
 /// `RSS=…MiB SWAP=…%`, as the reference.

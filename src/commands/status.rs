@@ -85,6 +85,7 @@ impl Commands {
         let rss = health::rss_bytes().unwrap_or(0);
         let real = |v: Option<f64>, digits| v.map_or(Value::Null, |v| json!(round(v, digits)));
         let newest = s.newest;
+        let recording = self.recorder.under_way();
         json!({
             "ok": true,
             "version": env!("CARGO_PKG_VERSION"),
@@ -121,6 +122,17 @@ impl Commands {
                 "rebuilds": g.rebuilds.load(Relaxed),
             },
             "controls": self.tuning_json(),
+            "video": {
+                "encoder": self.video.encoder().map(crate::video::encode::Coder::word),
+                "viewers": self.rtsp.as_ref().map(crate::video::rtsp::Rtsp::viewers),
+            },
+            "recording": recording.map(|u| json!({
+                "name": u.name,
+                "seconds": round(u.seconds, 1),
+                "bytes": u.bytes,
+                "lost": u.lost,
+                "by_clock": u.by_clock,
+            })),
             "switches": g.switches.load(Relaxed),
             "saved": g.saved.load(Relaxed),
             "failed": g.failed.load(Relaxed),

@@ -6,7 +6,7 @@ use crate::export::Tag;
 use crate::server::{ANSWER_MAX, Answer};
 
 /// Verbs, spelled as they are answered.
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 18] = [
     "save",
     "pastStack",
     "night_level",
@@ -21,6 +21,10 @@ const VERBS: [&str; 14] = [
     "version",
     "help",
     "subscribe",
+    "record",
+    "clip",
+    "files",
+    "delete",
 ];
 
 /// A command line taken apart.
@@ -39,6 +43,8 @@ pub struct Words {
     pub count: Option<usize>,
     /// `NAME=VALUE` words of `set`: every key but `id=` and `token=` is a control there.
     pub settings: Vec<(String, String)>,
+    /// `last=`
+    pub last: Option<usize>,
 }
 
 fn refuse(rule: &str, word: &str) -> Error {
@@ -76,6 +82,10 @@ impl Words {
                     w.count =
                         Some(n.ok_or_else(|| refuse(&format!("count= takes a number from 1 to {}", crate::stack::MAX), word))?);
                 }
+                "last" if w.verb == "files" => {
+                    let n = value.parse().ok().filter(|n| (1..=500).contains(n));
+                    w.last = Some(n.ok_or_else(|| refuse("last= takes a number from 1 to 500", word))?);
+                }
                 _ => return Err(refuse("known arguments are tag= id= token= before= count=", word)),
             }
         }
@@ -89,7 +99,7 @@ impl Words {
 
     /// Whether nothing but `id=` and `token=` was said in `key=value` form.
     pub fn is_bare(&self) -> bool {
-        self.tag.is_none() && self.before_s.is_none() && self.count.is_none()
+        self.tag.is_none() && self.before_s.is_none() && self.count.is_none() && self.last.is_none()
     }
 }
 

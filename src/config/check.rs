@@ -20,8 +20,12 @@ pub(super) fn shape(written: &Value, known: &Value, path: &str) -> Result<()> {
             None => Err(Error::new(
                 Kind::Config,
                 match nearest(key, k.keys().map(String::as_str)) {
-                    Some(near) => format!("{}: no such key; did you mean {}?", at(key), at(near)),
-                    None => format!("{}: no such key; known here: {}", at(key), k.keys().cloned().collect::<Vec<_>>().join(", ")),
+                    Some(near) => format!("{}: no such key; did you mean {}?", at(&visible(key)), at(near)),
+                    None => format!(
+                        "{}: no such key; known here: {}",
+                        at(&visible(key)),
+                        k.keys().cloned().collect::<Vec<_>>().join(", ")
+                    ),
                 },
             )),
         }),
@@ -39,6 +43,11 @@ pub(super) fn shape(written: &Value, known: &Value, path: &str) -> Result<()> {
         },
         _ => Ok(()),
     }
+}
+
+/// A key as it may stand in one line: control characters as Rust writes them.
+fn visible(key: &str) -> String {
+    key.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
 }
 
 /// One named set of controls. Which controls there are only the camera knows; their kinds are few.
@@ -124,6 +133,12 @@ pub(super) fn values(f: &File) -> Result<()> {
     camera_and_ring(&f.camera, &f.ring)?;
     night(&f.night)?;
     export(&f.export)?;
+    video(&f.video)?;
+    for text in &f.record.schedule {
+        crate::video::schedule::Span::parse(text).map_err(|rule| refuse("record.schedule", rule, format!("{text:?}")))?;
+    }
+    between("record.split_s", f.record.split_s, 0, 86_400)?;
+    rtsp(&f.rtsp, &f.network)?;
     network(&f.network)?;
     one_of("logging.level", &f.logging.level.to_uppercase(), &LEVELS)?;
     between("limits.max_rss_mib", f.limits.max_rss_mib, 16, 1 << 20)?;
@@ -187,10 +202,49 @@ fn export(e: &file::Export) -> Result<()> {
     between("export.stack_count", e.stack_count, 1, crate::stack::MAX)?;
     between("export.auto_save_interval_s", e.auto_save_interval_s, 0.0, 31_536_000.0)?;
     between("export.jpeg_quality", e.jpeg_quality, 1, 100)?;
-    for (kind, bound) in [("jpg", &e.keep.jpg), ("png", &e.keep.png), ("npy", &e.keep.npy)] {
+    for (kind, bound) in [("jpg", &e.keep.jpg), ("png", &e.keep.png), ("npy", &e.keep.npy), ("mp4", &e.keep.mp4)] {
         between(&format!("export.keep.{kind}.max_age_s"), bound.max_age_s, 0.0, 1e10)?;
     }
     Ok(())
+}
+
+fn video(v: &file::Video) -> Result<()> {
+    one_of("video.encoder", &v.encoder, &["auto", "hardware", "x264", "openh264"])?;
+    between("video.bitrate_kbps", v.bitrate_kbps, 50, 50_000)?;
+    // Below half a second key frames are most of the stream; above, joining and seeking take that long.
+    between("video.keyframe_s", v.keyframe_s, 0.5, 60.0)?;
+    if (v.width == 0) != (v.height == 0) {
+        return Err(refuse("video.width", "0 together with video.height, or neither", format!("{} and {}", v.width, v.height)));
+    }
+    for (key, value) in [("video.width", v.width), ("video.height", v.height)] {
+        if value != 0 {
+            // 4096: the widest that the levels of H.264 in common decoders allow.
+            even(key, value, 4096)?;
+        }
+    }
+    if v.overlay.len() > 64 || v.overlay.chars().any(char::is_control) {
+        return Err(refuse("video.overlay", "at most 64 bytes without control characters", format!("{:?}", v.overlay)));
+    }
+    Ok(())
+}
+
+fn rtsp(r: &file::Rtsp, n: &file::Network) -> Result<()> {
+    between("rtsp.port", r.port, 1, u16::MAX)?;
+    if r.enable && (r.port == n.trigger_port || r.port == n.persistent_port) {
+        return Err(refuse("rtsp.port", "a port of its own", r.port));
+    }
+    for address in &r.bind {
+        address
+            .parse::<std::net::IpAddr>()
+            .map_err(|_| refuse("rtsp.bind", "IPv4 or IPv6 addresses of this machine", format!("{address:?}")))?;
+    }
+    super::allow_list(&r.allow).map_err(|e| Error { what: e.what.replace("network.allow", "rtsp.allow"), ..e })?;
+    let word = |w: &str| w.len() <= 64 && w.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != ':');
+    if !word(&r.user) || !word(&r.password) || r.user.is_empty() != r.password.is_empty() {
+        let rule = "both or none, at most 64 visible ASCII characters without blanks, colons and quotes";
+        return Err(refuse("rtsp.user and rtsp.password", rule, "these"));
+    }
+    between("rtsp.max_clients", r.max_clients, 1, 64)
 }
 
 fn network(w: &file::Network) -> Result<()> {

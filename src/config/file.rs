@@ -23,6 +23,12 @@ pub struct File {
     pub presets: Presets,
     /// Pictures on disk.
     pub export: Export,
+    /// The encoded stream.
+    pub video: Video,
+    /// Recordings by the clock.
+    pub record: Record,
+    /// The stream for viewers.
+    pub rtsp: Rtsp,
     /// The trigger port.
     pub network: Network,
     /// Logs.
@@ -222,6 +228,8 @@ pub struct Keep {
     pub png: Bound,
     /// NPY files.
     pub npy: Bound,
+    /// Recordings and clips.
+    pub mp4: Bound,
 }
 
 /// How much of one kind of file is kept; 0 means without bound.
@@ -232,6 +240,87 @@ pub struct Bound {
     pub max_bytes: u64,
     /// Age of the oldest [s].
     pub max_age_s: f64,
+}
+
+/// `video`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Video {
+    /// Who encodes: `auto`, `hardware`, `x264` or `openh264`.
+    pub encoder: String,
+    /// Bits a second [kbit/s].
+    pub bitrate_kbps: u32,
+    /// Longest time between two key frames [s].
+    pub keyframe_s: f64,
+    /// Columns of the stream [pixels], even; 0: as the camera's.
+    pub width: u32,
+    /// Rows of the stream [pixels], even; 0: as the camera's.
+    pub height: u32,
+    /// Text at the upper edge of the stream, with date and time as `strftime` writes them; empty: none.
+    pub overlay: String,
+}
+
+impl Default for Video {
+    fn default() -> Self {
+        Video { encoder: "auto".into(), bitrate_kbps: 2000, keyframe_s: 2.0, width: 0, height: 0, overlay: String::new() }
+    }
+}
+
+/// `record`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// When to record: `always`, `HH:MM-HH:MM` or `Mon-Fri HH:MM-HH:MM`, local time.
+    pub schedule: Vec<String>,
+    /// A recording by the clock goes on in a new file after this time [s]; 0: never.
+    pub split_s: u32,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Record { schedule: Vec::new(), split_s: 3600 }
+    }
+}
+
+/// Private and link-local networks.
+fn local_networks() -> Vec<String> {
+    ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10"]
+        .map(String::from)
+        .to_vec()
+}
+
+/// `rtsp`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rtsp {
+    /// Whether the stream is served at all.
+    pub enable: bool,
+    /// TCP port.
+    pub port: u16,
+    /// Addresses to listen on; none: all, IPv4 and IPv6.
+    pub bind: Vec<String>,
+    /// Who may watch, as addresses or CIDR blocks.
+    pub allow: Vec<String>,
+    /// Name to log in with (digest); empty: nobody has to.
+    pub user: String,
+    /// The password that goes with it.
+    pub password: String,
+    /// Viewers at once.
+    pub max_clients: u32,
+}
+
+impl Default for Rtsp {
+    fn default() -> Self {
+        Rtsp {
+            enable: false,
+            port: 8554,
+            bind: Vec::new(),
+            allow: local_networks(),
+            user: String::new(),
+            password: String::new(),
+            max_clients: 8,
+        }
+    }
 }
 
 /// `network`
@@ -267,18 +356,7 @@ impl Default for Network {
         Network {
             trigger_port: 9999,
             bind: Vec::new(),
-            allow: [
-                "127.0.0.0/8",
-                "10.0.0.0/8",
-                "172.16.0.0/12",
-                "192.168.0.0/16",
-                "169.254.0.0/16",
-                "::1/128",
-                "fc00::/7",
-                "fe80::/10",
-            ]
-            .map(String::from)
-            .to_vec(),
+            allow: local_networks(),
             token: String::new(),
             idle_ms: 200,
             debounce_ms: 0,

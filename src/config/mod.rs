@@ -64,6 +64,24 @@ impl Config {
         Ok(Config { file })
     }
 
+    /// The same configuration with some keys changed; values as JSON, or texts without their quotes.
+    pub fn with(&self, changes: &[(&str, &str)]) -> Result<Config> {
+        let mut all = serde_json::to_value(&self.file).expect("plain data has a JSON form");
+        for (key, value) in changes {
+            let place = all.pointer_mut(&format!("/{}", key.replace('.', "/")));
+            let Some(place) = place.filter(|p| !p.is_object()) else {
+                return Err(Error::new(Kind::Usage, format!("{key}: no such key")));
+            };
+            *place = if place.is_string() {
+                Value::from(*value)
+            } else {
+                serde_json::from_str(value)
+                    .map_err(|_| Error::new(Kind::Usage, format!("{key}: a number or true or false, not {value}")))?
+            };
+        }
+        Config::parse(all.to_string().as_bytes()).map_err(|e| Error { kind: Kind::Usage, ..e })
+    }
+
     /// The ring's file.
     pub fn persist_path(&self) -> PathBuf {
         if self.ring.persist_path.is_empty() {
@@ -82,6 +100,11 @@ impl Config {
             "ERROR" | "CRITICAL" | "FATAL" => log::LevelFilter::Error,
             _ => log::LevelFilter::Info,
         }
+    }
+
+    /// Who may watch.
+    pub fn watchers(&self) -> crate::server::AllowList {
+        allow_list(&self.rtsp.allow).expect("`check` has parsed the list before")
     }
 
     /// Who may send commands.

@@ -118,7 +118,7 @@ impl Drop for Unfinished {
 }
 
 /// Renames without ever replacing `to`.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(target_env = "gnu")]
     {
         use nix::errno::Errno;

@@ -20,6 +20,9 @@ use crate::error::{Error, Kind, Result};
 /// Oldest files remembered per kind: about 25 kB each.
 const SHELF: usize = 256;
 
+/// Kinds of files.
+const KINDS: usize = Format::KEPT.len();
+
 /// Longest trust in a count that somebody else's deleting may have made wrong.
 const TRUST: Duration = Duration::from_secs(3600);
 
@@ -46,7 +49,7 @@ struct Stock {
 pub struct Keeper {
     dir: PathBuf,
     rules: Keep,
-    stocks: [Stock; 3],
+    stocks: [Stock; KINDS],
     /// When the folder was read; `None` = what is known is wrong.
     scanned: Option<BootUs>,
     /// Youngest modification time seen.
@@ -72,6 +75,11 @@ impl Keeper {
     /// The folder.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Somebody has deleted a file: the count is no longer true.
+    pub fn forget(&mut self) {
+        self.scanned = None;
     }
 
     /// New rules for the same folder.
@@ -110,8 +118,8 @@ impl Keeper {
     }
 
     fn scan(&mut self) -> Result<()> {
-        let mut heaps: [BinaryHeap<Entry>; 3] = Default::default();
-        let mut stocks: [Stock; 3] = Default::default();
+        let mut heaps: [BinaryHeap<Entry>; KINDS] = Default::default();
+        let mut stocks: [Stock; KINDS] = Default::default();
         let mut newest = SystemTime::UNIX_EPOCH;
         self.each_name(|entry, name| {
             let Some(format) = name::ours(name) else { return Ok(()) };
@@ -171,8 +179,8 @@ impl Keeper {
         let mut free = disk::free_bytes(&self.dir)?;
         while free < floor {
             self.refresh()?;
-            let fronts = [0, 1, 2].map(|k| self.front(k).map(|e| (e.modified, k)));
-            let oldest = fronts.into_iter().flatten().min().map(|(_, k)| k);
+            let fronts = (0..KINDS).map(|k| self.front(k).map(|e| (e.modified, k)));
+            let oldest = fronts.flatten().min().map(|(_, k)| k);
             let held: u64 = self.stocks.iter().map(|s| s.bytes).sum();
             let Some(kind) = oldest.filter(|_| free + held >= floor) else {
                 return Err(Error::new(Kind::Disk, self.no_room(free, held)));
@@ -217,7 +225,7 @@ impl Keeper {
 
     /// Deletes what the limits no longer allow, except files called `spare`.
     pub fn tidy(&mut self, spare: &[&str], now: WallUs) -> Result<()> {
-        for kind in 0..3 {
+        for kind in 0..KINDS {
             while self.over_limit(kind, spare, now) {
                 // Somebody else may have deleted enough already.
                 self.refresh()?;

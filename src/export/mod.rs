@@ -5,6 +5,7 @@
 mod colour;
 mod disk;
 mod exif;
+mod film;
 mod jpeg;
 mod keep;
 mod name;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use self::disk::Unfinished;
 pub use self::disk::error as disk_error;
+pub use self::film::{Film, Listed};
 use self::keep::Keeper;
 pub use self::picture::{Format, Picture, Pixels, Tag};
 use crate::clock::{Clock, SystemClock};
@@ -38,8 +40,8 @@ pub struct KeepKind {
 pub struct Keep {
     /// Space that stays free on the disk [MiB]; 0 = none.
     pub min_free_mib: u64,
-    /// Limits per kind, in the order of [`Format::ALL`].
-    pub kinds: [KeepKind; 3],
+    /// Limits per kind, in the order of [`Format::KEPT`].
+    pub kinds: [KeepKind; 4],
 }
 
 /// How and where pictures are saved.
@@ -107,6 +109,7 @@ impl Encoders {
         match format {
             Format::Png => Ok(raster::png(&planes, picture.meta.colour, to)?),
             Format::Npy => Ok(raster::npy(&planes, picture.meta.colour, to)?),
+            Format::Mp4 => Err(Error::new(Kind::Usage, "save a picture as mp4: recordings are made by record and clip").into()),
             Format::Jpg => {
                 let mut encoder = match self.jpeg.take() {
                     Some(encoder) => encoder,
@@ -152,7 +155,9 @@ impl Exporter {
     /// Errors: `config` for impossible settings.
     pub fn new(settings: Settings) -> Result<Exporter> {
         let settings = settings.believed()?;
-        let taken_over = disk::make_folder(&settings.dir).and_then(|()| Keeper::new(settings.dir.clone(), settings.keep));
+        let taken_over = disk::make_folder(&settings.dir)
+            .and_then(|()| film::mend(&settings.dir))
+            .and_then(|()| Keeper::new(settings.dir.clone(), settings.keep));
         let keeper = taken_over.unwrap_or_else(|e| {
             log::error!("export: {e}; pictures cannot be saved until that is mended");
             Keeper::unread(settings.dir.clone(), settings.keep)
@@ -344,7 +349,7 @@ impl<'a> Claim<'a> {
             self.number += 1;
             let key = self.key();
             let taken = |f: Format| fs::symlink_metadata(self.dir.join(format!("{}.{f}", self.stem()))).is_ok();
-            if !Format::ALL.into_iter().any(taken) && claimed.insert(key) {
+            if !Format::KEPT.into_iter().any(taken) && claimed.insert(key) {
                 return;
             }
         }

@@ -3,7 +3,7 @@
 use gstreamer::glib::DateTime;
 
 use super::picture::{Format, Tag, is_tag_char};
-use crate::clock::WallUs;
+use crate::clock::{BootUs, WallUs};
 use crate::frame::FrameMeta;
 
 /// The link to the JPEG written last.
@@ -17,11 +17,16 @@ pub fn local(wall: WallUs) -> Option<DateTime> {
 /// The name of a picture without suffix and extension: `YYYYmmdd_HHMMSS_f<id>[_<tag>]` in local time, or
 /// `noclock_<seconds since boot>_f<id>[_<tag>]`.
 pub fn stem(meta: &FrameMeta, tag: Option<&Tag>) -> String {
-    let when = local(meta.wall).and_then(|t| t.format("%Y%m%d_%H%M%S").ok());
-    let when = when.map_or_else(|| format!("noclock_{}", meta.boot.0 / 1_000_000), |s| s.to_string());
+    stem_of(meta.wall, meta.boot, meta.id, tag)
+}
+
+/// The same for a frame of which no more is known.
+pub fn stem_of(wall: WallUs, boot: BootUs, id: u64, tag: Option<&Tag>) -> String {
+    let when = local(wall).and_then(|t| t.format("%Y%m%d_%H%M%S").ok());
+    let when = when.map_or_else(|| format!("noclock_{}", boot.0 / 1_000_000), |s| s.to_string());
     match tag {
-        None => format!("{when}_f{}", meta.id),
-        Some(tag) => format!("{when}_f{}_{tag}", meta.id),
+        None => format!("{when}_f{id}"),
+        Some(tag) => format!("{when}_f{id}_{tag}"),
     }
 }
 
@@ -33,7 +38,7 @@ pub fn numbered(stem: &str, n: u32) -> String {
 /// Which kind of picture of ours carries this file name; `None` for everything else, which is never deleted.
 pub fn ours(name: &str) -> Option<Format> {
     let (stem, extension) = name.rsplit_once('.')?;
-    let format = Format::of(extension)?;
+    let format = Format::KEPT.into_iter().find(|f| f.word() == extension)?;
     let rest = match stem.strip_prefix("noclock_") {
         Some(rest) => digits(rest, 1..=20)?,
         None => digits(digits(stem, 8..=8)?.strip_prefix('_')?, 6..=6)?,
@@ -54,6 +59,17 @@ pub fn temporary(name: &str) -> bool {
     })
 }
 
+/// The name an unfinished recording of this process has until it is whole: `.<name>.<pid>.part`.
+pub fn part(name: &str) -> String {
+    format!(".{name}.{}.part", std::process::id())
+}
+
+/// The name a recording left unfinished is to have, and the process that left it; `None` for everything else.
+pub fn of_part(part: &str) -> Option<(&str, u32)> {
+    let (name, pid) = part.strip_prefix('.')?.strip_suffix(".part")?.rsplit_once('.')?;
+    (ours(name) == Some(Format::Mp4)).then_some((name, pid.parse().ok()?))
+}
+
 /// Takes leading digits, as many as `count` allows, and returns what follows.
 fn digits(s: &str, count: std::ops::RangeInclusive<usize>) -> Option<&str> {
     let n = s.bytes().take_while(u8::is_ascii_digit).count();
@@ -64,7 +80,6 @@ fn digits(s: &str, count: std::ops::RangeInclusive<usize>) -> Option<&str> {
 mod tests {
     use super::super::tests::picture;
     use super::*;
-    use crate::clock::BootUs;
     use crate::frame::Layout;
 
     #[test]
@@ -108,6 +123,15 @@ mod tests {
     #[test]
     fn only_our_own_unfinished_files_are_swept() {
         assert!(temporary(".20261120_083408_f98.jpg.17-3.tmp") && temporary(".latest.jpg.17-3.tmp"));
+        assert_eq!(of_part(&part("20261120_083408_f98_x.mp4")), Some(("20261120_083408_f98_x.mp4", std::process::id())));
+        for no in [
+            ".20261120_083408_f98.jpg.7.part",
+            "20261120_083408_f98.mp4.7.part",
+            ".a.mp4.7.part",
+            ".20261120_083408_f98.mp4.part",
+        ] {
+            assert!(of_part(no).is_none(), "{no}");
+        }
         for no in ["20261120_083408_f98.jpg.17-3.tmp", ".notes.tmp", ".20261120_083408_f98.jpg.tmp", ".x.jpg.17-3.tmp"] {
             assert!(!temporary(no), "{no}");
         }

@@ -63,7 +63,7 @@ impl Picture {
     }
 }
 
-/// A kind of picture file.
+/// A kind of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Format {
     /// JPEG, 4:2:0, with EXIF.
@@ -72,11 +72,15 @@ pub enum Format {
     Png,
     /// `NumPy` array `(H, W, 3)` of `uint8`, B, G, R.
     Npy,
+    /// A recording: H.264 in MP4. Not a picture, so no command saves one by this word.
+    Mp4,
 }
 
 impl Format {
-    /// All of them, in the order they are written and answered.
+    /// All pictures, in the order they are written and answered.
     pub const ALL: [Format; 3] = [Format::Jpg, Format::Png, Format::Npy];
+    /// All files that are kept within bounds.
+    pub const KEPT: [Format; 4] = [Format::Jpg, Format::Png, Format::Npy, Format::Mp4];
 
     /// The word and the file extension.
     pub const fn word(self) -> &'static str {
@@ -84,9 +88,10 @@ impl Format {
             Format::Jpg => "jpg",
             Format::Png => "png",
             Format::Npy => "npy",
+            Format::Mp4 => "mp4",
         }
     }
-    /// The format of exactly this word; upper case is another word.
+    /// The picture format of exactly this word; upper case is another word.
     pub fn of(word: &str) -> Option<Format> {
         Format::ALL.into_iter().find(|f| f.word() == word)
     }

@@ -55,6 +55,8 @@ struct Slots {
     free: Vec<Arc<Slot>>,
     /// Published so far: what waiters compare.
     published: u64,
+    /// Calls of [`Ring::wake`] so far.
+    woken: u64,
 }
 
 /// The last frames. See the module's first lines.
@@ -247,12 +249,14 @@ impl Ring {
         self.lock().published
     }
 
-    /// Sleeps until more than `seen` frames have been published or `timeout` is over; returns how many there are now.
+    /// Sleeps until more than `seen` frames have been published, [`Ring::wake`] is called or `timeout` is over; returns how
+    /// many there are now.
     pub fn wait_published(&self, seen: u64, timeout: Duration) -> u64 {
         let end = Instant::now() + timeout;
         self.waiters.fetch_add(1, Ordering::SeqCst);
         let mut s = self.lock();
-        while s.published <= seen {
+        let woken = s.woken;
+        while s.published <= seen && s.woken == woken {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -267,6 +271,7 @@ impl Ring {
 
     /// Wakes everybody in [`Ring::wait_published`] without a frame; they find the same count and their own reason to stop.
     pub fn wake(&self) {
+        self.lock().woken += 1;
         self.newer.notify_all();
     }
 

@@ -39,14 +39,15 @@ fn open(ip: IpAddr, port: u16, only_v6: bool, kind: SockType) -> nix::Result<Own
 }
 
 fn refused(e: Errno, ip: IpAddr, port: u16, protocol: &str, key: &str) -> Error {
+    let bind = format!("{}.bind", key.split('.').next().unwrap_or(key));
     let why = match e {
         Errno::EADDRINUSE => format!(
             "address in use: another program owns port {port}; stop it (`ss -lnp 'sport = :{port}'` names it) or change {key}"
         ),
         Errno::EACCES => format!("not permitted: ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher {key}"),
-        Errno::EADDRNOTAVAIL => format!("this machine has no address {ip}; correct network.bind"),
+        Errno::EADDRNOTAVAIL => format!("this machine has no address {ip}; correct {bind}"),
         Errno::EMFILE | Errno::ENFILE => "too many open files; raise LimitNOFILE".to_owned(),
-        _ => format!("check network.bind and {key}"),
+        _ => format!("check {bind} and {key}"),
     };
     Error::caused(Kind::Io, format!("listen on {} ({protocol}): {why}", SocketAddr::new(ip, port)), std::io::Error::from(e))
 }
@@ -88,7 +89,7 @@ fn every<T>(
 
 /// Listeners for `port` on `addresses`, or on all addresses of both families where none are listed. `key` is the
 /// configuration key an error names.
-pub(super) fn tcp(addresses: &[IpAddr], port: u16, key: &str) -> Result<Vec<TcpListener>> {
+pub(crate) fn tcp(addresses: &[IpAddr], port: u16, key: &str) -> Result<Vec<TcpListener>> {
     every(addresses, port, key, SockType::Stream, TcpListener::from, TcpListener::local_addr)
 }
 

@@ -7,7 +7,7 @@
 //! ```
 
 mod allow;
-mod bind;
+pub(crate) mod bind;
 mod conn;
 mod event_loop;
 mod image;
@@ -166,6 +166,10 @@ impl Default for Settings {
                     "version",
                     "help",
                     "subscribe",
+                    "record",
+                    "clip",
+                    "files",
+                    "delete",
                 ],
             },
             limits: Limits::default(),

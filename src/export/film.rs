@@ -1,0 +1,359 @@
+//! Owns how a recording gets into the folder: under a hidden name while it grows, under its own when it is whole, and mended
+//! after a crash; and the list of files, and the deleting of one by its name. Never encodes. Blocks for as long as the disk does.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::picture::{Format, Tag};
+use super::{Exporter, disk, lock, name};
+use crate::clock::{BootUs, Clock, SystemClock, WallUs};
+use crate::error::{Error, Kind, Result};
+
+/// A recording under way. Dropped without [`Film::finish`], it stays as it is, for the next start to mend.
+pub struct Film {
+    exporter: Arc<Exporter>,
+    dir: PathBuf,
+    stem: String,
+    part: PathBuf,
+    wall: WallUs,
+}
+
+/// A file of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name, without a folder.
+    pub name: String,
+    /// Size [bytes].
+    pub bytes: u64,
+    /// When it was written.
+    pub modified: SystemTime,
+}
+
+impl Film {
+    /// A name for a recording that begins with this frame, and an empty file of it. Makes room and the folder first.
+    pub fn begin(exporter: &Arc<Exporter>, wall: WallUs, boot: BootUs, id: u64, tag: Option<&Tag>) -> Result<Film> {
+        let dir = exporter.settings().dir.clone();
+        if let Err(e) = exporter.make_room() {
+            if !disk::is_gone(&e) {
+                return Err(e);
+            }
+            disk::make_folder(&dir)?;
+        }
+        let first = name::stem_of(wall, boot, id, tag);
+        let mut n = 1;
+        loop {
+            let stem = name::numbered(&first, n);
+            let part = dir.join(name::part(&format!("{stem}.mp4")));
+            let taken = fs::symlink_metadata(dir.join(format!("{stem}.mp4"))).is_ok();
+            match OpenOptions::new().write(true).create_new(true).open(&part) {
+                Ok(_) if !taken => return Ok(Film { exporter: exporter.clone(), dir, stem: first, part, wall }),
+                // The name is somebody else's, so the file just made is not needed.
+                Ok(_) => drop(fs::remove_file(&part)),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(disk::error("begin the recording", &part, e)),
+            }
+            n += 1;
+        }
+    }
+
+    /// The file to write into.
+    pub fn part(&self) -> &Path {
+        &self.part
+    }
+
+    /// Size so far [bytes].
+    pub fn bytes(&self) -> u64 {
+        fs::metadata(&self.part).map_or(0, |m| m.len())
+    }
+
+    /// Gives the whole file its name, once all of it is on the medium, and lets old files go for it.
+    pub fn finish(self) -> Result<PathBuf> {
+        if self.wall.is_set() {
+            if let Err(e) = date(&self.part, self.wall) {
+                log::warn!("export: {}", disk::error("write the start's time into", &self.part, e));
+            }
+        }
+        let path = settle(&self.dir, &self.part, &self.stem)?;
+        self.exporter.note_film(&path);
+        Ok(path)
+    }
+
+    /// The name it will have unless that is taken meanwhile.
+    pub fn name(&self) -> String {
+        let part = self.part.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        name::of_part(part).map_or_else(String::new, |(name, _)| name.to_owned())
+    }
+
+    /// Makes of a file that could not be ended what the next start would make of it.
+    pub fn salvage(self) -> Result<PathBuf> {
+        match cut(&self.part) {
+            Ok(0) => {
+                let what = format!("keep the recording {}: it holds no whole second", self.name());
+                self.discard();
+                Err(Error::new(Kind::Disk, what))
+            }
+            Ok(_) => self.finish(),
+            Err(e) => Err(disk::error("mend the recording", &self.part, e)),
+        }
+    }
+
+    /// Removes the file: nothing came of it.
+    pub fn discard(self) {
+        // What cannot be removed now is mended or removed at the next start.
+        let _ = fs::remove_file(&self.part);
+    }
+}
+
+/// Syncs a file and gives it the first free name of `stem`.
+fn settle(dir: &Path, part: &Path, stem: &str) -> Result<PathBuf> {
+    File::open(part).and_then(|f| f.sync_all()).map_err(|e| disk::error("sync the recording", part, e))?;
+    let mut n = 1;
+    loop {
+        let path = dir.join(format!("{}.mp4", name::numbered(stem, n)));
+        match disk::rename_new(part, &path) {
+            Ok(()) => {
+                disk::sync_folder(dir).map_err(|e| disk::error("make the names durable in", dir, e))?;
+                return Ok(path);
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => n += 1,
+            Err(e) => return Err(disk::error("name the recording", &path, e)),
+        }
+    }
+}
+
+/// Finishes what a crash left in `dir`: cuts each recording behind its last whole second and gives it its name; one without
+/// such a second is removed.
+pub(super) fn mend(dir: &Path) -> Result<()> {
+    let names = fs::read_dir(dir).map_err(|e| disk::error("read the folder", dir, e))?;
+    for part in names.filter_map(|e| e.ok()?.file_name().into_string().ok()) {
+        let Some((name, pid)) = name::of_part(&part) else { continue };
+        if pid != std::process::id() && is_pastcam(pid) {
+            log::info!("export: {part} is left alone: process {pid} still writes it");
+            continue;
+        }
+        let at = dir.join(&part);
+        let stem = name.strip_suffix(".mp4").unwrap_or(name);
+        let done = match cut(&at) {
+            Ok(0) => fs::remove_file(&at).map(|()| None).map_err(|e| disk::error("remove", &at, e)),
+            Ok(_) => settle(dir, &at, stem).map(Some),
+            Err(e) => Err(disk::error("mend the recording", &at, e)),
+        };
+        match done {
+            Ok(Some(path)) => log::info!("export: {} was left unfinished and is mended", path.display()),
+            Ok(None) => log::info!("export: {part} was left unfinished and held no picture yet; removed"),
+            Err(e) => log::warn!("export: {e}"),
+        }
+    }
+    Ok(())
+}
+
+/// Whether this process runs and is a pastcam: then it is another camera that shares the folder.
+fn is_pastcam(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "pastcam")
+}
+
+/// Cuts a recording behind the last box that says where pictures are (`moov`, `moof`); how many bytes are left.
+///
+/// `mp4mux` writes each second's pictures first (`mdat`) and its index behind them, so what follows the last index is of no use.
+fn cut(path: &Path) -> io::Result<u64> {
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let length = file.metadata()?.len();
+    let (mut at, mut whole) = (0u64, 0u64);
+    while let Some((kind, end)) = next_box(&mut file, at, length)? {
+        if matches!(&kind, b"moov" | b"moof") {
+            whole = end;
+        }
+        at = end;
+    }
+    file.set_len(whole)?;
+    Ok(whole)
+}
+
+/// Seconds from 1904, where MP4 begins to count, to 1970.
+const MP4_EPOCH: i64 = 2_082_844_800;
+
+/// Writes the start's time into the heads of the file's last `moov`: the muxer puts there when the file was begun, which is
+/// another time for pictures of the past.
+fn date(path: &Path, wall: WallUs) -> io::Result<()> {
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let length = file.metadata()?.len();
+    let (mut at, mut moov) = (0, None);
+    while let Some((kind, end)) = next_box(&mut file, at, length)? {
+        if &kind == b"moov" {
+            moov = Some(at);
+        }
+        at = end;
+    }
+    let Some(moov) = moov else { return Ok(()) };
+    // The three heads stand in front of the tables, within the first few hundred bytes.
+    let mut head = vec![0; (length - moov).min(1024) as usize];
+    file.seek(SeekFrom::Start(moov))?;
+    file.read_exact(&mut head)?;
+    let time = ((wall.0.div_euclid(1_000_000) + MP4_EPOCH) as u32).to_be_bytes();
+    for kind in [b"mvhd", b"tkhd", b"mdhd"] {
+        // Behind the kind: one byte of version, three of flags, the time of creation. Version 1 is for the year 2040.
+        if let Some(i) = head.windows(4).position(|w| w == kind).filter(|i| head.get(i + 4) == Some(&0)) {
+            file.seek(SeekFrom::Start(moov + i as u64 + 8))?;
+            file.write_all(&time)?;
+        }
+    }
+    Ok(())
+}
+
+/// Kind and end of the box that begins at `at`; `None` where no whole one does.
+fn next_box(file: &mut File, at: u64, length: u64) -> io::Result<Option<([u8; 4], u64)>> {
+    if at + 8 > length {
+        return Ok(None);
+    }
+    file.seek(SeekFrom::Start(at))?;
+    let mut head = [0; 8];
+    file.read_exact(&mut head)?;
+    let mut size = u64::from(u32::from_be_bytes([head[0], head[1], head[2], head[3]]));
+    if size == 1 && at + 16 <= length {
+        let mut long = [0; 8];
+        file.read_exact(&mut long)?;
+        size = u64::from_be_bytes(long);
+    }
+    let end = at.checked_add(size).filter(|end| size >= 8 && *end <= length);
+    Ok(end.map(|end| ([head[4], head[5], head[6], head[7]], end)))
+}
+
+impl Exporter {
+    /// Lets the oldest files go until the free-space floor holds; fails where that is not enough.
+    pub fn make_room(&self) -> Result<()> {
+        lock(&self.keeper).make_room()
+    }
+
+    fn note_film(&self, path: &Path) {
+        let bytes = fs::metadata(path).map_or(0, |m| m.len());
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+        let mut keeper = lock(&self.keeper);
+        if path.parent() == Some(keeper.dir()) {
+            keeper.note(&[(Format::Mp4, name, bytes)], SystemClock.wall());
+        }
+    }
+
+    /// Our files of these kinds, newest first, at most `last` of them.
+    pub fn list(&self, kinds: &[Format], last: usize) -> Result<Vec<Listed>> {
+        let dir = self.settings().dir.clone();
+        let entries = fs::read_dir(&dir).map_err(|e| disk::error("read the folder", &dir, e))?;
+        let mut newest = std::collections::BinaryHeap::new();
+        for entry in entries.flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if !name::ours(&name).is_some_and(|f| kinds.contains(&f)) {
+                continue;
+            }
+            // Deleted meanwhile, or a link: not listed.
+            let Ok(meta) = entry.metadata() else { continue };
+            let Ok(modified) = meta.modified() else { continue };
+            if meta.is_file() {
+                newest.push(std::cmp::Reverse((modified, name, meta.len())));
+                if newest.len() > last {
+                    newest.pop();
+                }
+            }
+        }
+        let listed = |std::cmp::Reverse((modified, name, bytes))| Listed { name, bytes, modified };
+        // Ascending in `Reverse` is newest first.
+        Ok(newest.into_sorted_vec().into_iter().map(listed).collect())
+    }
+
+    /// Deletes the file of this name, which must be one that this program gives; no path reaches the disk.
+    pub fn delete(&self, name: &str) -> Result<()> {
+        if name::ours(name).is_none() {
+            return Err(Error::new(Kind::Usage, format!("delete {name}: no name of a file of this program; see files")));
+        }
+        let mut keeper = lock(&self.keeper);
+        let path = keeper.dir().join(name);
+        let meta = fs::symlink_metadata(&path).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => Error::new(Kind::Usage, format!("delete {name}: there is no such file; see files")),
+            _ => disk::error("delete", &path, e),
+        })?;
+        if !meta.is_file() {
+            return Err(Error::new(Kind::Usage, format!("delete {name}: it is not a file")));
+        }
+        fs::remove_file(&path).map_err(|e| disk::error("delete", &path, e))?;
+        keeper.forget();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::Settings;
+    use super::super::tests::Scratch;
+    use super::*;
+
+    fn boxed(kind: [u8; 4], content: usize) -> Vec<u8> {
+        let mut b = ((content + 8) as u32).to_be_bytes().to_vec();
+        b.extend(kind);
+        b.resize(content + 8, 7);
+        b
+    }
+
+    #[test]
+    fn what_a_crash_left_is_cut_behind_its_last_index() {
+        let dir = Scratch::new("mend");
+        let whole =
+            [boxed(*b"ftyp", 8), boxed(*b"mdat", 100), boxed(*b"moov", 50), boxed(*b"mdat", 90), boxed(*b"moof", 20)].concat();
+        let torn = [whole.clone(), boxed(*b"mdat", 500)[..300].to_vec()].concat();
+        // No process has this number: it is larger than Linux gives.
+        let at = |name: &str| dir.join(format!(".{name}.mp4.999999999.part"));
+        fs::write(at("20261120_083408_f1"), &torn).unwrap();
+        fs::write(at("20261120_083408_f2"), &whole[..60]).unwrap();
+        fs::write(at("20261120_083408_f3"), [whole.clone(), boxed(*b"mdat", 30), vec![0, 0]].concat()).unwrap();
+        fs::write(dir.join("20261120_083408_f3.mp4"), "another").unwrap();
+        fs::write(dir.join(".mine.mp4.5.part"), "foreign").unwrap();
+        mend(&dir).unwrap();
+        assert_eq!(
+            dir.names(),
+            [".mine.mp4.5.part", "20261120_083408_f1.mp4", "20261120_083408_f3.mp4", "20261120_083408_f3_2.mp4"]
+        );
+        for name in ["20261120_083408_f1.mp4", "20261120_083408_f3_2.mp4"] {
+            assert_eq!(fs::read(dir.join(name)).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn a_recording_appears_when_it_is_finished_and_never_replaces() {
+        let dir = Scratch::new("film");
+        let exporter = Arc::new(Exporter::new(Settings::new(&*dir)).unwrap());
+        let tag = Tag::new("gate").unwrap();
+        let begin = || Film::begin(&exporter, WallUs(0), BootUs(5_000_000), 7, Some(&tag)).unwrap();
+        let (a, b, c) = (begin(), begin(), begin());
+        assert!(dir.names().iter().all(|n| n.starts_with('.')), "{:?}", dir.names());
+        fs::write(a.part(), "aa").unwrap();
+        assert_eq!(a.bytes(), 2);
+        assert_eq!(a.finish().unwrap(), dir.join("noclock_5_f7_gate.mp4"));
+        assert_eq!(b.finish().unwrap(), dir.join("noclock_5_f7_gate_2.mp4"));
+        c.discard();
+        assert_eq!(dir.names().len(), 2);
+    }
+
+    #[test]
+    fn files_are_listed_newest_first_and_only_ours_are_deleted() {
+        let dir = Scratch::new("files");
+        let exporter = Exporter::new(Settings::new(&*dir)).unwrap();
+        for (n, name) in
+            ["20261120_083408_f1.jpg", "20261120_083409_f2.mp4", "20261120_083410_f3.jpg", "holiday.jpg"].iter().enumerate()
+        {
+            fs::write(dir.join(name), "x".repeat(n + 1)).unwrap();
+            let file = File::options().write(true).open(dir.join(name)).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(n as u64)).unwrap();
+        }
+        symlink("holiday.jpg", dir.join("20261120_083411_f4.jpg")).unwrap();
+        let names = |kinds: &[Format], last| exporter.list(kinds, last).unwrap().into_iter().map(|l| l.name).collect::<Vec<_>>();
+        assert_eq!(names(&Format::KEPT, 9), ["20261120_083410_f3.jpg", "20261120_083409_f2.mp4", "20261120_083408_f1.jpg"]);
+        assert_eq!(names(&[Format::Jpg], 1), ["20261120_083410_f3.jpg"]);
+        for bad in ["holiday.jpg", "../x/20261120_083408_f1.jpg", "20261120_083411_f4.jpg", "20261120_083499_f9.jpg", "", "."] {
+            assert_eq!(exporter.delete(bad).unwrap_err().kind, Kind::Usage, "{bad}");
+        }
+        exporter.delete("20261120_083409_f2.mp4").unwrap();
+        assert!(!dir.join("20261120_083409_f2.mp4").exists() && dir.join("holiday.jpg").exists());
+    }
+}

@@ -1,0 +1,306 @@
+//! Owns one H.264 encoder: a `GStreamer` pipeline that takes pictures without copying them and hands out access units.
+//! Never waits: when the encoder is late the oldest of two waiting pictures goes. Made and fed by one thread; units come out
+//! on the pipeline's own thread.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+use gstreamer_video as gst_video;
+
+use super::hub::Unit;
+use crate::clock::WallUs;
+use crate::error::{Error, Kind, Result};
+use crate::export::Pixels;
+use crate::frame::{Colour, Layout};
+use crate::gst as door;
+
+/// Who encodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coder {
+    /// The processor's own encoder behind V4L2 (a Raspberry Pi 1 to 4).
+    Hardware,
+    /// The x264 library.
+    X264,
+    /// The openh264 library.
+    OpenH264,
+}
+
+impl Coder {
+    /// In the order in which they are tried.
+    pub const ALL: [Coder; 3] = [Coder::Hardware, Coder::X264, Coder::OpenH264];
+
+    /// The word in the configuration and in `status json`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Coder::Hardware => "hardware",
+            Coder::X264 => "x264",
+            Coder::OpenH264 => "openh264",
+        }
+    }
+
+    /// The encoder of this word.
+    pub fn of(word: &str) -> Option<Coder> {
+        Coder::ALL.into_iter().find(|c| c.word() == word)
+    }
+
+    /// The element that does it.
+    pub fn element(self) -> &'static str {
+        match self {
+            Coder::Hardware => "v4l2h264enc",
+            Coder::X264 => "x264enc",
+            Coder::OpenH264 => "openh264enc",
+        }
+    }
+
+    /// The part of the pipeline that encodes, its element called `encoder`.
+    fn line(self, s: &Settings) -> String {
+        let (gop, kbps) = (s.gop(), s.bitrate_kbps);
+        match self {
+            // Without a level the driver takes level 1 and refuses the first frame (raspberrypi/linux#3974).
+            Coder::Hardware => {
+                format!("v4l2h264enc name=encoder {} ! video/x-h264,level=(string)4", hardware_controls(gop, kbps))
+            }
+            // One thread makes one slice, and parameter sets come once a key frame. The fastest preset: a Pi has no more.
+            Coder::X264 => format!(
+                "x264enc name=encoder tune=zerolatency speed-preset=ultrafast threads=1 byte-stream=true key-int-max={gop} bitrate={kbps} \
+                 ! video/x-h264,profile=constrained-baseline"
+            ),
+            Coder::OpenH264 => format!(
+                "openh264enc name=encoder complexity=low usage-type=camera rate-control=bitrate multi-thread=1 gop-size={gop} bitrate={} \
+                 ! video/x-h264,profile=constrained-baseline",
+                kbps * 1000
+            ),
+        }
+    }
+}
+
+fn hardware_controls(gop: u32, kbps: u32) -> String {
+    format!("extra-controls=\"controls,video_bitrate={},h264_i_frame_period={gop},repeat_sequence_header=1\"", kbps * 1000)
+}
+
+/// How to encode.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Bits a second [kbit/s].
+    pub bitrate_kbps: u32,
+    /// Longest time between two key frames [s].
+    pub keyframe_s: f64,
+    /// Size of the stream, where it is not the pictures'.
+    pub size: Option<Layout>,
+    /// The day's frame rate [1/s]: what the caps say all day and night, while time stamps tell the truth.
+    pub fps: f64,
+}
+
+impl Settings {
+    /// Frames between key frames at the day's rate.
+    fn gop(&self) -> u32 {
+        (self.fps * self.keyframe_s).round().max(1.0) as u32
+    }
+}
+
+/// Gets what comes out of an encoder, on that encoder's own thread.
+pub type Out = Box<dyn FnMut(&Unit) + Send>;
+
+/// What a picture in the encoder is, found again by its time stamp.
+type Known = (gst::ClockTime, u64, WallUs);
+
+/// Pictures that may be inside an encoder at once, far more than real ones hold.
+const INSIDE: usize = 16;
+
+#[derive(Default)]
+struct Flow {
+    known: Mutex<VecDeque<Known>>,
+    fed: AtomicU64,
+    out: AtomicU64,
+}
+
+/// One encoder at work. Dropping it stops it.
+pub struct Encoder {
+    pipeline: gst::Pipeline,
+    source: gst_app::AppSrc,
+    element: gst::Element,
+    bus: gst::Bus,
+    flow: Arc<Flow>,
+    coder: Coder,
+    /// What it encodes: size and colour.
+    pub picture: (Layout, Colour),
+    settings: Settings,
+}
+
+impl Encoder {
+    /// An encoder of pictures of this size and colour; `out` gets what comes out.
+    pub fn new(coder: Coder, picture: (Layout, Colour), settings: &Settings, out: Out) -> Result<Encoder> {
+        // Names the package where it is missing.
+        door::element(coder.element())?;
+        Encoder::with(coder, &coder.line(settings), picture, settings, out)
+    }
+
+    /// The same around any encoding part of a pipeline whose encoder is called `encoder`.
+    pub(super) fn with(
+        coder: Coder,
+        line: &str,
+        picture: (Layout, Colour),
+        settings: &Settings,
+        mut out: Out,
+    ) -> Result<Encoder> {
+        let failed = |e: gst::glib::Error| Error::caused(Kind::Media, format!("build the encoder {}", coder.word()), e);
+        let scale = match settings.size {
+            Some(size) if size != picture.0 => {
+                format!(
+                    "videoscale add-borders=true ! video/x-raw,width={},height={},pixel-aspect-ratio=1/1 ! ",
+                    size.width, size.height
+                )
+            }
+            _ => String::new(),
+        };
+        door::init()?;
+        let pipeline = gst::parse::launch(&format!(
+            "appsrc name=in is-live=true format=time max-buffers=2 max-bytes=0 leaky-type=downstream ! {scale}{line} \
+             ! h264parse config-interval=-1 ! video/x-h264,stream-format=byte-stream,alignment=au ! appsink name=out sync=false"
+        ))
+        .map_err(failed)?
+        .downcast::<gst::Pipeline>()
+        .expect("a launch line of several elements is a pipeline");
+        let named = |name: &str| pipeline.by_name(name).expect("the line above names it");
+        let source = named("in").downcast::<gst_app::AppSrc>().expect("it is an appsrc");
+        let sink = named("out").downcast::<gst_app::AppSink>().expect("it is an appsink");
+        let fps = gst::Fraction::approximate_f64(settings.fps).unwrap_or(gst::Fraction::new(10, 1));
+        source.set_caps(Some(&door::caps(picture.0, picture.1, fps)?));
+        // Time stamps are the boot-time clock's own: nothing is added to them.
+        pipeline.set_start_time(gst::ClockTime::NONE);
+        pipeline.set_base_time(gst::ClockTime::ZERO);
+        let flow = Arc::new(Flow::default());
+        let inside = flow.clone();
+        sink.set_callbacks(
+            gst_app::AppSinkCallbacks::builder()
+                .new_sample(move |sink| {
+                    let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                    if let Some(unit) = unit(&sample, &inside) {
+                        inside.out.fetch_add(1, Relaxed);
+                        out(&unit);
+                    }
+                    Ok(gst::FlowSuccess::Ok)
+                })
+                .build(),
+        );
+        let bus = pipeline.bus().expect("a pipeline has a bus");
+        let element = named("encoder");
+        let encoder = Encoder { pipeline, source, element, bus, flow, coder, picture, settings: settings.clone() };
+        if let Err(e) = encoder.pipeline.set_state(gst::State::Playing) {
+            let why = door::pending_error(Kind::Media, &encoder.bus);
+            return Err(why.unwrap_or_else(|| Error::caused(Kind::Media, format!("start the encoder {}", coder.word()), e)));
+        }
+        Ok(encoder)
+    }
+
+    /// Who encodes.
+    pub fn coder(&self) -> Coder {
+        self.coder
+    }
+
+    /// Hands a picture in, with the instant it is of; `key` makes it a key frame.
+    pub fn feed(&self, pixels: &Pixels, time: gst::ClockTime, id: u64, wall: WallUs, key: bool) -> Result<()> {
+        if key {
+            let event = gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build();
+            let pad = self.element.static_pad("src").expect("an encoder has a src pad");
+            // An encoder that does not understand it gives its next key frame when that is due.
+            let _ = pad.send_event(event);
+        }
+        {
+            let mut known = self.flow.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() >= INSIDE {
+                known.pop_front();
+            }
+            known.push_back((time, id, wall));
+        }
+        let mut buffer = pixels.to_buffer();
+        buffer.get_mut().expect("a buffer just made has one owner").set_pts(time);
+        self.flow.fed.fetch_add(1, Relaxed);
+        match self.source.push_buffer(buffer) {
+            Ok(_) => Ok(()),
+            Err(flow) => Err(self
+                .complaint()
+                .unwrap_or_else(|| Error::caused(Kind::Media, format!("feed the encoder {}", self.coder.word()), flow))),
+        }
+    }
+
+    /// Pictures handed in, and units that came out.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.flow.fed.load(Relaxed), self.flow.out.load(Relaxed))
+    }
+
+    /// What the encoder has to complain of since the last look.
+    pub fn complaint(&self) -> Option<Error> {
+        door::pending_error(Kind::Media, &self.bus)
+    }
+
+    /// Takes over what can change while it runs; false when it has to be made anew.
+    pub fn adapt(&mut self, settings: &Settings) -> bool {
+        let (gop, kbps) = (settings.gop(), settings.bitrate_kbps);
+        if settings.size != self.settings.size || settings.fps.total_cmp(&self.settings.fps).is_ne() {
+            return false;
+        }
+        if kbps != self.settings.bitrate_kbps {
+            match self.coder {
+                Coder::Hardware => {
+                    let controls = gst::Structure::builder("controls")
+                        .field("video_bitrate", (kbps * 1000) as i32)
+                        .field("h264_i_frame_period", gop as i32);
+                    self.element.set_property("extra-controls", controls.build());
+                }
+                Coder::X264 => self.element.set_property("bitrate", kbps),
+                Coder::OpenH264 => self.element.set_property("bitrate", kbps * 1000),
+            }
+        }
+        // A longer time between key frames than it was made for needs another one; a shorter one is the feeder's to ask for.
+        let fits = gop <= self.settings.gop();
+        self.settings = Settings { keyframe_s: self.settings.keyframe_s, ..settings.clone() };
+        fits
+    }
+
+    /// Waits until everything handed in has come out.
+    pub fn finish(&self) -> Result<()> {
+        let failed = |e: gst::FlowError| Error::caused(Kind::Media, format!("end the encoder {}", self.coder.word()), e);
+        self.source.end_of_stream().map_err(failed)?;
+        // Far longer than the two pictures inside can take.
+        let wait = gst::ClockTime::from_seconds(20);
+        match self.bus.timed_pop_filtered(wait, &[gst::MessageType::Eos, gst::MessageType::Error]) {
+            Some(m) => match m.view() {
+                gst::MessageView::Error(e) => Err(door::bus_error(Kind::Media, e)),
+                _ => Ok(()),
+            },
+            None => Err(Error::new(Kind::Timeout, format!("end the encoder {}: it does not finish", self.coder.word()))),
+        }
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        // A pipeline that cannot be stopped is dropped all the same; there is nobody to tell.
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+/// What came out, in the time of what went in: an encoder may shift its time stamps (x264enc by 1000 hours) and says so in its segment.
+fn unit(sample: &gst::Sample, flow: &Flow) -> Option<Unit> {
+    let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+    let mut buffer = sample.buffer_owned()?;
+    let time = segment.to_running_time(buffer.pts()?)?;
+    let caps = sample.caps_owned()?;
+    let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+    let b = buffer.make_mut();
+    b.set_pts(time);
+    // No encoder here reorders pictures.
+    b.set_dts(time);
+    let mut known = flow.known.lock().unwrap_or_else(PoisonError::into_inner);
+    // What was overtaken or dropped goes, too. Encoders may round to their own clock: within half a millisecond it is the same.
+    while known.front().is_some_and(|k| k.0 + gst::ClockTime::from_useconds(500) < time) {
+        known.pop_front();
+    }
+    let (_, id, wall) = *known.front()?;
+    Some(Unit { buffer, caps, key, id, wall })
+}

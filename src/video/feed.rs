@@ -1,0 +1,361 @@
+//! Owns the way of pictures from the ring into the encoder: when to send, what to send again, when an encoder has failed and
+//! which one comes next. Never holds more than the pictures inside the encoder. Runs on the thread `video`, which sleeps
+//! while nobody takes.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use gstreamer as gst;
+
+use super::choose;
+use super::encode::{Coder, Encoder, Out, Settings};
+use super::hub::Hub;
+use super::overlay;
+use crate::clock::{BootUs, Clock, WallUs};
+use crate::error::{Error, Kind, Result};
+use crate::export::Pixels;
+use crate::frame::{Colour, FrameMeta, Layout};
+use crate::health::{Gauges, State};
+use crate::ring::{Frames, Slot};
+
+/// What the feeder is to do; changes while it runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wish {
+    /// `video.encoder`
+    pub encoder: String,
+    /// How to encode.
+    pub settings: Settings,
+    /// `video.overlay`
+    pub overlay: String,
+    /// Size of the camera's pictures, for the one that stands in while it is away.
+    pub camera: Layout,
+}
+
+/// Makes an encoder of pictures of this size and colour.
+pub type Make = fn(Coder, (Layout, Colour), &Settings, Out) -> Result<Encoder>;
+
+/// Everything the feeder works with.
+pub struct Feeder {
+    /// Where units go.
+    pub hub: Arc<Hub>,
+    /// Where pictures come from.
+    pub frames: Arc<Frames>,
+    /// Whether the camera is there.
+    pub gauges: Arc<Gauges>,
+    /// Both clocks.
+    pub clock: Arc<dyn Clock>,
+    /// What is wished.
+    pub wish: Arc<Mutex<Wish>>,
+    /// Who encodes now, for others to see.
+    pub at_work: Arc<Mutex<Option<Coder>>>,
+    /// Whether the hardware encoder is trusted; for others to see.
+    pub hardware: Arc<AtomicBool>,
+    /// [`Encoder::new`], but in tests.
+    pub make: Make,
+}
+
+/// A night frame is sent this often: clients that hold back two pictures then show it at once.
+const TIMES: u32 = 3;
+/// Between two key frames that were asked for: a storm of viewers must not make all frames key frames.
+const KEY_PAUSE: Duration = Duration::from_millis(100);
+/// Between two pictures that stand in for a camera that is away.
+const STAND_IN: Duration = Duration::from_millis(500);
+/// A camera that has not given its first frame yet is not away before this time is over.
+const STARTING: Duration = Duration::from_secs(3);
+/// An encoder that was given pictures and gave nothing back for so long has fallen silent.
+const SILENT: Duration = Duration::from_secs(3);
+/// A second failure within this time is the next encoder's turn.
+const AGAIN: Duration = Duration::from_secs(60);
+/// When no encoder is left, all are tried again after this time.
+const NONE_LEFT: Duration = Duration::from_secs(5);
+
+/// What was sent last.
+#[derive(Default)]
+struct Sent {
+    /// Boot-time instant of the newest frame sent.
+    frame: BootUs,
+    /// Time stamp and moment of the last picture.
+    stamp: BootUs,
+    at: BootUs,
+    key_at: BootUs,
+    /// How often the newest frame was sent.
+    times: u32,
+}
+
+/// The encoder at work, and what tells whether it works.
+struct Work {
+    encoder: Encoder,
+    /// Pictures in and out at the last change of the latter, and when that was.
+    out: u64,
+    fed: u64,
+    since: BootUs,
+}
+
+/// Encoders that failed.
+#[derive(Default)]
+struct Failures {
+    last: Option<(Coder, BootUs)>,
+    out: Vec<Coder>,
+}
+
+impl Failures {
+    /// Notes a failure; true when this encoder is given up.
+    fn note(&mut self, coder: Coder, now: BootUs) -> bool {
+        let again = self.last.is_some_and(|(c, at)| c == coder && now.since(at) < AGAIN);
+        self.last = Some((coder, now));
+        if again && !self.out.contains(&coder) {
+            self.out.push(coder);
+        }
+        again
+    }
+}
+
+/// From the first taker to the last one's going.
+struct Session<'a> {
+    f: &'a Feeder,
+    wish: Wish,
+    /// Whether the hardware encoder may be used.
+    hardware: bool,
+    failures: &'a mut Failures,
+    work: Option<Work>,
+    sent: Sent,
+    begun: BootUs,
+    /// Memory of pictures that are drawn.
+    drawn: Arc<Vec<u8>>,
+}
+
+/// A picture on its way to the encoder.
+struct Shot {
+    picture: (Layout, Colour),
+    pixels: Pixels,
+    id: u64,
+    stamp: BootUs,
+    wall: WallUs,
+}
+
+impl Feeder {
+    /// Feeds whenever somebody takes, until the hub is closed.
+    pub fn run(&self) {
+        let wish = self.wish();
+        let size = wish.settings.size.unwrap_or(wish.camera);
+        // By name it is used without a test; otherwise it is tested before the first viewer comes, who would have to wait.
+        let hardware = match Coder::of(&wish.encoder) {
+            Some(coder) => coder == Coder::Hardware,
+            None => crate::gst::has(Coder::Hardware.element()) && choose::trusts_hardware(size, wish.settings.fps),
+        };
+        self.hardware.store(hardware, Relaxed);
+        let mut failures = Failures::default();
+        while self.hub.wait_taken() {
+            let (sent, drawn) = (Sent::default(), Arc::default());
+            let wish = self.wish();
+            let hardware = hardware || wish.encoder == Coder::Hardware.word();
+            Session { f: self, wish, hardware, failures: &mut failures, work: None, sent, begun: self.clock.boot(), drawn }.run();
+            *self.at_work.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
+    fn wish(&self) -> Wish {
+        self.wish.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Session<'_> {
+    fn run(mut self) {
+        // Where the ring's pictures are smaller, full ones appear only while they are wanted.
+        let _wanted = self.f.frames.want();
+        while self.f.hub.is_taken() {
+            self.follow_the_wish();
+            let seen = self.f.frames.whole().published();
+            let now = self.f.clock.boot();
+            let done = match self.work.as_mut().and_then(|w| w.trouble(now)) {
+                Some(e) => Err(e),
+                None => self.step(now),
+            };
+            let wait = done.unwrap_or_else(|e| {
+                log::warn!("Encoder: {e}");
+                self.replace(now)
+            });
+            self.f.frames.whole().wait_published(seen, wait);
+        }
+    }
+
+    fn follow_the_wish(&mut self) {
+        let wish = self.f.wish();
+        if wish == self.wish {
+            return;
+        }
+        let kept = wish.encoder == self.wish.encoder && self.work.as_mut().is_none_or(|w| w.encoder.adapt(&wish.settings));
+        self.wish = wish;
+        if !kept {
+            self.failures.out.clear();
+            self.work = None;
+            self.sent.times = 0;
+            self.f.hub.ask_key();
+        }
+    }
+
+    /// Sends what is due; how long until something else may be.
+    fn step(&mut self, now: BootUs) -> Result<Duration> {
+        let gap = Duration::from_secs_f64(1.0 / self.wish.settings.fps);
+        let asked = self.f.hub.key_asked();
+        let key = asked && now.since(self.sent.key_at) >= KEY_PAUSE;
+        let soon = if asked && !key { KEY_PAUSE } else { STAND_IN };
+        let asleep = now.since(self.sent.at);
+        let due = match self.f.gauges.state() {
+            State::Running => self.due(key, gap, now).map(|slot| self.of_slot(slot, now)),
+            State::Starting if now.since(self.begun) < STARTING => None,
+            State::Starting | State::Lost => (key || asleep >= STAND_IN).then(|| self.stand_in(now)),
+        };
+        let Some(shot) = due else {
+            let next = (gap * 3 / 2).saturating_sub(asleep);
+            return Ok(if next.is_zero() { soon } else { next.min(soon) });
+        };
+        self.send(&shot, key, now)?;
+        Ok(soon.min(gap * 3 / 2))
+    }
+
+    /// The frame to send now: the next new one, or the newest again when somebody has joined or the camera is slow.
+    fn due(&self, key: bool, gap: Duration, now: BootUs) -> Option<Arc<Slot>> {
+        let (ring, sent) = (self.f.frames.whole(), &self.sent);
+        let newest = ring.newest()?;
+        // Where full pictures come on demand, what lies there may be from the last demand.
+        if self.f.frames.past.newest().is_some_and(|p| p.meta().id > newest.meta().id + 1) {
+            return None;
+        }
+        if newest.meta().boot > sent.frame {
+            // In order, one after the other, unless the encoder is far behind: then straight to the newest.
+            let next = ring.first_since(sent.frame + Duration::from_micros(1))?;
+            let late = sent.frame == BootUs(0) || newest.meta().id.saturating_sub(next.meta().id) > 2;
+            return Some(if late { newest } else { next });
+        }
+        // The hardware is reported to hang below 9 frames a second (raspberrypi/linux#4739).
+        let steady = self.work.as_ref().is_some_and(|w| w.encoder.coder() == Coder::Hardware);
+        let again = now.since(sent.at) >= gap * 3 / 2 && (sent.times < TIMES || steady);
+        (key || again).then_some(newest)
+    }
+
+    fn of_slot(&mut self, slot: Arc<Slot>, now: BootUs) -> Shot {
+        let meta: FrameMeta = *slot.meta();
+        let fresh = meta.boot > self.sent.frame;
+        self.sent.times = if fresh { 1 } else { self.sent.times + 1 };
+        self.sent.frame = self.sent.frame.max(meta.boot);
+        let pixels = dressed(slot, &self.wish.overlay, &mut self.drawn);
+        let stamp = if fresh { meta.boot } else { now };
+        Shot { picture: (meta.layout, meta.colour), pixels, id: meta.id, stamp, wall: meta.wall }
+    }
+
+    /// The picture for a camera that is away.
+    fn stand_in(&mut self, now: BootUs) -> Shot {
+        let picture = self.work.as_ref().map_or((self.wish.camera, Colour::default()), |w| w.encoder.picture);
+        let wall = self.f.clock.wall();
+        let pixels = draw(&mut self.drawn, picture.0, |p| overlay::no_signal(p, picture.0, wall));
+        let id = self.f.frames.past.newest().map_or(0, |s| s.meta().id);
+        Shot { picture, pixels, id, stamp: now, wall }
+    }
+
+    fn send(&mut self, shot: &Shot, key_asked: bool, now: BootUs) -> Result<()> {
+        if self.work.as_ref().is_some_and(|w| w.encoder.picture != shot.picture) {
+            log::info!("The stream changes to {}x{}", shot.picture.0.width, shot.picture.0.height);
+            self.work = None;
+        }
+        if self.work.is_none() {
+            self.work = Some(self.begin(shot.picture, now)?);
+        }
+        let work = self.work.as_mut().expect("made above");
+        // Half a frame early is better than a frame late.
+        let half_gap = 0.5 / self.wish.settings.fps;
+        let key = key_asked || now.since(self.sent.key_at).as_secs_f64() >= self.wish.settings.keyframe_s - half_gap;
+        // A picture sent again may have overtaken the next one's instant by a little.
+        let stamp = shot.stamp.max(self.sent.stamp + Duration::from_micros(100));
+        work.encoder.feed(&shot.pixels, gst::ClockTime::from_useconds(stamp.0), shot.id, shot.wall, key)?;
+        (self.sent.stamp, self.sent.at) = (stamp, now);
+        if key {
+            self.sent.key_at = now;
+            self.f.hub.key_given();
+        }
+        Ok(())
+    }
+
+    fn begin(&self, picture: (Layout, Colour), now: BootUs) -> Result<Work> {
+        let mut all = choose::candidates(&self.wish.encoder);
+        all.retain(|c| (*c != Coder::Hardware || self.hardware) && !self.failures.out.contains(c));
+        let Some(coder) = all.first().copied() else {
+            let cure = "install gstreamer1.0-plugins-ugly (x264enc) or gstreamer1.0-plugins-bad (openh264enc)";
+            return Err(Error::new(Kind::Media, format!("encode the stream: no encoder works; {cure}")));
+        };
+        *self.f.at_work.lock().unwrap_or_else(PoisonError::into_inner) = Some(coder);
+        let hub = self.f.hub.clone();
+        let encoder = (self.f.make)(coder, picture, &self.wish.settings, Box::new(move |unit| hub.publish(unit)))?;
+        log::info!("Encoding {}x{} with {}", picture.0.width, picture.0.height, coder.word());
+        Ok(Work { encoder, out: 0, fed: 0, since: now })
+    }
+
+    /// Puts a failed encoder away; how long to wait before the next one is begun.
+    fn replace(&mut self, now: BootUs) -> Duration {
+        let coder = *self.f.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(work) = self.work.take() {
+            // One that hangs must not take this thread along.
+            let end = std::thread::Builder::new().name("video-end".into()).spawn(move || drop(work));
+            if let Err(e) = end {
+                log::warn!("Encoder: start the thread video-end: {e}");
+            }
+        }
+        self.sent.times = 0;
+        self.f.hub.ask_key();
+        if let Some(coder) = coder.filter(|c| self.failures.note(*c, now)) {
+            log::warn!("The encoder {} is given up", coder.word());
+        }
+        if choose::candidates(&self.wish.encoder).iter().all(|c| self.failures.out.contains(c)) {
+            self.failures.out.clear();
+            return NONE_LEFT;
+        }
+        Duration::from_millis(10)
+    }
+}
+
+impl Work {
+    /// What is wrong with the encoder, if anything is.
+    fn trouble(&mut self, now: BootUs) -> Option<Error> {
+        if let Some(e) = self.encoder.complaint() {
+            return Some(e);
+        }
+        let (fed, out) = self.encoder.counts();
+        if out != self.out || fed < self.fed + 3 {
+            if out != self.out || fed == self.fed {
+                (self.out, self.fed, self.since) = (out, fed, now);
+            }
+            return None;
+        }
+        let silent = now.since(self.since);
+        (silent > SILENT).then(|| {
+            Error::new(
+                Kind::Media,
+                format!("{} gave nothing back for {:.0} s", self.encoder.coder().word(), silent.as_secs_f64()),
+            )
+        })
+    }
+}
+
+/// A picture drawn anew, in memory that is used again when the encoder has let go of it.
+fn draw(memory: &mut Arc<Vec<u8>>, layout: Layout, with: impl FnOnce(&mut [u8])) -> Pixels {
+    if Arc::get_mut(memory).is_none() {
+        *memory = Arc::default();
+    }
+    let pixels = Arc::get_mut(memory).expect("made anew where it was shared");
+    pixels.resize(layout.bytes(), 0);
+    with(pixels);
+    Pixels::shared(memory.clone())
+}
+
+/// A frame as it goes into the stream: itself, or a copy with the text in it.
+pub(super) fn dressed(slot: Arc<Slot>, text: &str, memory: &mut Arc<Vec<u8>>) -> Pixels {
+    if text.is_empty() {
+        return Pixels::shared(slot);
+    }
+    let meta: FrameMeta = *slot.meta();
+    draw(memory, meta.layout, |p| {
+        p.copy_from_slice(slot.pixels());
+        overlay::stamp(p, meta.layout, text, meta.wall);
+    })
+}

@@ -1,0 +1,128 @@
+//! Owns the encoded stream: one H.264 encode of the newest pictures for everybody, made only while somebody takes it.
+//! Never touches the camera and never delays the ring. Its thread `video` and the encoder's own do the work; any thread asks.
+
+pub mod choose;
+pub mod encode;
+mod feed;
+pub mod hub;
+mod mp4;
+mod overlay;
+mod past;
+mod queue;
+pub mod record;
+pub mod rtsp;
+pub mod schedule;
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::frame::Layout;
+use crate::health::Gauges;
+use crate::ring::Frames;
+use encode::Coder;
+use feed::{Feeder, Wish};
+use hub::Hub;
+
+/// The stream and its thread.
+pub struct Video {
+    hub: Arc<Hub>,
+    wish: Arc<Mutex<Wish>>,
+    at_work: Arc<Mutex<Option<Coder>>>,
+    hardware: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+fn wish(config: &Config) -> Wish {
+    let (v, camera) = (&config.video, Layout::new(config.camera.width, config.camera.height));
+    Wish {
+        encoder: v.encoder.clone(),
+        settings: encode::Settings {
+            bitrate_kbps: v.bitrate_kbps,
+            keyframe_s: v.keyframe_s,
+            size: (v.width > 0).then(|| Layout::new(v.width, v.height)),
+            fps: config.camera.framerate,
+        },
+        overlay: v.overlay.clone(),
+        camera,
+    }
+}
+
+impl Video {
+    /// Starts the thread, which sleeps until somebody takes from the hub.
+    pub fn start(config: &Config, frames: Arc<Frames>, gauges: Arc<Gauges>, clock: Arc<dyn Clock>) -> Result<Video> {
+        Video::start_with(config, frames, gauges, clock, encode::Encoder::new)
+    }
+
+    fn start_with(
+        config: &Config,
+        frames: Arc<Frames>,
+        gauges: Arc<Gauges>,
+        clock: Arc<dyn Clock>,
+        make: feed::Make,
+    ) -> Result<Video> {
+        let ring = frames.clone();
+        let hub = Hub::new(move || ring.whole().wake());
+        let (wish, at_work, hardware) = (Arc::new(Mutex::new(wish(config))), Arc::default(), Arc::default());
+        let feeder = Feeder {
+            hub: hub.clone(),
+            frames,
+            gauges,
+            clock,
+            wish: Arc::clone(&wish),
+            at_work: Arc::clone(&at_work),
+            hardware: Arc::clone(&hardware),
+            make,
+        };
+        let thread = std::thread::Builder::new()
+            .name("video".into())
+            .stack_size(512 << 10)
+            .spawn(move || feeder.run())
+            .map_err(|e| Error::caused(Kind::Io, "start the thread video", e))?;
+        Ok(Video { hub, wish, at_work, hardware, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Where encoded units are handed round.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Takes over what `video` in the configuration says now.
+    pub fn set(&self, config: &Config) {
+        *self.wish.lock().unwrap_or_else(PoisonError::into_inner) = wish(config);
+        // The feeder looks at it before each picture.
+        self.hub.nudge();
+    }
+
+    /// Who encodes now; `None` while nobody takes.
+    pub fn encoder(&self) -> Option<Coder> {
+        *self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wish(&self) -> Wish {
+        self.wish.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who is to encode the past: whoever encodes the present, else the first that may.
+    fn coder(&self) -> Result<Coder> {
+        let trusted = self.hardware.load(Relaxed);
+        let mut all = choose::candidates(&self.wish().encoder).into_iter().filter(|c| *c != Coder::Hardware || trusted);
+        let missing = "encode: no encoder is installed; install gstreamer1.0-plugins-ugly (x264enc) or gstreamer1.0-plugins-bad (openh264enc)";
+        self.encoder().or_else(|| all.next()).ok_or_else(|| Error::new(Kind::Media, missing))
+    }
+
+    /// Ends the encoder and its thread.
+    pub fn close(&self) {
+        self.hub.close();
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A thread that panicked has already said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

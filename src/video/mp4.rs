@@ -1,0 +1,137 @@
+//! Owns one MP4 file while it is written: a `GStreamer` pipeline behind a queue of its own limit. Blocks while the disk does,
+//! so it is for threads that may wait. Knows nothing of names or rings.
+//!
+//! The file is written in fragments of half a second and becomes a plain MP4 at the end (`first-moov-then-finalise`), each write
+//! reaching the medium before the next (`o-sync`): a crash or a power cut costs what came after the last whole fragment.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+
+use super::hub::Unit;
+use crate::clock::WallUs;
+use crate::error::{Error, Kind, Result};
+use crate::gst as door;
+
+/// Bytes that may wait inside the pipeline; more wait where the owner has its own limit.
+const INSIDE: u64 = 512 << 10;
+/// A disk that takes nothing for so long has failed.
+const STUCK: Duration = Duration::from_secs(30);
+
+/// The file. Dropped without [`Mp4::finish`], it is left as a crash would leave it.
+pub struct Mp4 {
+    pipeline: gst::Pipeline,
+    source: gst_app::AppSrc,
+    bus: gst::Bus,
+    /// Time stamp of the first unit.
+    first: gst::ClockTime,
+    last: gst::ClockTime,
+}
+
+impl Mp4 {
+    /// Begins a file at `path` with this unit, a key frame; `title` and the wall-clock instant go into its metadata.
+    pub fn begin(path: &Path, unit: &Unit, wall: WallUs, title: Option<&str>) -> Result<Mp4> {
+        let failed = |e: gst::glib::Error| Error::caused(Kind::Media, "build the recorder", e);
+        for element in ["h264parse", "mp4mux"] {
+            door::element(element)?;
+        }
+        let pipeline = gst::parse::launch(
+            "appsrc name=in format=time block=true ! h264parse ! video/x-h264,stream-format=avc,alignment=au \
+             ! mp4mux name=mux fragment-duration=500 fragment-mode=first-moov-then-finalise ! filesink name=file o-sync=true",
+        )
+        .map_err(failed)?
+        .downcast::<gst::Pipeline>()
+        .expect("a launch line of several elements is a pipeline");
+        let named = |name: &str| pipeline.by_name(name).expect("the line above names it");
+        named("file").set_property("location", path);
+        let source = named("in").downcast::<gst_app::AppSrc>().expect("it is an appsrc");
+        source.set_max_bytes(INSIDE);
+        source.set_caps(Some(&unit.caps));
+        let mux = named("mux").dynamic_cast::<gst::TagSetter>().expect("mp4mux takes tags");
+        if wall.is_set() {
+            let to_the_second =
+                gst::glib::DateTime::from_unix_utc(wall.0.div_euclid(1_000_000)).and_then(|t| t.format("%Y-%m-%dT%H:%M:%S"));
+            if let Ok(text) = to_the_second {
+                let start = format!("start {text}.{:03}Z", wall.0.rem_euclid(1_000_000) / 1000);
+                mux.add_tag::<gst::tags::Comment>(&start.as_str(), gst::TagMergeMode::Replace);
+            }
+        }
+        if let Some(title) = title {
+            mux.add_tag::<gst::tags::Title>(&title, gst::TagMergeMode::Replace);
+        }
+        let bus = pipeline.bus().expect("a pipeline has a bus");
+        let this = Mp4 { pipeline, source, bus, first: unit.time(), last: unit.time() };
+        if let Err(e) = this.pipeline.set_state(gst::State::Playing) {
+            return Err(this.complaint().unwrap_or_else(|| Error::caused(Kind::Disk, format!("begin {}", path.display()), e)));
+        }
+        Ok(this)
+    }
+
+    fn complaint(&self) -> Option<Error> {
+        door::pending_error(Kind::Disk, &self.bus)
+    }
+
+    /// Adds a unit; waits while the disk is slow.
+    pub fn write(&mut self, unit: &Unit) -> Result<()> {
+        if let Some(e) = self.complaint() {
+            return Err(e);
+        }
+        let mut buffer = unit.buffer.clone();
+        let time = unit.time().saturating_sub(self.first);
+        let b = buffer.make_mut();
+        b.set_pts(time);
+        b.set_dts(time);
+        self.last = unit.time();
+        self.source
+            .push_buffer(buffer)
+            .map(drop)
+            .map_err(|flow| self.complaint().unwrap_or_else(|| Error::caused(Kind::Disk, "write the recording", flow)))
+    }
+
+    /// From the first unit to the last [s].
+    pub fn seconds(&self) -> f64 {
+        self.last.saturating_sub(self.first).nseconds() as f64 / 1e9
+    }
+
+    /// Makes the file whole. After an error it is as a crash would leave it.
+    pub fn finish(self) -> Result<()> {
+        self.source
+            .end_of_stream()
+            .map_err(|flow| self.complaint().unwrap_or_else(|| Error::caused(Kind::Disk, "end the recording", flow)))?;
+        let end = Instant::now() + STUCK;
+        let left = gst::ClockTime::from_nseconds(end.saturating_duration_since(Instant::now()).as_nanos() as u64);
+        match self.bus.timed_pop_filtered(left, &[gst::MessageType::Eos, gst::MessageType::Error]) {
+            Some(m) => match m.view() {
+                gst::MessageView::Error(e) => Err(door::bus_error(Kind::Disk, e)),
+                _ => Ok(()),
+            },
+            None => Err(Error::new(Kind::Disk, format!("end the recording: the disk takes nothing for {} s", STUCK.as_secs()))),
+        }
+    }
+}
+
+impl Drop for Mp4 {
+    fn drop(&mut self) {
+        // Closing the file; what is written is written.
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+/// The parameter sets in front of a key frame: two streams with the same ones can follow each other in one file.
+pub fn parameter_sets(unit: &Unit) -> Vec<u8> {
+    let Ok(map) = unit.buffer.map_readable() else { return Vec::new() };
+    let starts: Vec<usize> = map.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(i, _)| i + 3).take(12).collect();
+    let mut sets = Vec::new();
+    for (n, &from) in starts.iter().enumerate() {
+        let to = starts.get(n + 1).map_or(map.len(), |next| next - 3);
+        // 7: sequence, 8: picture parameter set.
+        if map.get(from).is_some_and(|b| matches!(b & 31, 7 | 8)) {
+            let end = map[from..to].iter().rposition(|b| *b != 0).map_or(from, |i| from + i + 1);
+            sets.extend_from_slice(&map[from..end]);
+        }
+    }
+    sets
+}

@@ -1,0 +1,97 @@
+//! Owns the encoding of frames of the past: from the ring, as fast as the encoder can, in order. Holds no more of the ring
+//! than is inside the encoder, so new frames always find room. Runs on the thread of whoever wants the past.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use gstreamer as gst;
+
+use super::encode::Encoder;
+use super::feed::{Wish, dressed};
+use super::hub::Unit;
+use super::{Coder, Video};
+use crate::clock::BootUs;
+use crate::error::{Error, Kind, Result};
+use crate::ring::Ring;
+
+/// An encoder that gives nothing back for so long swallowed a picture, which some do.
+const SWALLOWED: Duration = Duration::from_secs(1);
+/// And for so long: it has failed.
+const FAILED: Duration = Duration::from_secs(5);
+
+struct Work {
+    encoder: Encoder,
+    units: Receiver<Unit>,
+    fed: u64,
+}
+
+impl Work {
+    /// Hands on what has come out, until at most `inside` pictures are left in the encoder.
+    fn drain(&mut self, inside: u64, to: &mut dyn FnMut(&Unit) -> Result<()>) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            while let Ok(unit) = self.units.try_recv() {
+                to(&unit)?;
+            }
+            let left = self.fed.saturating_sub(self.encoder.counts().1);
+            if left <= inside || (begun.elapsed() > SWALLOWED && left <= inside + 1) {
+                return Ok(());
+            }
+            if let Some(e) = self.encoder.complaint() {
+                return Err(e);
+            }
+            if begun.elapsed() > FAILED {
+                let what = format!("encode the past: {} gives nothing back", self.encoder.coder().word());
+                return Err(Error::new(Kind::Media, what));
+            }
+            if let Ok(unit) = self.units.recv_timeout(Duration::from_millis(5)) {
+                to(&unit)?;
+            }
+        }
+    }
+
+    fn finish(mut self, to: &mut dyn FnMut(&Unit) -> Result<()>) -> Result<()> {
+        self.encoder.finish()?;
+        self.drain(0, to)
+    }
+}
+
+/// Encodes the ring's frames from `from` up to `until`, which is not among them, and hands the units to `to`. Stops early when
+/// `stop` says so. Frames that the ring has given away meanwhile are left out.
+pub fn encode(
+    video: &Video,
+    ring: &Ring,
+    from: BootUs,
+    until: BootUs,
+    stop: &dyn Fn() -> bool,
+    to: &mut dyn FnMut(&Unit) -> Result<()>,
+) -> Result<()> {
+    let wish: Wish = video.wish();
+    let coder: Coder = video.coder()?;
+    let (mut work, mut drawn, mut next) = (None::<Work>, Arc::default(), from);
+    while let Some(slot) = ring.first_since(next).filter(|s| s.meta().boot < until && !stop()) {
+        let meta = *slot.meta();
+        next = meta.boot + Duration::from_micros(1);
+        let picture = (meta.layout, meta.colour);
+        if let Some(other) = work.take_if(|w| w.encoder.picture != picture) {
+            other.finish(to)?;
+        }
+        let work = match &mut work {
+            Some(work) => work,
+            none => {
+                let (send, units) = channel();
+                // A receiver that has gone has no use for the unit.
+                let out = Box::new(move |unit: &Unit| drop(send.send(unit.clone())));
+                none.insert(Work { encoder: Encoder::new(coder, picture, &wish.settings, out)?, units, fed: 0 })
+            }
+        };
+        let pixels = dressed(slot, &wish.overlay, &mut drawn);
+        let key = work.fed == 0;
+        work.encoder.feed(&pixels, gst::ClockTime::from_useconds(meta.boot.0), meta.id, meta.wall, key)?;
+        drop(pixels);
+        work.fed += 1;
+        work.drain(1, to)?;
+    }
+    work.map_or(Ok(()), |w| w.finish(to))
+}

@@ -1,0 +1,91 @@
+//! Owns the units that wait between the hub and a slow disk: a queue with a limit in bytes. Pushing never waits.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::hub::Unit;
+
+/// Units that may wait [bytes]: 16 s of the default bitrate.
+const MOST: usize = 4 << 20;
+
+#[derive(Default)]
+struct Inside {
+    units: VecDeque<Unit>,
+    bytes: usize,
+    lost: u64,
+    /// Something was lost: what follows up to the next key frame could not be decoded.
+    broken: bool,
+}
+
+/// The queue.
+#[derive(Default)]
+pub struct Queue {
+    inside: Mutex<Inside>,
+    more: Condvar,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        // Whole at every point where a panic could strike.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a unit, or counts it as lost when there is no room.
+    pub fn push(&self, unit: &Unit) {
+        let mut q = self.lock();
+        q.broken = (q.broken && !unit.key) || q.bytes + unit.buffer.size() > MOST;
+        if q.broken {
+            q.lost += 1;
+            return;
+        }
+        q.bytes += unit.buffer.size();
+        q.units.push_back(unit.clone());
+        drop(q);
+        self.more.notify_one();
+    }
+
+    /// The oldest unit; `None` when none comes within `wait`.
+    pub fn pop(&self, wait: Duration) -> Option<Unit> {
+        let mut q = self.lock();
+        if q.units.is_empty() {
+            q = self.more.wait_timeout(q, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let unit = q.units.pop_front()?;
+        q.bytes -= unit.buffer.size();
+        Some(unit)
+    }
+
+    /// Units lost so far.
+    pub fn lost(&self) -> u64 {
+        self.lock().lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gstreamer as gst;
+
+    use super::*;
+    use crate::clock::WallUs;
+
+    #[test]
+    fn a_full_queue_loses_whole_runs_up_to_a_key_frame() {
+        crate::gst::init().unwrap();
+        let unit = |id: u64, key: bool| Unit {
+            buffer: gst::Buffer::with_size(1 << 20).unwrap(),
+            caps: gst::Caps::new_empty_simple("video/x-h264"),
+            key,
+            id,
+            wall: WallUs(0),
+        };
+        let q = Queue::default();
+        (0..6).for_each(|id| q.push(&unit(id, id == 0)));
+        assert_eq!(q.lost(), 2);
+        assert_eq!(q.pop(Duration::ZERO).unwrap().id, 0);
+        q.push(&unit(6, false));
+        q.push(&unit(7, true));
+        let rest: Vec<u64> = std::iter::from_fn(|| q.pop(Duration::ZERO)).map(|u| u.id).collect();
+        assert_eq!((rest, q.lost()), (vec![1, 2, 3, 7], 3));
+    }
+}

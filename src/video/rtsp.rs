@@ -1,0 +1,336 @@
+//! Owns the RTSP server: who may connect, how many, and the one shared media that hands the hub's units to all viewers.
+//! Never encodes. The thread `rtsp` accepts connections and sees to time limits; the server library's own threads speak to
+//! viewers and send pictures.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+use gstreamer_rtsp_server as rtsp;
+use gstreamer_rtsp_server::gio;
+use gstreamer_rtsp_server::prelude::*;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
+
+use super::hub::{Hub, Taking, Unit};
+use crate::clock::{Clock, SystemClock, monotonic_us};
+use crate::error::{Error, Kind, Result};
+use crate::server::AllowList;
+
+/// A viewer that takes nothing for so long is cut off: over TCP it holds up the others meanwhile.
+const STALLED_MS: u32 = 5000;
+/// A connection that has not asked for the stream in this time is closed.
+const IDLE: Duration = Duration::from_secs(15);
+/// Between looks at the time limits.
+const ROUND: Duration = Duration::from_secs(2);
+/// Units that may wait for the senders [bytes]; more means that they hang.
+const WAITING: u64 = 1 << 20;
+/// Name of the one role there is; the library wants one.
+const VIEWER: &str = "viewer";
+
+/// What the server is to be.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Addresses to listen on; none: every address of both families.
+    pub bind: Vec<IpAddr>,
+    /// TCP port.
+    pub port: u16,
+    /// Who may connect.
+    pub allow: AllowList,
+    /// Name and password, where they are wanted.
+    pub login: Option<(String, String)>,
+    /// Viewers at once.
+    pub max_clients: u32,
+}
+
+/// One connection; the descriptor is a second one of the library's socket, to shut that down from here.
+struct Connection {
+    number: u64,
+    socket: OwnedFd,
+    since: Instant,
+    /// It has set up a stream.
+    watches: bool,
+    /// Its sessions, so that they end with it: a player that was killed would otherwise be sent pictures for a minute.
+    sessions: Vec<rtsp::RTSPSession>,
+}
+
+#[derive(Default)]
+struct Inside {
+    connections: Vec<Connection>,
+    next: u64,
+    allow: AllowList,
+}
+
+struct Shared {
+    inside: Mutex<Inside>,
+    stop: EventFd,
+    sessions: rtsp::RTSPSessionPool,
+}
+
+/// The running server.
+pub struct Rtsp {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        // Whole at every point where a panic could strike.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Rtsp {
+    /// Opens the port and serves what the hub hands out at `/stream`.
+    pub fn start(settings: &Settings, hub: &Arc<Hub>) -> Result<Rtsp> {
+        crate::gst::init()?;
+        for element in ["appsrc", "rtph264pay"] {
+            crate::gst::element(element)?;
+        }
+        let listeners = crate::server::bind::tcp(&settings.bind, settings.port, "rtsp.port")?;
+        let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .map_err(|e| Error::caused(Kind::Io, "open an eventfd for the rtsp port", e))?;
+        let server = rtsp::RTSPServer::new();
+        let sessions = rtsp::RTSPSessionPool::new();
+        sessions.set_max_sessions(settings.max_clients);
+        server.set_session_pool(Some(&sessions));
+        let mounts = rtsp::RTSPMountPoints::new();
+        mounts.add_factory("/stream", factory(hub));
+        server.set_mount_points(Some(&mounts));
+        if let Some((user, password)) = &settings.login {
+            server.set_auth(Some(&login(user, password)));
+        }
+        let inside = Inside { allow: settings.allow.clone(), ..Inside::default() };
+        let shared = Arc::new(Shared { inside: Mutex::new(inside), stop, sessions });
+        let (hub, known) = (hub.clone(), shared.clone());
+        server.connect_client_connected(move |_, client| see_to(client, &hub, &known));
+        let most = settings.max_clients as usize;
+        let accepts = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("rtsp".into())
+            .stack_size(512 << 10)
+            .spawn(move || accept(&accepts, &server, &listeners, most))
+            .map_err(|e| Error::caused(Kind::Io, "start the thread rtsp", e))?;
+        log::info!("The stream is at rtsp://THIS_MACHINE:{}/stream, for {}", settings.port, settings.allow);
+        Ok(Rtsp { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// How many watch.
+    pub fn viewers(&self) -> u32 {
+        self.shared.sessions.n_sessions()
+    }
+
+    /// Replaces the list of who may connect. Those who watch go on.
+    pub fn set_allow(&self, allow: AllowList) {
+        self.shared.lock().allow = allow;
+    }
+
+    /// Ends all connections and the thread.
+    pub fn close(&self) {
+        // The counter of an eventfd overflows at 2^64.
+        let _ = self.shared.stop.write(1);
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A thread that panicked has already said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn login(user: &str, password: &str) -> rtsp::RTSPAuth {
+    let auth = rtsp::RTSPAuth::new();
+    auth.set_supported_methods(rtsp::gst_rtsp::RTSPAuthMethod::Digest);
+    let token = rtsp::RTSPToken::builder().field(rtsp::RTSP_TOKEN_MEDIA_FACTORY_ROLE, VIEWER).build();
+    auth.add_digest(user, password, &token);
+    auth
+}
+
+/// The factory of the one media that all viewers share.
+fn factory(hub: &Arc<Hub>) -> rtsp::RTSPMediaFactory {
+    let factory = rtsp::RTSPMediaFactory::new();
+    // Parameter sets are in the units; the payloader's own way of repeating them breaks pictures of several slices (1.22).
+    factory.set_launch(
+        "( appsrc name=in is-live=true format=time max-bytes=0 ! rtph264pay name=pay0 pt=96 config-interval=0 aggregate-mode=zero-latency )",
+    );
+    factory.set_shared(true);
+    // `Reset` would take the source apart at each pause.
+    factory.set_suspend_mode(rtsp::RTSPSuspendMode::None);
+    factory.set_protocols(rtsp::gst_rtsp::RTSPLowerTrans::UDP | rtsp::gst_rtsp::RTSPLowerTrans::TCP);
+    // A key frame of the largest pictures fits into it.
+    factory.set_buffer_size(512 << 10);
+    factory.add_role_from_structure(
+        &gst::Structure::builder(VIEWER)
+            .field(rtsp::RTSP_PERM_MEDIA_FACTORY_ACCESS, true)
+            .field(rtsp::RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, true)
+            .build(),
+    );
+    let hub = hub.clone();
+    factory.connect_media_configure(move |_, media| {
+        let source = media.element().downcast::<gst::Bin>().ok().and_then(|b| b.by_name("in"));
+        let Some(source) = source.and_then(|s| s.downcast::<gst_app::AppSrc>().ok()) else { return };
+        if let Some(pipeline) = source.parent().and_then(|bin| bin.parent()).and_then(|p| p.downcast::<gst::Bin>().ok()) {
+            // Sinks allow themselves 20 ms of work and so send every picture 20 ms late once two ways of transport are in use.
+            pipeline.connect_deep_element_added(|_, _, element| {
+                if element.has_property_with_type("processing-deadline", u64::static_type()) {
+                    element.set_property("processing-deadline", 0u64);
+                }
+            });
+        }
+        let place = Mutex::new(Some(take(&hub, source)));
+        media.connect_unprepared(move |_| {
+            let place: Option<Taking> = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(place);
+        });
+    });
+    factory
+}
+
+/// Hands units to the media from the moment it runs.
+fn take(hub: &Arc<Hub>, source: gst_app::AppSrc) -> Taking {
+    let asks = Arc::downgrade(hub);
+    // Until a key frame has gone in nothing may.
+    let mut broken = true;
+    hub.take(Box::new(move |unit: &Unit| {
+        // Units before it runs have no time in it: a new key frame is asked for when it does.
+        let running = source.current_state() == gst::State::Playing;
+        let base = source.base_time().filter(|_| running);
+        let Some(base) = base else {
+            broken = true;
+            ask_again(&asks);
+            return;
+        };
+        broken = (broken && !unit.key) || source.current_level_bytes() > WAITING;
+        if broken {
+            return;
+        }
+        // The boot-time clock counts suspend, GStreamer's does not.
+        let suspended = SystemClock.boot().0.saturating_sub(monotonic_us());
+        let time = unit.time().saturating_sub(gst::ClockTime::from_useconds(suspended)).saturating_sub(base);
+        let mut buffer = unit.buffer.clone();
+        let b = buffer.make_mut();
+        b.set_pts(time);
+        b.set_dts(time);
+        if source.caps().as_ref() != Some(&unit.caps) {
+            source.set_caps(Some(&unit.caps));
+        }
+        // Refused only while the media is being put away.
+        let _ = source.push_buffer(buffer);
+    }))
+}
+
+fn ask_again(hub: &std::sync::Weak<Hub>) {
+    if let Some(hub) = hub.upgrade() {
+        hub.ask_key();
+    }
+}
+
+/// A new connection: it is known by the number that was given out last.
+fn see_to(client: &rtsp::RTSPClient, hub: &Arc<Hub>, shared: &Arc<Shared>) {
+    let number = shared.lock().next;
+    // Whole units or none, but never a growing queue.
+    client.set_drop_backlog(true);
+    let known = shared.clone();
+    client.connect_setup_request(move |_, context| {
+        for c in known.lock().connections.iter_mut().filter(|c| c.number == number) {
+            c.watches = true;
+            if let Some(session) = context.session().filter(|s| !c.sessions.contains(s)) {
+                c.sessions.push(session.clone());
+            }
+        }
+    });
+    let hub = hub.clone();
+    client.connect_play_request(move |_, _| hub.ask_key());
+    let known = shared.clone();
+    client.connect_closed(move |_| {
+        let mut inside = known.lock();
+        let at = inside.connections.iter().position(|c| c.number == number);
+        let gone = at.map(|i| inside.connections.swap_remove(i));
+        drop(inside);
+        for session in gone.iter().flat_map(|c| &c.sessions) {
+            // One that was torn down is no longer there.
+            let _ = known.sessions.remove(session);
+        }
+    });
+}
+
+/// The thread `rtsp`.
+fn accept(shared: &Shared, server: &rtsp::RTSPServer, listeners: &[TcpListener], most: usize) {
+    loop {
+        let mut fds = vec![PollFd::new(shared.stop.as_fd(), PollFlags::POLLIN)];
+        fds.extend(listeners.iter().map(|l| PollFd::new(l.as_fd(), PollFlags::POLLIN)));
+        let wait = PollTimeout::try_from(ROUND).unwrap_or(PollTimeout::NONE);
+        // Interrupted or not: what is ready is looked at, and the limits are.
+        let _ = poll(&mut fds, wait);
+        let ready: Vec<bool> = fds.iter().map(|f| f.any().unwrap_or(false)).collect();
+        if ready[0] {
+            break;
+        }
+        for (listener, _) in listeners.iter().zip(&ready[1..]).filter(|(_, ready)| **ready) {
+            while let Ok((socket, peer)) = listener.accept() {
+                if let Err(e) = admit(shared, server, socket, peer, most) {
+                    log::warn!("RTSP: {e}");
+                }
+            }
+        }
+        shared.sessions.cleanup();
+        let mut inside = shared.lock();
+        for idle in inside.connections.iter_mut().filter(|c| !c.watches && c.since.elapsed() > IDLE) {
+            end(idle);
+        }
+    }
+    shared.lock().connections.iter_mut().for_each(end);
+}
+
+/// The library reads the end of the stream and does the rest.
+fn end(c: &mut Connection) {
+    // Already closed is as good.
+    let _ = shutdown(std::os::fd::AsRawFd::as_raw_fd(&c.socket), Shutdown::Both);
+}
+
+fn admit(shared: &Shared, server: &rtsp::RTSPServer, socket: std::net::TcpStream, peer: SocketAddr, most: usize) -> Result<()> {
+    let failed = |e: std::io::Error| Error::caused(Kind::Io, format!("take the connection of {peer}"), e);
+    let mut inside = shared.lock();
+    let ip = peer.ip().to_canonical();
+    if !inside.allow.contains(ip) {
+        log::debug!("RTSP: {ip} is not in rtsp.allow");
+        return Ok(());
+    }
+    // Twice as many connections as viewers: a player asks in one and watches in another. The oldest that only asks goes.
+    if inside.connections.len() >= 2 * most {
+        let oldest = inside.connections.iter_mut().filter(|c| !c.watches).min_by_key(|c| c.since);
+        match oldest {
+            Some(oldest) => {
+                end(oldest);
+                oldest.watches = true;
+            }
+            None => return Ok(()),
+        }
+    }
+    setsockopt(&socket, sockopt::TcpUserTimeout, &STALLED_MS).map_err(|e| failed(e.into()))?;
+    let second = socket.try_clone().map_err(failed)?;
+    inside.next += 1;
+    let number = inside.next;
+    inside.connections.push(Connection {
+        number,
+        socket: second.into(),
+        since: Instant::now(),
+        watches: false,
+        sessions: Vec::new(),
+    });
+    drop(inside);
+    log::debug!("RTSP: {ip} connects");
+    let forget = || shared.lock().connections.retain(|c| c.number != number);
+    let glib = gio::Socket::from_fd(OwnedFd::from(socket)).map_err(|e| {
+        forget();
+        Error::caused(Kind::Io, format!("take the connection of {peer}"), e)
+    })?;
+    server.transfer_connection(glib, &ip.to_string(), i32::from(peer.port()), None).map_err(|e| {
+        forget();
+        Error::caused(Kind::Io, format!("take the connection of {peer}"), e)
+    })
+}

@@ -1,0 +1,107 @@
+//! Owns the times at which recordings run by themselves: how they are written, and whether an instant lies within. Pure.
+
+use gstreamer::glib::DateTime;
+
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+const RULE: &str = "always, HH:MM-HH:MM, or days before it such as Mon-Fri 08:00-17:30";
+
+/// One line of `record.schedule`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// One bit a day, the lowest Monday: days on which it begins.
+    days: u8,
+    /// Minutes of the day; an end that is not later than the start lies on the next day.
+    from: u32,
+    to: u32,
+}
+
+fn minutes(text: &str) -> Option<u32> {
+    let (h, m) = text.split_once(':')?;
+    let two = |s: &str| (s.len() == 2 && s.bytes().all(|b| b.is_ascii_digit())).then(|| s.parse::<u32>().ok()).flatten();
+    let (h, m) = (two(h)?, two(m)?);
+    ((h < 24 && m < 60) || (h == 24 && m == 0)).then_some(h * 60 + m)
+}
+
+fn days(text: &str) -> Option<u8> {
+    let day = |s: &str| DAYS.iter().position(|d| d.eq_ignore_ascii_case(s));
+    text.split(',').try_fold(0, |all, part| {
+        let (a, b) = part.split_once('-').unwrap_or((part, part));
+        let (a, b) = (day(a)?, day(b)?);
+        // Sat-Mon goes over the week's end.
+        let count = (b + 7 - a) % 7;
+        Some((0..=count).fold(all, |all, k| all | 1 << ((a + k) % 7)))
+    })
+}
+
+impl Span {
+    /// Reads one line; the error is the rule.
+    pub fn parse(text: &str) -> Result<Span, &'static str> {
+        if text == "always" {
+            return Ok(Span { days: 0x7f, from: 0, to: 24 * 60 });
+        }
+        let (on, times) = text.rsplit_once(' ').map_or((Some(0x7f), text), |(d, t)| (days(d), t));
+        let (from, to) = times.split_once('-').ok_or(RULE)?;
+        match (on, minutes(from), minutes(to)) {
+            (Some(days), Some(from), Some(to)) if from < 24 * 60 && from != to => Ok(Span { days, from, to }),
+            _ => Err(RULE),
+        }
+    }
+
+    /// Whether it covers this minute of this day (Monday 0).
+    fn covers(self, day: u32, minute: u32) -> bool {
+        let on = |day: u32| self.days >> (day % 7) & 1 == 1;
+        if self.from < self.to {
+            on(day) && (self.from..self.to).contains(&minute)
+        } else {
+            (on(day) && minute >= self.from) || (on(day + 6) && minute < self.to)
+        }
+    }
+}
+
+/// Whether any of these lines covers the present, in local time. Lines that break the rule cover nothing; the configuration
+/// has refused them.
+pub fn is_now(schedule: &[String]) -> bool {
+    if schedule.is_empty() {
+        return false;
+    }
+    let Ok(now) = DateTime::now_local() else { return false };
+    let (day, minute) = (now.day_of_week() as u32 - 1, (now.hour() * 60 + now.minute()) as u32);
+    schedule.iter().filter_map(|s| Span::parse(s).ok()).any(|s| s.covers(day, minute))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_cover_what_they_say() {
+        let covers = |text: &str, day, h: u32, m| Span::parse(text).unwrap().covers(day, h * 60 + m);
+        assert!(covers("always", 6, 23, 59) && covers("always", 0, 0, 0));
+        assert!(covers("08:00-17:30", 3, 8, 0) && !covers("08:00-17:30", 3, 17, 30));
+        assert!(covers("Mon-Fri 08:00-17:30", 4, 17, 29) && !covers("Mon-Fri 08:00-17:30", 5, 12, 0));
+        // Friday's night ends on Saturday morning; Monday begins without one.
+        assert!(
+            covers("Fri 22:00-06:00", 4, 23, 0) && covers("Fri 22:00-06:00", 5, 5, 59) && !covers("Fri 22:00-06:00", 4, 5, 0)
+        );
+        assert!(covers("Sat-Mon,wed 00:00-24:00", 6, 12, 0) && covers("Sat-Mon,wed 00:00-24:00", 2, 0, 0));
+        assert!(!covers("Sat-Mon,wed 00:00-24:00", 1, 12, 0));
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for bad in [
+            "",
+            "8:00-9:00",
+            "08:00",
+            "08:00-08:00",
+            "25:00-26:00",
+            "08:60-09:00",
+            "Foo 08:00-09:00",
+            "24:00-01:00",
+            "Mon",
+            "Always",
+        ] {
+            assert!(Span::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

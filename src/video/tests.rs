@@ -1,0 +1,211 @@
+//! The encoder fed from a ring that the test fills, and what the hub hands out.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use super::*;
+use crate::clock::{BootUs, SystemClock, WallUs};
+use crate::frame::{Ae, Colour, FrameMeta};
+use crate::health::State;
+use crate::ring::Ring;
+use encode::Encoder;
+use hub::{Taking, Unit};
+
+const SIZE: Layout = Layout::new(320, 240);
+
+struct Rig {
+    video: Video,
+    frames: Arc<Frames>,
+    gauges: Arc<Gauges>,
+}
+
+impl Rig {
+    fn new(change: &[(&str, &str)]) -> Rig {
+        Rig::with(change, Encoder::new)
+    }
+
+    fn with(change: &[(&str, &str)], make: feed::Make) -> Rig {
+        let small = [("camera.width", "320"), ("camera.height", "240"), ("video.bitrate_kbps", "500")];
+        let config = Config::default().with(&[&small, change].concat()).unwrap();
+        let frames = Arc::new(Frames::new(Ring::anonymous(SIZE.bytes(), 10, false).unwrap(), None));
+        frames.populate(false, false).unwrap();
+        let gauges = Arc::new(Gauges::default());
+        gauges.set_state(State::Running);
+        let video = Video::start_with(&config, frames.clone(), gauges.clone(), Arc::new(SystemClock), make).unwrap();
+        Rig { video, frames, gauges }
+    }
+
+    fn publish(&self, id: u64) -> BootUs {
+        // No camera makes two frames within a millisecond.
+        std::thread::sleep(Duration::from_millis(1));
+        let boot = SystemClock.boot();
+        let mut slot = self.frames.past.take().unwrap();
+        slot.pixels().fill((id * 20 % 200) as u8);
+        let meta = FrameMeta {
+            id,
+            boot,
+            wall: WallUs(id as i64),
+            layout: SIZE,
+            colour: Colour::default(),
+            exposure: None,
+            ae: Ae::Off,
+            lux: None,
+            colour_temperature: None,
+            focus: None,
+            night: false,
+        };
+        slot.publish(meta).unwrap();
+        boot
+    }
+
+    fn take(&self) -> (Taking, Receiver<Unit>) {
+        let (to, from) = channel();
+        // A receiver that has gone takes no more; its place is on its way out.
+        (self.video.hub().take(Box::new(move |u| drop(to.send(u.clone())))), from)
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.video.close();
+    }
+}
+
+fn next(from: &Receiver<Unit>) -> Unit {
+    from.recv_timeout(Duration::from_secs(30)).expect("a unit")
+}
+
+#[test]
+fn frames_come_out_with_their_own_instants_and_the_first_at_once() {
+    let rig = Rig::new(&[]);
+    assert_eq!(rig.video.encoder(), None);
+    let first = rig.publish(1);
+    let (_place, from) = rig.take();
+    let unit = next(&from);
+    assert!(unit.key && unit.id == 1 && unit.wall == WallUs(1));
+    assert_eq!(unit.time().useconds(), first.0);
+    assert!(rig.video.encoder().is_some());
+    // Parameter sets stand in front of the key frame.
+    let bytes = unit.buffer.map_readable().unwrap().to_vec();
+    let kinds: Vec<u8> = bytes.windows(4).filter(|w| w[..3] == [0, 0, 1]).map(|w| w[3] & 31).collect();
+    assert!(kinds.contains(&7) && kinds.contains(&8) && kinds.contains(&5), "{kinds:?}");
+    for id in 2..6 {
+        let boot = rig.publish(id);
+        let unit = std::iter::from_fn(|| Some(next(&from))).find(|u| u.id == id).unwrap();
+        assert_eq!(unit.time().useconds(), boot.0, "frame {id}");
+    }
+}
+
+#[test]
+fn a_slow_frame_is_sent_again_and_somebody_who_joins_gets_it_at_once() {
+    let rig = Rig::new(&[]);
+    rig.publish(7);
+    let (_place, from) = rig.take();
+    let stamps: Vec<u64> = (0..3).map(|_| next(&from)).map(|u| u.time().useconds()).collect();
+    assert!(stamps.is_sorted_by(|a, b| a < b), "{stamps:?}");
+    let (_other, joined) = rig.take();
+    let unit = next(&joined);
+    assert!(unit.key && unit.id == 7);
+}
+
+#[test]
+fn nothing_is_encoded_while_nobody_takes() {
+    let rig = Rig::new(&[]);
+    rig.publish(1);
+    let (place, from) = rig.take();
+    next(&from);
+    drop(place);
+    while rig.video.encoder().is_some() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // No slot is held by an encoder that has ended: every frame finds room.
+    for id in 2..40 {
+        rig.publish(id);
+    }
+    assert_eq!(rig.frames.past.stats().dropped, 0);
+}
+
+#[test]
+fn a_camera_that_is_away_leaves_a_picture_behind() {
+    let rig = Rig::new(&[]);
+    rig.publish(1);
+    let (_place, from) = rig.take();
+    next(&from);
+    rig.gauges.set_state(State::Lost);
+    let caps = next(&from).caps;
+    let stand_in = std::iter::from_fn(|| Some(next(&from))).filter(|u| u.wall.0 > 1_000_000).nth(1).unwrap();
+    assert_eq!(stand_in.caps, caps, "the stream goes on as it was");
+    rig.gauges.set_state(State::Running);
+    rig.publish(2);
+    assert!(std::iter::from_fn(|| Some(next(&from))).any(|u| u.id == 2 && u.wall == WallUs(2)));
+}
+
+#[test]
+fn settings_change_while_it_runs() {
+    let rig = Rig::new(&[]);
+    let (_place, from) = rig.take();
+    let mut id = 0;
+    let mut until = |what: &str, is: &dyn Fn(&Unit) -> bool| {
+        for _ in 0..600 {
+            id += 1;
+            rig.publish(id);
+            if let Ok(unit) = from.recv_timeout(Duration::from_millis(100)) {
+                if is(&unit) {
+                    return;
+                }
+            }
+        }
+        panic!("never {what}");
+    };
+    let wide = |u: &Unit| u.caps.structure(0).and_then(|s| s.get::<i32>("width").ok());
+    until("the first", &|u| u.key && wide(u) == Some(320));
+    let config = Config::default().with(&[("camera.width", "320"), ("camera.height", "240")]).unwrap();
+    rig.video.set(&config.with(&[("video.bitrate_kbps", "100"), ("video.keyframe_s", "60")]).unwrap());
+    until("a key frame of an encoder for longer times", &|u| u.key);
+    rig.video.set(&config.with(&[("video.width", "160"), ("video.height", "120")]).unwrap());
+    until("a smaller picture", &|u| u.key && wide(u) == Some(160));
+    let other = if crate::gst::has("openh264enc") { "openh264" } else { "x264" };
+    rig.video.set(&config.with(&[("video.encoder", other)]).unwrap());
+    until("a key frame of the other encoder", &|u| u.key && wide(u) == Some(320));
+    assert_eq!(rig.video.encoder().map(Coder::word), Some(other));
+}
+
+/// Feeds until the other encoder has taken over from x264, which fails this way.
+fn replaced(make: feed::Make) {
+    if !crate::gst::has("x264enc") || !crate::gst::has("openh264enc") {
+        println!("SKIP: no second encoder is installed");
+        return;
+    }
+    let rig = Rig::with(&[("video.encoder", "x264")], make);
+    let (_place, from) = rig.take();
+    let end = SystemClock.boot() + Duration::from_secs(60);
+    let mut id = 0;
+    while !(rig.video.encoder() == Some(Coder::OpenH264) && from.try_iter().any(|u| u.key)) {
+        assert!(SystemClock.boot() < end, "{:?} still works", rig.video.encoder());
+        id += 1;
+        rig.publish(id);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_encoder_that_dies_is_replaced_while_takers_stay() {
+    replaced(|coder, picture, settings, out| match coder {
+        Coder::X264 => {
+            let line = "x264enc name=encoder tune=zerolatency speed-preset=ultrafast ! identity error-after=5";
+            Encoder::with(coder, line, picture, settings, out)
+        }
+        _ => Encoder::new(coder, picture, settings, out),
+    });
+}
+
+#[test]
+fn an_encoder_that_falls_silent_is_replaced_while_takers_stay() {
+    replaced(|coder, picture, settings, out| match coder {
+        Coder::X264 => {
+            let line = "x264enc name=encoder tune=zerolatency speed-preset=ultrafast ! valve drop=true";
+            Encoder::with(coder, line, picture, settings, out)
+        }
+        _ => Encoder::new(coder, picture, settings, out),
+    });
+}
