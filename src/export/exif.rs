@@ -56,6 +56,11 @@ fn fields(picture: &Picture, tag: Option<&Tag>) -> Vec<Field> {
         put(Key::ExposureTime, Value::Rational(vec![time]));
         put(Key::PhotographicSensitivity, Value::Short(vec![light.iso().min(65_535) as u16]));
     }
+    let scene = scene(picture);
+    if !scene.is_empty() {
+        // EXIF has no field for these; a comment names its letters first (EXIF 2.32, 4.6.6).
+        put(Key::UserComment, Value::Undefined([b"ASCII\0\0\0", scene.as_bytes()].concat(), 0));
+    }
     let description = describe(picture, tag);
     if !description.is_empty() {
         put(Key::ImageDescription, text(&description));
@@ -65,6 +70,17 @@ fn fields(picture: &Picture, tag: Option<&Tag>) -> Vec<Field> {
 
 fn text(s: &str) -> Value {
     Value::Ascii(vec![s.as_bytes().to_vec()])
+}
+
+/// What the camera told of the scene beside the exposure: `lux=3.5 colour_temperature=5600 focus=120`, as far as it did.
+fn scene(picture: &Picture) -> String {
+    let m = &picture.meta;
+    let parts = [
+        m.lux.map(|v| format!("lux={v:.3}")),
+        m.colour_temperature.map(|v| format!("colour_temperature={v}")),
+        m.focus.map(|v| format!("focus={v}")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 /// Tag, number of averaged frames, and where there is no date the reason; parts that do not apply are left out.
@@ -109,7 +125,18 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert!(shown(&exif, Key::Software).unwrap().contains("pastcam "));
-        assert!(shown(&exif, Key::FNumber).is_none());
+        assert!(shown(&exif, Key::FNumber).is_none() && shown(&exif, Key::UserComment).is_none());
+    }
+
+    #[test]
+    fn the_scene_stands_in_the_comment() {
+        let mut p = picture(Layout::new(6, 4));
+        (p.meta.lux, p.meta.colour_temperature, p.meta.focus) = (Some(3.5), Some(5600), None);
+        let exif = read(&segment(&p, None).unwrap());
+        match &exif.get_field(Key::UserComment, In::PRIMARY).unwrap().value {
+            Value::Undefined(bytes, _) => assert_eq!(bytes, b"ASCII\0\0\0lux=3.500 colour_temperature=5600"),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
