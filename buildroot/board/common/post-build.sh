@@ -14,16 +14,12 @@ mkdir -p "$target/etc/rauc"
 "$common/render" "$facts" "$common/rauc/fw_env.config.in" "$target/etc/fw_env.config"
 keys=$("$common/update-key")
 install -m 0644 "$keys/cert.pem" "$target/etc/rauc/keyring.pem"
-{
-	echo "VERSION=$VERSION"
-	echo "BOARD=$board"
-} >"$target/etc/pastcam-release"
-
-# Mount points; git keeps no empty folders.
-mkdir -p "$target/data" "$target/mnt/card" "$target/mnt/stick"
+# Its time is also the earliest the clock may say: a board without a battery starts in 1970.
+mkdir -p "$target/etc/pastcam"
+echo "$VERSION" >"$target/etc/pastcam/version"
 
 # Packages bring init scripts of their own. Only these are wanted, and those the overlay brings.
-keep=" rcK rcS S01seedrng S02sysctl S10udev S50mdnsd "
+keep=" rcK rcS S02sysctl S10udev S11modules S50mdnsd "
 for script in "$target"/etc/init.d/*; do
 	name=$(basename "$script")
 	case $keep in

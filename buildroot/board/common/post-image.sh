@@ -33,9 +33,10 @@ head -c 131072 /dev/zero >"$images/uboot-env.zero"
 		(cd "$images" && printf '%s\n' *.dtb rpi-firmware/*)
 	fi
 } >"$work/files"
-if [ -d "$common/card" ]; then
+card=$common/overlay/usr/share/pastcam/card
+if [ -d "$card" ]; then
 	rm -rf "$images/card"
-	cp -R "$common/card" "$images/card"
+	cp -R "$card" "$images/card"
 	(cd "$images" && printf '%s\n' card/*) >>"$work/files"
 fi
 sed 's|.*|\t\t\t"&",|' "$work/files" >"$work/list"

@@ -60,7 +60,7 @@ PASTCAM_PRE_BUILD_HOOKS += PASTCAM_CARGO_VENDOR
 # Fixed numbers: /data outlives the root file system, so its owner must not move with an update.
 # video: cameras and codecs. audio: microphones.
 define PASTCAM_USERS
-	pastcam 990 pastcam 990 * - - video,audio the camera
+	pastcam 990 pastcam 990 ! /data/cache /bin/false video,audio the camera
 endef
 
 $(eval $(cargo-package))
