@@ -2,8 +2,11 @@
 
 use super::*;
 
-const WORDS: Words =
-    Words { at_once: &["night_level", "health", "ping"], verbs: &["save", "pastStack", "night_level", "health", "ping"] };
+const WORDS: Words = Words {
+    at_once: &["night_level", "health", "ping"],
+    verbs: &["save", "pastStack", "night_level", "health", "ping"],
+    with_body: &["update"],
+};
 const ONCE: Rules = Rules { idle: Duration::from_millis(200), words: WORDS, lines: 8, stays_open: false };
 const OPEN: Rules = Rules { stays_open: true, ..ONCE };
 
