@@ -17,9 +17,9 @@ COMMON = TOP / "buildroot/board/common"
 
 # Debian's names of the processor, its compiler, U-Boot's configuration of the board, Rust's name, qemu-user's program
 ARM64 = {"arch": "arm64", "triplet": "aarch64-linux-gnu", "cpu": "aarch64", "uboot": "rpi_3_defconfig",
-         "rust": "aarch64-unknown-linux-gnu", "user": "qemu-aarch64", "make": "arm64"}
+         "rust": "aarch64-unknown-linux-gnu", "user": "qemu-aarch64", "make": "arm64", "kernel": "Image"}
 ARMEL = {"arch": "armel", "triplet": "arm-linux-gnueabi", "cpu": "arm", "uboot": "rpi_defconfig",
-         "rust": None, "user": "qemu-arm", "make": "arm"}
+         "rust": "arm-unknown-linux-gnueabi", "user": "qemu-arm", "make": "arm", "kernel": "zImage"}
 
 # U-Boot before 2025.07 calls these by other names.
 OLDER = {"CONFIG_ENV_REDUNDANT": "CONFIG_SYS_REDUNDAND_ENVIRONMENT", "CONFIG_ENV_MMC_DEVICE_INDEX": "CONFIG_SYS_MMC_ENV_DEV"}
@@ -92,6 +92,20 @@ def uboot(made, apt, cpu):
         shutil.copy(scratch / "u-boot.bin", target)
 
     return made.get(f"u-boot-{cpu['uboot']}", [fragment, version], build)
+
+
+def loaded(made, cpu, uboot):
+    """U-Boot as QEMU must be given it: it starts a raw 32-bit kernel where the Pi's firmware would not."""
+    if cpu["arch"] == "arm64":
+        return uboot
+    stub = TOP / "tests/image/stub.S"
+
+    def build(target, scratch, log):
+        run(f"{cpu['triplet']}-gcc", "-nostdlib", "-c", "-o", scratch / "stub.o", stub, log=log)
+        run(f"{cpu['triplet']}-objcopy", "-O", "binary", scratch / "stub.o", scratch / "stub", log=log)
+        target.write_bytes((scratch / "stub").read_bytes() + uboot.read_bytes())
+
+    return made.get(f"loaded-{cpu['uboot']}", [stub, uboot], build)
 
 
 def rauc(made, apt, cpu, sysroot):
