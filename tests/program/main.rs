@@ -18,4 +18,5 @@ mod recordings;
 mod said;
 mod sources;
 mod supervision;
+mod update;
 mod viewers;
