@@ -3,6 +3,7 @@
 Owns the order of building: packages, compiled parts, root, card, updates good and bad."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import build
 import card
 import debian
 import root
-from build import Skip, TOP, need
+from build import TOP
+from debian import Skip
 
 BOARDS = {
     # The 3B+ has no machine of its own in QEMU; the 3B differs in radio and network.
@@ -20,6 +22,28 @@ BOARDS = {
 }
 # For this machine: Debian's driver of the SoC's power domains reads registers that QEMU has not.
 WORDS = "initcall_blacklist=bcm2835_power_driver_init pastcam.watchdog=off"
+
+
+# What a run calls on this machine, and the package that has it.
+TOOLS = {"make": "make", "bison": "bison", "flex": "flex", "dtc": "device-tree-compiler", "meson": "meson", "ninja": "ninja-build", "mkimage": "u-boot-tools",
+         "genimage": "genimage", "mcopy": "mtools", "mkfs.vfat": "dosfstools", "mksquashfs": "squashfs-tools", "rauc": "rauc", "openssl": "openssl",
+         "debugfs": "e2fsprogs", "ffmpeg": "ffmpeg", "cpio": "cpio", "xz": "xz-utils", "depmod": "kmod", "readelf": "binutils",
+         "qemu-system-aarch64": "qemu-system-arm", "qemu-system-arm": "qemu-system-arm", "qemu-aarch64": "qemu-user", "qemu-arm": "qemu-user"}
+
+
+def tools(cpu):
+    """Everything TOOLS names, and the processor's compiler; what is missing is installed where this is root's Debian."""
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    wanted = {**TOOLS, f"{cpu['triplet']}-gcc": f"gcc-{cpu['triplet']}"}
+    missing = sorted({package for tool, package in wanted.items() if not shutil.which(tool)})
+    if not Path("/usr/include/openssl/ssl.h").exists():
+        missing.append("libssl-dev")  # U-Boot's own tools are built for this machine
+    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+                       capture_output=True)
+        missing = [package for tool, package in wanted.items() if package in missing and not shutil.which(tool)]
+    if missing:
+        raise Skip(f"please install, as root: apt-get install {' '.join(missing)}")
 
 
 def buildroot():
@@ -62,7 +86,7 @@ def make(name, cache, work, report, quick):
     """Everything a board needs to be switched on."""
     board = dict(BOARDS[name])
     cpu = board["cpu"]
-    need(board["qemu"], "rauc", "genimage")
+    tools(cpu)
     home = Path(cache) / "image"
     apt = debian.Apt(home, cpu["arch"])
     packages = apt.unpack(home / cpu["arch"] / "packages", sorted([*root.PROGRAMS, *root.DEVELOPMENT]))
@@ -96,14 +120,17 @@ def make(name, cache, work, report, quick):
     (folder.home / "etc/pastcam/version").write_text("1.1.0-test\n")
     good = folder.pack(work / "2.squashfs")
     board["good"] = card.bundle(work / "good.raucb", good, name, "1.1.0-test", keys, work / "bundle")
-    board["stranger"] = card.bundle(work / "stranger.raucb", good, name, "6.6.6", card.keys(work / "strangers-keys"), work / "bundle")
+    # What is refused is refused before its contents are looked at: small ones do.
+    little = work / "little.squashfs"
+    subprocess.run(["mksquashfs", folder.home / "etc", little, "-quiet", "-no-progress", "-noappend"], check=True, stdout=subprocess.DEVNULL)
+    board["stranger"] = card.bundle(work / "stranger.raucb", little, name, "6.6.6", card.keys(work / "strangers-keys"), work / "bundle")
     other = "rpi1" if name != "rpi1" else "rpi3"
-    board["other"] = card.bundle(work / "other.raucb", good, other, "1.1.0-test", keys, work / "bundle")
+    board["other"] = card.bundle(work / "other.raucb", little, other, "1.1.0-test", keys, work / "bundle")
     dead = folder.pack(work / "3.squashfs", "-e", f"boot/{cpu['kernel']}", "-p", f"boot/{cpu['kernel']} f 644 0 0 head -c 4000000 /dev/zero")
     board["dead_kernel"] = card.bundle(work / "dead.raucb", dead, name, "1.2.0-dead-kernel", keys, work / "bundle")
     mute = folder.pack(work / "4.squashfs", "-e", "usr/bin/pastcam", "-p", "usr/bin/pastcam f 755 0 0 printf '#!/bin/sh\\nsleep 5; exit 3\\n'")
     board["mute"] = card.bundle(work / "mute.raucb", mute, name, "1.3.0-mute", keys, work / "bundle")
-    for path in (good, dead, mute):
+    for path in (good, dead, mute, little):
         path.unlink()
     return board
 
