@@ -212,6 +212,7 @@ impl Handler for Desk {
 
 /// Runs the program until it is stopped or must stop.
 pub fn run(options: &Options) -> Result<Exit> {
+    clock::look();
     let config = options.load()?;
     let no_files = logging::start(config.level(), &config.logging.dir);
     let end = run_with(options, &config, no_files);
@@ -227,7 +228,6 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     if let Some(why) = no_files {
         log::warn!("{why}");
     }
-    clock::look();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let started = clock.boot();
     let shutdown = Shutdown::default();
@@ -320,7 +320,6 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
         std::process::exit(code);
     })?;
     commands.close_stream();
-    commands.updates.close();
     jobs.close();
     server.stop(Duration::from_millis(500));
     for thread in threads {

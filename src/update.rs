@@ -208,3 +208,68 @@ impl Updates {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc::channel;
+
+    /// A folder, and a way of updates into it that loses patience soon.
+    fn way(word: &str) -> (PathBuf, Arc<Updates>) {
+        let dir = std::env::temp_dir().join(format!("pastcam-update-{}-{word}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let soon = Duration::from_millis(300);
+        let dir_of = Some(dir.clone());
+        let updates =
+            Updates { dir: dir_of, busy: Mutex::new(false), closed: AtomicBool::new(false), silence: soon, patience: soon };
+        (dir, Arc::new(updates))
+    }
+
+    fn body(head: &[u8]) -> (TcpStream, Body) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let server = listener.accept().unwrap().0;
+        server.set_nonblocking(true).unwrap();
+        (client, Body::new(head.to_vec(), false, server))
+    }
+
+    fn told(updates: &Arc<Updates>, size: u64, body: Body) -> Result<String> {
+        let (to, from) = channel();
+        updates.begin(size, body, move |result| to.send(result).unwrap());
+        from.recv_timeout(Duration::from_secs(60)).unwrap()
+    }
+
+    #[test]
+    fn a_silent_sender_is_given_up_and_the_way_is_free() {
+        let (dir, updates) = way("silent");
+        for _ in 0..2 {
+            let (_client, body) = body(b"abc");
+            let e = told(&updates, 9, body).unwrap_err();
+            assert!(e.kind == Kind::Timeout && e.what.ends_with("after 3 of 9 bytes"), "{e}");
+        }
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_helper_that_is_not_there_is_told_and_the_file_goes() {
+        let (dir, updates) = way("nobody");
+        // Of an update before.
+        fs::write(dir.join(VERDICT), "OK installed 1\n").unwrap();
+        let (_client, body) = body(b"abc");
+        let e = told(&updates, 3, body).unwrap_err();
+        assert!(e.kind == Kind::Timeout && e.what.starts_with("nobody took the update"), "{e}");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_would_not_fit_is_refused() {
+        let (_client, body) = body(b"");
+        // A file system without any room.
+        let full = Updates::new("/proc");
+        let e = told(&full, 3, body).unwrap_err();
+        assert!(e.kind == Kind::Disk && e.what.contains("16 MiB free, and 0 are"), "{e}");
+    }
+}

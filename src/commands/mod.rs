@@ -96,8 +96,9 @@ impl Commands {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Finishes what is being recorded, then ends viewers and encoder.
+    /// Gives up an update that is coming in, finishes what is being recorded, then ends viewers and encoder.
     pub fn close_stream(&self) {
+        self.updates.close();
         self.recorder.close();
         if let Some(rtsp) = &self.rtsp {
             rtsp.close();

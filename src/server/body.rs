@@ -37,7 +37,7 @@ struct Head {
 
 impl Body {
     /// `head` came together with the line; `behind_cr`: a LF at the very beginning is still the line's.
-    pub(super) fn new(head: Vec<u8>, behind_cr: bool, stream: TcpStream) -> Self {
+    pub(crate) fn new(head: Vec<u8>, behind_cr: bool, stream: TcpStream) -> Self {
         Body { head: Arc::new(Mutex::new(Head { bytes: head, taken: 0, behind_cr })), stream: Arc::new(stream) }
     }
 

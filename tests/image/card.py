@@ -11,7 +11,7 @@ import subprocess
 import zlib
 from pathlib import Path
 
-from build import COMMON, need
+from build import COMMON
 
 CARD_BYTES = 1 << 30  # QEMU wants a power of two; an image keeps 256 MiB of its data partition free
 ENV_PLACES, ENV_BYTES = (0x100000, 0x110000), 0x4000  # as uboot.fragment says
@@ -41,7 +41,6 @@ def bundle(target, squashfs, board, version, key_folder, work):
 
 def image(folder, squashfs, uboot, board, key_folder):
     """The card's image, by post-image.sh from a folder filled as Buildroot fills it; the firmware's files are stand-ins."""
-    need("genimage", "mkimage", "mcopy", "mkfs.ext4", "rauc", "openssl")
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "rpi-firmware").mkdir(parents=True)
     os.link(squashfs, folder / "rootfs.squashfs")

@@ -200,15 +200,15 @@ fn nothing_behind_the_line_runs_as_a_command_on_the_port_that_stays_open() {
 fn pastcam_send_brings_a_file_and_finds_the_program_here() {
     let setup = image("update-send");
     let r = start(&setup);
-    let sent = bundle(500_000);
-    fs::write(setup.dir.join("new.raucb"), &sent).unwrap();
+    let file = bundle(500_000);
+    fs::write(setup.dir.join("new.raucb"), &file).unwrap();
     let send = |words: &[&str]| {
         let mut c = Command::new(env!("CARGO_BIN_EXE_pastcam"));
         c.args(words).current_dir(&**setup.dir).stdout(Stdio::piped()).stderr(Stdio::piped());
         c.spawn().unwrap()
     };
     let client = send(&["--config", "config.json", "send", "here", "update", "new.raucb"]);
-    assert!(help(&r, "OK installed 7") == sent);
+    assert!(help(&r, "OK installed 7") == file);
     let out = client.wait_with_output().unwrap();
     assert_eq!((out.status.code(), one_line(&out.stdout)), (Some(0), "OK update installed 7, restarts in 5 s".into()));
     let to = format!("127.0.0.1:{}", setup.port);
