@@ -10,25 +10,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from debian import Skip
-
 TOP = Path(__file__).resolve().parents[2]
 COMMON = TOP / "buildroot/board/common"
 
 # Debian's names of the processor, its compiler, U-Boot's configuration of the board, Rust's name, qemu-user's program
 ARM64 = {"arch": "arm64", "triplet": "aarch64-linux-gnu", "cpu": "aarch64", "uboot": "rpi_3_defconfig",
-         "rust": "aarch64-unknown-linux-gnu", "user": "qemu-aarch64", "make": "arm64"}
+         "rust": "aarch64-unknown-linux-gnu", "user": "qemu-aarch64", "make": "arm64", "kernel": "Image"}
 ARMEL = {"arch": "armel", "triplet": "arm-linux-gnueabi", "cpu": "arm", "uboot": "rpi_defconfig",
-         "rust": None, "user": "qemu-arm", "make": "arm"}
+         "rust": "arm-unknown-linux-gnueabi", "user": "qemu-arm", "make": "arm", "kernel": "zImage"}
 
 # U-Boot before 2025.07 calls these by other names.
 OLDER = {"CONFIG_ENV_REDUNDANT": "CONFIG_SYS_REDUNDAND_ENVIRONMENT", "CONFIG_ENV_MMC_DEVICE_INDEX": "CONFIG_SYS_MMC_ENV_DEV"}
-
-
-def need(*tools):
-    for tool in tools:
-        if not shutil.which(tool):
-            raise Skip(f"{tool} is not installed")
 
 
 def run(*words, log, cwd=None, env=None):
@@ -73,12 +65,11 @@ class Made:
 
 def uboot(made, apt, cpu):
     """u-boot.bin of the board's own defconfig with this tree's fragment, from Debian's U-Boot source."""
-    need("make", "bison", "flex", "dtc", f"{cpu['triplet']}-gcc")
-    source, version = apt.source(made.home.parent / "src", "u-boot", "trixie")
-    fragment = COMMON / "uboot.fragment"
+    source, version = apt.source(made.home.parent / "src", "u-boot")
+    fragments = [COMMON / "uboot.fragment", COMMON / "uboot-rpi.fragment"]
 
     def build(target, scratch, log):
-        text = fragment.read_text()
+        text = "".join(fragment.read_text() for fragment in fragments)
         if tuple(map(int, version.split(".")[:2])) < (2025, 7):
             for new, old in OLDER.items():
                 text = text.replace(new + "=", old + "=")
@@ -91,13 +82,26 @@ def uboot(made, apt, cpu):
         run(*make, "u-boot.bin", log=log, env={"SOURCE_DATE_EPOCH": "0"})
         shutil.copy(scratch / "u-boot.bin", target)
 
-    return made.get(f"u-boot-{cpu['uboot']}", [fragment, version], build)
+    return made.get(f"u-boot-{cpu['uboot']}", [*fragments, version], build)
+
+
+def loaded(made, cpu, uboot):
+    """U-Boot as QEMU must be given it: it starts a raw 32-bit kernel where the Pi's firmware would not."""
+    if cpu["arch"] == "arm64":
+        return uboot
+    stub = TOP / "tests/image/stub.S"
+
+    def build(target, scratch, log):
+        run(f"{cpu['triplet']}-gcc", "-nostdlib", "-c", "-o", scratch / "stub.o", stub, log=log)
+        run(f"{cpu['triplet']}-objcopy", "-O", "binary", scratch / "stub.o", scratch / "stub", log=log)
+        target.write_bytes((scratch / "stub").read_bytes() + uboot.read_bytes())
+
+    return made.get(f"loaded-{cpu['uboot']}", [stub, uboot], build)
 
 
 def rauc(made, apt, cpu, sysroot):
     """RAUC as Buildroot builds it for this tree: no D-Bus service, no network, no JSON."""
-    need("meson", "ninja", f"{cpu['triplet']}-gcc")
-    source, version = apt.source(made.home.parent / "src", "rauc", "sid")
+    source, version = apt.source(made.home.parent / "src", "rauc")
 
     def build(target, scratch, log):
         lib = f"{sysroot}/usr/lib/{cpu['triplet']}"
@@ -130,8 +134,7 @@ endian = 'little'
 
 def busybox(made, apt, cpu, buildroot, sysroot):
     """BusyBox from Debian's source, configured as Buildroot does, with this tree's fragment."""
-    need("make", f"{cpu['triplet']}-gcc")
-    source, version = apt.source(made.home.parent / "src", "busybox", "sid")
+    source, version = apt.source(made.home.parent / "src", "busybox")
     config, fragment = buildroot / "package/busybox/busybox.config", COMMON / "busybox.fragment"
 
     def build(target, scratch, log):

@@ -11,9 +11,9 @@ import subprocess
 import zlib
 from pathlib import Path
 
-from build import COMMON, need
+from build import COMMON
 
-CARD_BYTES = 512 << 20  # QEMU wants a power of two
+CARD_BYTES = 1 << 30  # QEMU wants a power of two; an image keeps 256 MiB of its data partition free
 ENV_PLACES, ENV_BYTES = (0x100000, 0x110000), 0x4000  # as uboot.fragment says
 
 
@@ -41,7 +41,6 @@ def bundle(target, squashfs, board, version, key_folder, work):
 
 def image(folder, squashfs, uboot, board, key_folder):
     """The card's image, by post-image.sh from a folder filled as Buildroot fills it; the firmware's files are stand-ins."""
-    need("genimage", "mkimage", "mcopy", "mkfs.ext4", "rauc", "openssl")
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "rpi-firmware").mkdir(parents=True)
     os.link(squashfs, folder / "rootfs.squashfs")
@@ -124,3 +123,12 @@ class Card:
         if best is None:
             return None
         return dict(re.findall(r"([^=\0]+)=([^\0]*)\0", best[1].split(b"\0\0")[0].decode(errors="replace") + "\0"))
+
+    def set_environment(self, variables):
+        """Writes U-Boot's variables to both copies, as if it had saved them."""
+        body = b"".join(f"{name}={value}".encode() + b"\0" for name, value in variables.items()) + b"\0"
+        body = body.ljust(ENV_BYTES - 5, b"\0")
+        with open(self.path, "r+b") as disk:
+            for serial, place in enumerate(ENV_PLACES):
+                disk.seek(place)
+                disk.write(struct.pack("<IB", zlib.crc32(body), serial) + body)

@@ -9,10 +9,11 @@ import os
 import re
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 SUITE = "trixie"
-SOURCES = ("trixie", "sid")  # where sources are looked for; sid has the newer RAUC
+SOURCES = ("trixie", "sid")  # where sources are looked for; sid has RAUC as new as Buildroot's
 WEEK_S = 7 * 86400
 
 
@@ -115,24 +116,18 @@ class Apt:
         stamp.write_text(key)
         return folder
 
-    def source(self, folder, package, suite):
-        """The upstream source of a package, unpacked: the original tarball, checked against Debian's list; Debian's patches are not
-        applied. (`apt-get source` wants the .dsc too, which a snapshot may lack.) Gives folder and upstream version."""
+    def source(self, folder, package):
+        """The newest upstream source of a package, unpacked: the original tarball, checked against Debian's list; Debian's patches are
+        not applied. (`apt-get source` wants the .dsc too, which a snapshot may lack.) Gives folder and upstream version."""
         folder = Path(folder)
-        records = self.run("apt-cache", "showsrc", package).split("\n\n")
-        # The newest version in the suite's own list; versions are told apart by what the list of that suite says.
         best = None
-        for record in records:
+        for record in self.run("apt-cache", "showsrc", package).split("\n\n"):
             fields = dict(re.findall(r"^(Package|Version|Directory): (.*)$", record, re.M))
-            files = re.search(r"^Checksums-Sha256:\n((?: .*\n?)+)", record, re.M)
-            if fields.get("Package") != package or not files:
+            original = re.search(r"^ ([0-9a-f]{64}) \d+ (\S+\.orig\.tar\.\w+)$", record, re.M)
+            if fields.get("Package") != package or not original:
                 continue
-            for line in files[1].splitlines():
-                digest, size, name = line.split()
-                if re.search(r"\.orig\.tar\.\w+$", name):
-                    newer = best is None or subprocess.run(["dpkg", "--compare-versions", fields["Version"], "gt", best[0]]).returncode == 0
-                    if newer:
-                        best = (fields["Version"], fields["Directory"], name, digest)
+            if best is None or subprocess.run(["dpkg", "--compare-versions", fields["Version"], "gt", best[0]]).returncode == 0:
+                best = (fields["Version"], fields["Directory"], original[2], original[1])
         if best is None:
             raise Skip(f"no source of {package} in Debian's lists")
         version, directory, name, digest = best
@@ -140,7 +135,6 @@ class Apt:
         target = folder / f"{package}-{upstream}"
         if (target / ".whole").exists():
             return target, upstream
-        import urllib.request
         folder.mkdir(parents=True, exist_ok=True)
         tarball = folder / name
         try:

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from build import COMMON, need
+from build import COMMON
 
 # Programs that the overlay's scripts call and BusyBox has not, or not fit for it.
 PROGRAMS = {"libubootenv-tool": ["fw_printenv", "fw_setenv"], "e2fsprogs": ["e2fsck", "resize2fs"], "fdisk": ["sfdisk"], "util-linux": ["partx"],
@@ -66,7 +66,6 @@ class Root:
     """One root folder, put together from nothing each time."""
 
     def __init__(self, folder, cpu, packages, sysroot):
-        need("readelf", "mksquashfs", cpu["user"], "cpio", "xz")
         self.home, self.cpu = Path(folder), cpu
         self.lib = f"usr/lib/{cpu['triplet']}"
         self.from_ = [Path(packages), Path(sysroot)]
