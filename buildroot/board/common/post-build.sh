@@ -39,7 +39,11 @@ if [ -n "${BUILD_DIR:-}" ] && [ -n "${BR2_CONFIG:-}" ]; then
 			sed "s|\$(BR2_EXTERNAL_PASTCAM_PATH)|$(cd "$common/../.." && pwd)|g"
 	}
 	check() { # PACKAGE SYMBOL
-		config=$(find "$BUILD_DIR" -mindepth 2 -maxdepth 2 -path "$BUILD_DIR/$1-*/.config" ! -path '*-headers-*' ! -path '*-tools-*')
+		config=$(find "$BUILD_DIR" -mindepth 2 -maxdepth 2 -path "$BUILD_DIR/$1-*/.config" ! -path '*-headers-*' ! -path '*-tools-*' | head -n 1)
+		if [ -z "$config" ]; then
+			echo "post-build: $1 was configured nowhere in $BUILD_DIR" >&2
+			exit 1
+		fi
 		# shellcheck disable=SC2046 # a list of files
 		"$common/check-fragment" "$config" $(fragments "$2")
 	}
