@@ -35,9 +35,11 @@ pauses() {
 }
 
 fresh crash
+: >"$ROOT/dev/watchdog"
 play "0 139" "0 101" "0 134" "0 139" "0 139" "0 139" "0 139" "0 139"
 is "pauses grow to a minute" "$(pauses)" "2 4 8 16 32 60 60 60 "
 is "the defaults of the image are given" "$(head -n 1 "$ROOT/started")" "--defaults $RUN/defaults.json"
+is "a crash leaves no watchdog that nobody feeds" "$(cat "$ROOT/dev/watchdog")" V
 play "0 139" "0 139" "400 139" "0 139"
 is "a long life begins again with short ones" "$(pauses)" "2 4 2 4 "
 
@@ -127,7 +129,9 @@ program <<'S'
 trap 'exit 0' TERM
 while :; do sleep 0.1; done
 S
-"$ROOT/usr/bin/pastcam" &
+# The next one is written over that file while this one runs.
+mv "$ROOT/usr/bin/pastcam" "$ROOT/pastcam"
+"$ROOT/pastcam" &
 old=$!
 sleep 300 &
 other=$!
