@@ -187,6 +187,7 @@ fn rtsp_settings(config: &Config) -> Result<rtsp::Settings> {
         port: r.port,
         allow: config.watchers(),
         login: (!r.user.is_empty()).then(|| (r.user.clone(), r.password.clone())),
+        tls: config.tls(),
         max_clients: r.max_clients,
     })
 }
@@ -445,7 +446,7 @@ struct Reload {
 }
 
 /// Keys that are used once, at start.
-pub const AT_START: [&str; 19] = [
+pub const AT_START: [&str; 21] = [
     "camera",
     "ring",
     "rtsp.enable",
@@ -453,6 +454,8 @@ pub const AT_START: [&str; 19] = [
     "rtsp.bind",
     "rtsp.user",
     "rtsp.password",
+    "rtsp.tls_certificate",
+    "rtsp.tls_key",
     "rtsp.max_clients",
     "network.trigger_port",
     "network.bind",
@@ -489,12 +492,17 @@ impl Reload {
             }
         }
         new.file = serde_json::from_value(wanted).map_err(|e| Error::caused(Kind::Config, "take over the configuration", e))?;
+        let serving = self.commands.rtsp.as_ref();
+        let certificate = new.tls().filter(|_| serving.is_some()).map(|tls| tls.load()).transpose()?;
         self.commands.exporter.reconfigure(export_settings(&new))?;
         log::set_max_level(new.level());
         self.control.set_allow(new.allow());
         self.commands.video.set(&new);
-        if let Some(rtsp) = &self.commands.rtsp {
+        if let Some(rtsp) = serving {
             rtsp.set_allow(new.watchers());
+            if let Some(certificate) = &certificate {
+                rtsp.set_certificate(certificate);
+            }
         }
         self.commands.recorder.set(&new.record);
         // A capture that has ended is on its way out with the program.

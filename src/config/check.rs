@@ -244,6 +244,10 @@ fn rtsp(r: &file::Rtsp, n: &file::Network) -> Result<()> {
         let rule = "both or none, at most 64 visible ASCII characters without blanks, colons and quotes";
         return Err(refuse("rtsp.user and rtsp.password", rule, "these"));
     }
+    if r.tls_certificate.is_empty() != r.tls_key.is_empty() {
+        let value = format!("{:?} and {:?}", r.tls_certificate, r.tls_key);
+        return Err(refuse("rtsp.tls_certificate", "a file together with rtsp.tls_key, or neither", value));
+    }
     between("rtsp.max_clients", r.max_clients, 1, 64)
 }
 

@@ -305,6 +305,10 @@ pub struct Rtsp {
     pub user: String,
     /// The password that goes with it.
     pub password: String,
+    /// File of the certificate for TLS [PEM]; empty: the stream is not encrypted.
+    pub tls_certificate: String,
+    /// File of its private key [PEM].
+    pub tls_key: String,
     /// Viewers at once.
     pub max_clients: u32,
 }
@@ -318,6 +322,8 @@ impl Default for Rtsp {
             allow: local_networks(),
             user: String::new(),
             password: String::new(),
+            tls_certificate: String::new(),
+            tls_key: String::new(),
             max_clients: 8,
         }
     }

@@ -75,6 +75,7 @@ fn every_wrong_value_is_named_with_its_key_and_rule() {
         ("export.formats", "[\"bmp\"]", &["jpg, png, npy", "bmp"]),
         ("export.base_dir", "\"\"", &["a folder"]),
         ("export.base_dir", "\"a\\nb\"", &["control characters"]),
+        ("rtsp", "{\"tls_key\": \"key.pem\"}", &["rtsp.tls_certificate", "together with rtsp.tls_key", "key.pem"]),
         ("network.trigger_port", "0", &["from 1 to 65535", "not 0"]),
         ("network.idle_ms", "59", &["from 60 to 2000", "59"]),
         ("network.bind", "[\"camera.local\"]", &["IPv4 or IPv6", "camera.local"]),

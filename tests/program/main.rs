@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod configuration;
 mod disks;
+mod encrypted;
 mod film;
 mod harness;
 mod hostile;

@@ -13,20 +13,20 @@ use crate::film::{SIZE, assert_gapless, has_ffmpeg};
 use crate::harness::{PATIENCE, Running, Setup, free_port, until};
 
 /// ffmpeg as a viewer: grey pictures as they are decoded.
-struct Viewer {
+pub struct Viewer {
     child: Child,
     out: ChildStdout,
     size: (usize, usize),
 }
 
 /// A picture that came to a viewer: its number and instant [µs] where it carries them, and how late it was [µs].
-struct Seen {
-    code: Option<(u64, u64)>,
-    late_us: u64,
+pub struct Seen {
+    pub code: Option<(u64, u64)>,
+    pub late_us: u64,
 }
 
 impl Viewer {
-    fn of(url: &str, transport: &str) -> Viewer {
+    pub fn of(url: &str, transport: &str) -> Viewer {
         let mut child = Command::new("ffmpeg")
             .args(["-v", "error", "-nostdin", "-rtsp_transport", transport, "-fflags", "nobuffer", "-probesize", "32"])
             .args(["-analyzeduration", "0", "-threads", "1", "-i", url, "-vf", "settb=1/90000", "-enc_time_base", "1:90000"])
@@ -49,12 +49,12 @@ impl Viewer {
         Some(Seen { code, late_us })
     }
 
-    fn pictures(&mut self, n: usize) -> Vec<Seen> {
+    pub fn pictures(&mut self, n: usize) -> Vec<Seen> {
         (0..n).map(|k| self.next().unwrap_or_else(|| panic!("the stream ended after {k} pictures"))).collect()
     }
 
     /// What it says when it fails, which it must.
-    fn failure(mut self) -> String {
+    pub fn failure(mut self) -> String {
         assert!(self.next().is_none(), "a picture came");
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -70,7 +70,7 @@ impl Drop for Viewer {
     }
 }
 
-fn served(word: &str) -> (Setup, String) {
+pub fn served(word: &str) -> (Setup, String) {
     let port = free_port();
     let setup = Setup::new(word)
         .set("rtsp.enable", true)
