@@ -188,6 +188,8 @@ fn rtsp_settings(config: &Config) -> Result<rtsp::Settings> {
         allow: config.watchers(),
         login: (!r.user.is_empty()).then(|| (r.user.clone(), r.password.clone())),
         tls: config.tls(),
+        sound: (!r.audio.device.is_empty())
+            .then(|| rtsp::sound::Settings { device: r.audio.device.clone(), bitrate_kbps: r.audio.bitrate_kbps }),
         max_clients: r.max_clients,
     })
 }
@@ -446,7 +448,7 @@ struct Reload {
 }
 
 /// Keys that are used once, at start.
-pub const AT_START: [&str; 21] = [
+pub const AT_START: [&str; 22] = [
     "camera",
     "ring",
     "rtsp.enable",
@@ -457,6 +459,7 @@ pub const AT_START: [&str; 21] = [
     "rtsp.tls_certificate",
     "rtsp.tls_key",
     "rtsp.max_clients",
+    "rtsp.audio",
     "network.trigger_port",
     "network.bind",
     "network.idle_ms",

@@ -311,6 +311,8 @@ pub struct Rtsp {
     pub tls_key: String,
     /// Viewers at once.
     pub max_clients: u32,
+    /// Sound beside the pictures.
+    pub audio: Audio,
 }
 
 impl Default for Rtsp {
@@ -325,7 +327,24 @@ impl Default for Rtsp {
             tls_certificate: String::new(),
             tls_key: String::new(),
             max_clients: 8,
+            audio: Audio::default(),
         }
+    }
+}
+
+/// `rtsp.audio`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Audio {
+    /// ALSA's name of the device, such as `hw:1` or `default`; empty: no sound.
+    pub device: String,
+    /// Bits a second [kbit/s].
+    pub bitrate_kbps: u32,
+}
+
+impl Default for Audio {
+    fn default() -> Self {
+        Audio { device: String::new(), bitrate_kbps: 64 }
     }
 }
 

@@ -3,6 +3,7 @@
 //! viewers and send pictures.
 
 pub mod auth;
+pub mod sound;
 mod tls;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -23,6 +24,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 
 use self::auth::{Tls, VIEWER};
+use self::sound::Sound;
 use super::hub::{Hub, Taking, Unit};
 use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
@@ -50,6 +52,8 @@ pub struct Settings {
     pub login: Option<(String, String)>,
     /// The certificate to show, where the stream is to be encrypted.
     pub tls: Option<Tls>,
+    /// The sound beside the pictures, where there is to be any.
+    pub sound: Option<sound::Settings>,
     /// Viewers at once.
     pub max_clients: u32,
 }
@@ -99,6 +103,9 @@ impl Rtsp {
         for element in ["appsrc", "rtph264pay"] {
             crate::gst::element(element)?;
         }
+        if settings.sound.is_some() {
+            sound::check()?;
+        }
         let certificate = settings.tls.as_ref().map(Tls::load).transpose()?;
         let encrypted = certificate.is_some();
         let auth = auth::auth(settings.login.as_ref(), certificate.as_ref());
@@ -110,7 +117,7 @@ impl Rtsp {
         sessions.set_max_sessions(settings.max_clients);
         server.set_session_pool(Some(&sessions));
         let mounts = rtsp::RTSPMountPoints::new();
-        mounts.add_factory("/stream", factory(hub, encrypted));
+        mounts.add_factory("/stream", factory(hub, encrypted, settings.sound.as_ref()));
         server.set_mount_points(Some(&mounts));
         server.set_auth(Some(&auth));
         let inside = Inside { allow: settings.allow.clone(), ..Inside::default() };
@@ -156,19 +163,22 @@ impl Rtsp {
 }
 
 /// The factory of the one media that all viewers share.
-fn factory(hub: &Arc<Hub>, encrypted: bool) -> rtsp::RTSPMediaFactory {
+fn factory(hub: &Arc<Hub>, encrypted: bool, sound: Option<&sound::Settings>) -> rtsp::RTSPMediaFactory {
     let factory = rtsp::RTSPMediaFactory::new();
     // Parameter sets are in the units; the payloader's own way of repeating them breaks pictures of several slices (1.22).
-    factory.set_launch(
-        "( appsrc name=in is-live=true format=time max-bytes=0 ! rtph264pay name=pay0 pt=96 config-interval=0 aggregate-mode=zero-latency )",
-    );
+    let pictures = "appsrc name=in is-live=true format=time max-bytes=0 ! rtph264pay name=pay0 pt=96 config-interval=0 aggregate-mode=zero-latency";
+    let beside = sound.map_or(String::new(), |_| {
+        let room = sound::WAITING;
+        format!("appsrc name=sound is-live=true format=time max-bytes={room} leaky-type=downstream ! rtpmp4gpay name=pay1 pt=97")
+    });
+    factory.set_launch(&format!("( {pictures} {beside} )"));
     factory.set_shared(true);
     // `Reset` would take the source apart at each pause.
     factory.set_suspend_mode(rtsp::RTSPSuspendMode::None);
     let udp = rtsp::gst_rtsp::RTSPLowerTrans::UDP;
     // Datagrams would go past the encryption.
-    let beside = if encrypted { rtsp::gst_rtsp::RTSPLowerTrans::empty() } else { udp };
-    factory.set_protocols(rtsp::gst_rtsp::RTSPLowerTrans::TCP | beside);
+    let datagrams = if encrypted { rtsp::gst_rtsp::RTSPLowerTrans::empty() } else { udp };
+    factory.set_protocols(rtsp::gst_rtsp::RTSPLowerTrans::TCP | datagrams);
     // A key frame of the largest pictures fits into it.
     factory.set_buffer_size(512 << 10);
     factory.add_role_from_structure(
@@ -177,10 +187,13 @@ fn factory(hub: &Arc<Hub>, encrypted: bool) -> rtsp::RTSPMediaFactory {
             .field(rtsp::RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, true)
             .build(),
     );
-    let hub = hub.clone();
+    let (hub, sound) = (hub.clone(), sound.cloned());
     factory.connect_media_configure(move |_, media| {
-        let source = media.element().downcast::<gst::Bin>().ok().and_then(|b| b.by_name("in"));
-        let Some(source) = source.and_then(|s| s.downcast::<gst_app::AppSrc>().ok()) else { return };
+        let named = |name: &str| {
+            let element = media.element().downcast::<gst::Bin>().ok()?.by_name(name)?;
+            element.downcast::<gst_app::AppSrc>().ok()
+        };
+        let Some(source) = named("in") else { return };
         if let Some(pipeline) = source.parent().and_then(|bin| bin.parent()).and_then(|p| p.downcast::<gst::Bin>().ok()) {
             // Sinks allow themselves 20 ms of work and so send every picture 20 ms late once two ways of transport are in use.
             pipeline.connect_deep_element_added(|_, _, element| {
@@ -189,9 +202,13 @@ fn factory(hub: &Arc<Hub>, encrypted: bool) -> rtsp::RTSPMediaFactory {
                 }
             });
         }
-        let place = Mutex::new(Some(take(&hub, source)));
+        let heard = sound
+            .clone()
+            .zip(named("sound"))
+            .and_then(|(settings, to)| Sound::start(settings, to).inspect_err(|e| log::warn!("RTSP: {e}")).ok());
+        let place = Mutex::new(Some((take(&hub, source), heard)));
         media.connect_unprepared(move |_| {
-            let place: Option<Taking> = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let place: Option<(Taking, Option<Sound>)> = place.lock().unwrap_or_else(PoisonError::into_inner).take();
             drop(place);
         });
     });

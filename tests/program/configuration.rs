@@ -76,6 +76,8 @@ fn every_wrong_value_is_named_with_its_key_and_rule() {
         ("export.base_dir", "\"\"", &["a folder"]),
         ("export.base_dir", "\"a\\nb\"", &["control characters"]),
         ("rtsp", "{\"tls_key\": \"key.pem\"}", &["rtsp.tls_certificate", "together with rtsp.tls_key", "key.pem"]),
+        ("rtsp.audio.device", "\"a\\nb\"", &["control characters"]),
+        ("rtsp.audio.bitrate_kbps", "300", &["from 16 to 256", "300"]),
         ("network.trigger_port", "0", &["from 1 to 65535", "not 0"]),
         ("network.idle_ms", "59", &["from 60 to 2000", "59"]),
         ("network.bind", "[\"camera.local\"]", &["IPv4 or IPv6", "camera.local"]),

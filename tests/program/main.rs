@@ -17,6 +17,7 @@ mod persist;
 mod pictures;
 mod recordings;
 mod said;
+mod sound;
 mod sources;
 mod supervision;
 mod viewers;
