@@ -15,6 +15,7 @@ pub mod keeper;
 pub mod logging;
 pub mod night;
 pub mod notify;
+pub mod overlay;
 pub mod ring;
 pub mod scale;
 pub mod send;

@@ -195,6 +195,8 @@ pub struct Export {
     pub auto_save_interval_s: f64,
     /// JPEG quality [1–100].
     pub jpeg_quality: u8,
+    /// Whether the text of `video.overlay` stands in jpg and png pictures too.
+    pub overlay: bool,
     /// Disk space that stays free [MiB]; the oldest pictures go for it.
     pub min_free_mib: u64,
     /// Bounds per kind of file.
@@ -212,6 +214,7 @@ impl Default for Export {
             stack_count: 4,
             auto_save_interval_s: 900.0,
             jpeg_quality: 95,
+            overlay: false,
             min_free_mib: 64,
             keep: Keep::default(),
         }

@@ -108,6 +108,11 @@ impl Config {
         allow_list(&self.rtsp.allow).expect("`check` has parsed the list before")
     }
 
+    /// The text in pictures, if there is to be any.
+    pub fn letters(&self) -> Option<String> {
+        (self.export.overlay && !self.video.overlay.is_empty()).then(|| self.video.overlay.clone())
+    }
+
     /// The certificate of the stream.
     pub fn tls(&self) -> Option<Tls> {
         let r = &self.rtsp;

@@ -11,12 +11,12 @@ use gstreamer as gst;
 use super::choose;
 use super::encode::{Coder, Encoder, Out, Settings};
 use super::hub::Hub;
-use super::overlay;
 use crate::clock::{BootUs, Clock, WallUs};
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;
 use crate::frame::{Colour, FrameMeta, Layout};
 use crate::health::{Gauges, State};
+use crate::overlay;
 use crate::ring::{Frames, Slot};
 
 /// What the feeder is to do; changes while it runs.

@@ -12,6 +12,7 @@ mod film;
 mod harness;
 mod hostile;
 mod image;
+mod lettering;
 mod lifecycle;
 mod persist;
 mod pictures;

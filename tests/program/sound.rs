@@ -14,12 +14,15 @@ use crate::harness::{Running, Setup, until};
 use crate::viewers::{Viewer, served};
 
 /// The tone of a microphone that is plugged in, and an end of its pipe, so that the tone outlasts a reader.
-struct Tone(Child, fs::File);
+struct Tone {
+    child: Child,
+    _pipe: fs::File,
+}
 
 impl Drop for Tone {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -59,8 +62,8 @@ fn plug_in(setup: &Setup) -> Tone {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let held = fs::OpenOptions::new().read(true).write(true).open(pipe(setup)).unwrap();
-    Tone(child, held)
+    let _pipe = fs::OpenOptions::new().read(true).write(true).open(pipe(setup)).unwrap();
+    Tone { child, _pipe }
 }
 
 /// Kinds of the streams that ffprobe sees.

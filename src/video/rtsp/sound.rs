@@ -111,9 +111,9 @@ fn run(settings: &Settings, out: &Arc<Out>, stopped: &Receiver<()>) {
                     (pause, told) = (PAUSES.0, false);
                 }
                 if told {
-                    log::debug!("Sound: {e}")
+                    log::debug!("Sound: {e}");
                 } else {
-                    log::warn!("Sound: {e}; viewers hear silence until it is back")
+                    log::warn!("Sound: {e}; viewers hear silence until it is back");
                 }
                 told = true;
             }
