@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::capture::{self, Capture};
+use crate::claim::Claim;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::{Commands, Line};
 use crate::config::{Config, real};
@@ -209,8 +210,12 @@ impl Handler for Desk {
 /// Runs the program until it is stopped or must stop.
 pub fn run(options: &Options) -> Result<Exit> {
     let config = options.load()?;
+    let claim = |key: &str, dir: &str| Claim::folder(key, Path::new(dir));
+    let pictures = Arc::new(Mutex::new(claim("export.base_dir", &config.export.base_dir)?));
+    let _logs = (!config.logging.dir.is_empty()).then(|| claim("logging.dir", &config.logging.dir)).transpose()?;
     let no_files = logging::start(config.level(), &config.logging.dir);
-    let end = run_with(options, &config, no_files);
+    let end = run_with(options, &config, no_files, pictures.clone());
+    pictures.lock().unwrap_or_else(PoisonError::into_inner).release();
     if let Err(e) = &end {
         log::error!("{e}");
     }
@@ -218,7 +223,7 @@ pub fn run(options: &Options) -> Result<Exit> {
     end
 }
 
-fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Result<Exit> {
+fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim: Arc<Mutex<Claim>>) -> Result<Exit> {
     log::info!("pastcam {} starts", env!("CARGO_PKG_VERSION"));
     if let Some(why) = no_files {
         log::warn!("{why}");
@@ -300,7 +305,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     threads.push(spawn_warm_up(frames, config)?);
     {
         let (options, shutdown) = (options.clone(), shutdown.clone());
-        let reload = Reload { options, commands: commands.clone(), control, to_capture, tuning_dir };
+        let reload = Reload { options, commands: commands.clone(), control, to_capture, tuning_dir, claim };
         shutdown::on_signals(shutdown, move || reload.run())?;
     }
 
@@ -446,6 +451,8 @@ struct Reload {
     to_capture: Sender<capture::Order>,
     /// Where `tuning.json` lies: beside the pictures.
     tuning_dir: Arc<Mutex<PathBuf>>,
+    /// That folder is nobody else's.
+    claim: Arc<Mutex<Claim>>,
 }
 
 /// Keys that are used once, at start.
@@ -498,7 +505,15 @@ impl Reload {
         new.file = serde_json::from_value(wanted).map_err(|e| Error::caused(Kind::Config, "take over the configuration", e))?;
         let serving = self.commands.rtsp.as_ref();
         let certificate = new.tls().filter(|_| serving.is_some()).map(|tls| tls.load()).transpose()?;
+        let claim = if new.export.base_dir == old.export.base_dir {
+            None
+        } else {
+            Some(Claim::folder("export.base_dir", Path::new(&new.export.base_dir))?)
+        };
         self.commands.exporter.reconfigure(export_settings(&new))?;
+        if let Some(claim) = claim.filter(Claim::holds) {
+            *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
+        }
         log::set_max_level(new.level());
         self.control.set_allow(new.allow());
         self.commands.video.set(&new);

@@ -12,6 +12,7 @@ mod film;
 mod harness;
 mod hostile;
 mod image;
+mod instances;
 mod lettering;
 mod lifecycle;
 mod persist;

@@ -62,8 +62,8 @@ fn plug_in(setup: &Setup) -> Tone {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let _pipe = fs::OpenOptions::new().read(true).write(true).open(pipe(setup)).unwrap();
-    Tone { child, _pipe }
+    let held = fs::OpenOptions::new().read(true).write(true).open(pipe(setup)).unwrap();
+    Tone { child, _pipe: held }
 }
 
 /// Kinds of the streams that ffprobe sees.
