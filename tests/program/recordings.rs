@@ -80,6 +80,61 @@ fn a_recording_can_begin_in_the_past_without_a_gap() {
 }
 
 #[test]
+fn the_past_of_a_smaller_ring_is_stretched_and_the_stream_follows_in_the_same_file() {
+    if !has_ffmpeg() {
+        return;
+    }
+    // Squeezed to another shape, so that bars would show.
+    let setup = Setup::new("stretched")
+        .set("camera.width", 640)
+        .set("camera.height", 480)
+        .set("ring.downscale", serde_json::json!({"enable": true, "width": 320, "height": 120}));
+    for (encoder, size) in [("x264", (0, 0)), ("openh264", (0, 0)), ("x264", (320, 320))] {
+        let setup = setup.clone().set("video.encoder", encoder).set("video.width", size.0).set("video.height", size.1);
+        let r = setup.set("export.base_dir", format!("{encoder}-{}", size.0)).start();
+        r.until_frame(30);
+        assert!(r.ask("record start before=2").starts_with("OK recording "));
+        r.until_more_frames(15);
+        let file = file_of(&r.ask("record stop"));
+        assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "one file with {encoder}");
+        let (w, h) = if size.0 == 0 { (640, 480) } else { size };
+        assert_eq!(probed(&file, "stream=width,height"), format!("{w}\n{h}"));
+        let count: usize = probed_count(&file);
+        assert!((33..=45).contains(&count), "{count} pictures of 3.5 s with {encoder}");
+        // The picture before the seam and the one behind it show the same scene at the same place: of the three patches at
+        // the left the middle one is green.
+        let bars = if size.0 == 0 { 0 } else { (h - w * 3 / 4) / 2 };
+        let (x, y) = (96 * w / 640, bars + 416 * (h - 2 * bars) / 480);
+        for k in [2, count - 3] {
+            let [red, green, blue] = pixel(&file, k, x, y);
+            assert!(green > 150 && red < 100 && blue < 100, "{encoder} {size:?} picture {k}: {red} {green} {blue}");
+        }
+        assert!(r.ask("clip 1").starts_with("Saved clip: "));
+    }
+}
+
+fn probed_count(file: &Path) -> usize {
+    let out = std::process::Command::new("ffprobe")
+        .args(["-v", "error", "-count_frames", "-show_entries", "stream=nb_read_frames", "-of", "csv=p=0"])
+        .arg(file)
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&out.stdout).trim().parse().unwrap()
+}
+
+/// One pixel of one picture, as ffmpeg decodes it.
+fn pixel(file: &Path, picture: usize, x: usize, y: usize) -> [u8; 3] {
+    let out = std::process::Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-i"])
+        .arg(file)
+        .args(["-vf", &format!("select=eq(n\\,{picture}),crop=2:2:{x}:{y}"), "-frames:v", "1"])
+        .args(["-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
+        .output()
+        .unwrap();
+    out.stdout[..3].try_into().unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&out.stderr)))
+}
+
+#[test]
 fn a_clip_holds_the_seconds_before_the_command() {
     if !has_ffmpeg() {
         return;
