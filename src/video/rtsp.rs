@@ -3,6 +3,7 @@
 //! viewers and send pictures.
 
 pub mod auth;
+mod leaving;
 pub mod sound;
 mod tls;
 
@@ -24,6 +25,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 
 use self::auth::{Tls, VIEWER};
+use self::leaving::Leaving;
 use self::sound::Sound;
 use super::hub::{Hub, Taking, Unit};
 use crate::clock::{Clock, SystemClock, monotonic_us};
@@ -112,18 +114,25 @@ impl Rtsp {
         let listeners = crate::server::bind::tcp(&settings.bind, settings.port, "rtsp.port")?;
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|e| Error::caused(Kind::Io, "open an eventfd for the rtsp port", e))?;
-        let server = rtsp::RTSPServer::new();
+        let (server, leaving) = (rtsp::RTSPServer::new(), Arc::new(Leaving::default()));
         let sessions = rtsp::RTSPSessionPool::new();
         sessions.set_max_sessions(settings.max_clients);
         server.set_session_pool(Some(&sessions));
         let mounts = rtsp::RTSPMountPoints::new();
-        mounts.add_factory("/stream", factory(hub, encrypted, settings.sound.as_ref()));
+        mounts.add_factory("/stream", factory(hub, encrypted, settings.sound.as_ref(), &leaving));
         server.set_mount_points(Some(&mounts));
         server.set_auth(Some(&auth));
         let inside = Inside { allow: settings.allow.clone(), ..Inside::default() };
         let shared = Arc::new(Shared { inside: Mutex::new(inside), stop, sessions });
         let (hub, known, shown) = (hub.clone(), shared.clone(), auth.clone());
-        server.connect_client_connected(move |_, client| see_to(client, &shown, &hub, &known));
+        server.connect_client_connected(move |_, client| {
+            let leaving = leaving.clone();
+            client.connect_pre_describe_request(move |_, _| {
+                leaving.wait();
+                rtsp::gst_rtsp::RTSPStatusCode::Ok
+            });
+            see_to(client, &shown, &hub, &known);
+        });
         let most = settings.max_clients as usize;
         let accepts = shared.clone();
         let thread = std::thread::Builder::new()
@@ -163,7 +172,7 @@ impl Rtsp {
 }
 
 /// The factory of the one media that all viewers share.
-fn factory(hub: &Arc<Hub>, encrypted: bool, sound: Option<&sound::Settings>) -> rtsp::RTSPMediaFactory {
+fn factory(hub: &Arc<Hub>, encrypted: bool, sound: Option<&sound::Settings>, leaving: &Arc<Leaving>) -> rtsp::RTSPMediaFactory {
     let factory = rtsp::RTSPMediaFactory::new();
     // Parameter sets are in the units; the payloader's own way of repeating them breaks pictures of several slices (1.22).
     let pictures = "appsrc name=in is-live=true format=time max-bytes=0 ! rtph264pay name=pay0 pt=96 config-interval=0 aggregate-mode=zero-latency";
@@ -187,8 +196,9 @@ fn factory(hub: &Arc<Hub>, encrypted: bool, sound: Option<&sound::Settings>) -> 
             .field(rtsp::RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, true)
             .build(),
     );
-    let (hub, sound) = (hub.clone(), sound.cloned());
+    let (hub, sound, leaving) = (hub.clone(), sound.cloned(), leaving.clone());
     factory.connect_media_configure(move |_, media| {
+        leaving.watch(media);
         let named = |name: &str| {
             let element = media.element().downcast::<gst::Bin>().ok()?.by_name(name)?;
             element.downcast::<gst_app::AppSrc>().ok()

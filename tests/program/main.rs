@@ -5,6 +5,7 @@
 mod answers;
 mod cli;
 mod client;
+mod coming;
 mod configuration;
 mod disks;
 mod encrypted;

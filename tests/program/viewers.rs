@@ -89,7 +89,7 @@ fn codes(seen: &[Seen]) -> Vec<(u64, u64)> {
 }
 
 /// A viewer that speaks RTSP itself and can misbehave.
-struct Rude {
+pub struct Rude {
     socket: TcpStream,
     url: String,
     session: String,
@@ -97,7 +97,7 @@ struct Rude {
 }
 
 impl Rude {
-    fn connect(url: &str) -> Rude {
+    pub fn connect(url: &str) -> Rude {
         let address = url.trim_start_matches("rtsp://").split('/').next().unwrap();
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -131,7 +131,7 @@ impl Rude {
     }
 
     /// Up to the first pictures, over this connection; the status of the last answer.
-    fn play(&mut self) -> String {
+    pub fn play(&mut self) -> String {
         let (url, track) = (self.url.clone(), format!("{}/stream=0", self.url));
         for (method, url, more) in [
             ("DESCRIBE", &url, "Accept: application/sdp\r\n"),
@@ -163,7 +163,7 @@ impl Rude {
     }
 
     /// Vanishes with a reset.
-    fn vanish(self) {
+    pub fn vanish(self) {
         let now = nix::libc::linger { l_onoff: 1, l_linger: 0 };
         nix::sys::socket::setsockopt(&self.socket, nix::sys::socket::sockopt::Linger, &now).unwrap();
     }
