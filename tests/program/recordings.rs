@@ -182,7 +182,7 @@ fn cut(moments: impl Iterator<Item = u64>) {
         let r = setup.start();
         let mut files = films(&r);
         assert!(r.names().iter().all(|n| !n.starts_with('.')), "{:?}", r.names());
-        // The first second's index is written when the second is over.
+        // The first index is written when a tenth of a second is over and the disk has it.
         let lost = match files.pop() {
             None => newest,
             Some(file) => {
@@ -203,6 +203,31 @@ fn a_crash_costs_two_seconds_at_most() {
         // Spread over the fragments' seconds and over what lies between two frames.
         cut((0..10).map(|n| 300 + n * 373));
     }
+}
+
+#[test]
+fn a_crash_leaves_something_of_a_recording_of_less_than_a_second() {
+    if !has_ffmpeg() {
+        return;
+    }
+    let setup = Setup::new("short");
+    let mut r = setup.start();
+    assert!(r.ask("record start").starts_with("OK recording "));
+    // What a fragment takes until it is on the disk is for the disk to say; its pictures are those of a tenth of a second.
+    let unfinished = || r.names().iter().find(|n| n.starts_with('.')).map(|n| fs::read(r.captures().join(n)).unwrap());
+    let fragments = || unfinished().map_or(0, |bytes| bytes.windows(4).filter(|w| *w == b"moof").count());
+    until("the first fragment", || (fragments() > 0).then_some(()));
+    r.kill();
+    let mut r = setup.start();
+    assert!(!whole(&films(&r)[0]).is_empty());
+    // The first second has more of them than it would have of half seconds, and those come later.
+    assert!(r.ask("record start").starts_with("OK recording "));
+    until("two seconds", || (recording(&r)["seconds"].as_f64()? > 2.0).then_some(()));
+    let unfinished = || r.names().iter().find(|n| n.starts_with('.')).map(|n| fs::read(r.captures().join(n)).unwrap());
+    let bytes = unfinished().unwrap();
+    let count = bytes.windows(4).filter(|w| *w == b"moof").count();
+    assert!(count >= 6, "{count} fragments");
+    r.kill();
 }
 
 #[test]
