@@ -16,7 +16,7 @@ use crate::harness::{PATIENCE, Running, Setup, free_port, until};
 pub struct Viewer {
     child: Child,
     out: ChildStdout,
-    size: (usize, usize),
+    pub size: (usize, usize),
 }
 
 /// A picture that came to a viewer: its number and instant [µs] where it carries them, and how late it was [µs].
