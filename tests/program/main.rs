@@ -23,4 +23,5 @@ mod said;
 mod sound;
 mod sources;
 mod supervision;
+mod update;
 mod viewers;
