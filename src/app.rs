@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::capture::{self, Capture};
+use crate::claim::Claim;
 use crate::clock::{self, Clock, SystemClock};
 use crate::commands::{Commands, Line};
 use crate::config::{Config, real};
@@ -153,6 +154,7 @@ fn export_settings(config: &Config) -> export::Settings {
     };
     let mut s = export::Settings::new(&e.base_dir);
     s.quality = e.jpeg_quality;
+    s.overlay = config.letters();
     s.keep = export::Keep {
         min_free_mib: e.min_free_mib,
         kinds: [kind(&e.keep.jpg), kind(&e.keep.png), kind(&e.keep.npy), kind(&e.keep.mp4)],
@@ -190,6 +192,9 @@ fn rtsp_settings(config: &Config) -> Result<rtsp::Settings> {
         port: r.port,
         allow: config.watchers(),
         login: (!r.user.is_empty()).then(|| (r.user.clone(), r.password.clone())),
+        tls: config.tls(),
+        sound: (!r.audio.device.is_empty())
+            .then(|| rtsp::sound::Settings { device: r.audio.device.clone(), bitrate_kbps: r.audio.bitrate_kbps }),
         max_clients: r.max_clients,
     })
 }
@@ -214,8 +219,12 @@ impl Handler for Desk {
 pub fn run(options: &Options) -> Result<Exit> {
     clock::look();
     let config = options.load()?;
+    let claim = |key: &str, dir: &str| Claim::folder(key, Path::new(dir));
+    let pictures = Arc::new(Mutex::new(claim("export.base_dir", &config.export.base_dir)?));
+    let _logs = (!config.logging.dir.is_empty()).then(|| claim("logging.dir", &config.logging.dir)).transpose()?;
     let no_files = logging::start(config.level(), &config.logging.dir);
-    let end = run_with(options, &config, no_files);
+    let end = run_with(options, &config, no_files, pictures.clone());
+    pictures.lock().unwrap_or_else(PoisonError::into_inner).release();
     if let Err(e) = &end {
         log::error!("{e}");
     }
@@ -223,7 +232,7 @@ pub fn run(options: &Options) -> Result<Exit> {
     end
 }
 
-fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Result<Exit> {
+fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim: Arc<Mutex<Claim>>) -> Result<Exit> {
     log::info!("pastcam {} starts", env!("CARGO_PKG_VERSION"));
     if let Some(why) = no_files {
         log::warn!("{why}");
@@ -306,7 +315,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     threads.push(spawn_warm_up(frames, config)?);
     {
         let (options, shutdown) = (options.clone(), shutdown.clone());
-        let reload = Reload { options, commands: commands.clone(), control, to_capture, tuning_dir };
+        let reload = Reload { options, commands: commands.clone(), control, to_capture, tuning_dir, claim };
         shutdown::on_signals(shutdown, move || reload.run())?;
     }
 
@@ -452,10 +461,12 @@ struct Reload {
     to_capture: Sender<capture::Order>,
     /// Where `tuning.json` lies: beside the pictures.
     tuning_dir: Arc<Mutex<PathBuf>>,
+    /// That folder is nobody else's.
+    claim: Arc<Mutex<Claim>>,
 }
 
 /// Keys that are used once, at start.
-pub const AT_START: [&str; 20] = [
+pub const AT_START: [&str; 23] = [
     "camera",
     "ring",
     "rtsp.enable",
@@ -463,7 +474,10 @@ pub const AT_START: [&str; 20] = [
     "rtsp.bind",
     "rtsp.user",
     "rtsp.password",
+    "rtsp.tls_certificate",
+    "rtsp.tls_key",
     "rtsp.max_clients",
+    "rtsp.audio",
     "network.trigger_port",
     "network.bind",
     "network.idle_ms",
@@ -500,12 +514,25 @@ impl Reload {
             }
         }
         new.file = serde_json::from_value(wanted).map_err(|e| Error::caused(Kind::Config, "take over the configuration", e))?;
+        let serving = self.commands.rtsp.as_ref();
+        let certificate = new.tls().filter(|_| serving.is_some()).map(|tls| tls.load()).transpose()?;
+        let claim = if new.export.base_dir == old.export.base_dir {
+            None
+        } else {
+            Some(Claim::folder("export.base_dir", Path::new(&new.export.base_dir))?)
+        };
         self.commands.exporter.reconfigure(export_settings(&new))?;
+        if let Some(claim) = claim.filter(Claim::holds) {
+            *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
+        }
         log::set_max_level(new.level());
         self.control.set_allow(new.allow());
         self.commands.video.set(&new);
-        if let Some(rtsp) = &self.commands.rtsp {
+        if let Some(rtsp) = serving {
             rtsp.set_allow(new.watchers());
+            if let Some(certificate) = &certificate {
+                rtsp.set_certificate(certificate);
+            }
         }
         self.commands.recorder.set(&new.record);
         // A capture that has ended is on its way out with the program.

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod capture;
+pub mod claim;
 pub mod clock;
 pub mod commands;
 pub mod config;
@@ -15,6 +16,7 @@ pub mod keeper;
 pub mod logging;
 pub mod night;
 pub mod notify;
+pub mod overlay;
 pub mod ring;
 pub mod scale;
 pub mod send;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Number, Value};
 
 use crate::error::{Error, Kind, Result};
+use crate::video::rtsp::auth::Tls;
 pub use check::nearest;
 pub use file::{File, Presets};
 
@@ -143,6 +144,18 @@ impl Config {
     /// Who may watch.
     pub fn watchers(&self) -> crate::server::AllowList {
         allow_list(&self.rtsp.allow).expect("`check` has parsed the list before")
+    }
+
+    /// The text in pictures, if there is to be any.
+    pub fn letters(&self) -> Option<String> {
+        (self.export.overlay && !self.video.overlay.is_empty()).then(|| self.video.overlay.clone())
+    }
+
+    /// The certificate of the stream.
+    pub fn tls(&self) -> Option<Tls> {
+        let r = &self.rtsp;
+        let file = |name: &str| PathBuf::from(name);
+        (!r.tls_certificate.is_empty()).then(|| Tls { certificate: file(&r.tls_certificate), key: file(&r.tls_key) })
     }
 
     /// Who may send commands.

@@ -57,7 +57,7 @@ impl Coder {
     }
 
     /// The part of the pipeline that encodes, its element called `encoder`.
-    fn line(self, s: &Settings) -> String {
+    pub(super) fn line(self, s: &Settings) -> String {
         let (gop, kbps) = (s.gop(), s.bitrate_kbps);
         match self {
             // Without a level the driver takes level 1 and refuses the first frame (raspberrypi/linux#3974).
@@ -149,12 +149,7 @@ impl Encoder {
     ) -> Result<Encoder> {
         let failed = |e: gst::glib::Error| Error::caused(Kind::Media, format!("build the encoder {}", coder.word()), e);
         let scale = match settings.size {
-            Some(size) if size != picture.0 => {
-                format!(
-                    "videoscale add-borders=true ! video/x-raw,width={},height={},pixel-aspect-ratio=1/1 ! ",
-                    size.width, size.height
-                )
-            }
+            Some(size) if size != picture.0 => scaled(size, true),
             _ => String::new(),
         };
         door::init()?;
@@ -283,6 +278,12 @@ impl Drop for Encoder {
         // A pipeline that cannot be stopped is dropped all the same; there is nobody to tell.
         let _ = self.pipeline.set_state(gst::State::Null);
     }
+}
+
+/// The part of a pipeline that scales to this size: with bars where the shape differs, or stretched.
+pub(super) fn scaled(to: Layout, bars: bool) -> String {
+    let (w, h) = (to.width, to.height);
+    format!("videoscale add-borders={bars} ! video/x-raw,width={w},height={h},pixel-aspect-ratio=1/1 ! ")
 }
 
 /// What came out, in the time of what went in: an encoder may shift its time stamps (x264enc by 1000 hours) and says so in its segment.

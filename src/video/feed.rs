@@ -11,12 +11,12 @@ use gstreamer as gst;
 use super::choose;
 use super::encode::{Coder, Encoder, Out, Settings};
 use super::hub::Hub;
-use super::overlay;
 use crate::clock::{BootUs, Clock, WallUs};
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;
 use crate::frame::{Colour, FrameMeta, Layout};
 use crate::health::{Gauges, State};
+use crate::overlay;
 use crate::ring::{Frames, Slot};
 
 /// What the feeder is to do; changes while it runs.
@@ -81,6 +81,8 @@ struct Sent {
     key_at: BootUs,
     /// How often the newest frame was sent.
     times: u32,
+    /// How late the newest frame was when it was first sent.
+    lag: Duration,
 }
 
 /// The encoder at work, and what tells whether it works.
@@ -238,10 +240,16 @@ impl Session<'_> {
     fn of_slot(&mut self, slot: Arc<Slot>, now: BootUs) -> Shot {
         let meta: FrameMeta = *slot.meta();
         let fresh = meta.boot > self.sent.frame;
+        // The first frame of all may have lain there for any time.
+        if fresh && self.sent.frame != BootUs(0) {
+            self.sent.lag = now.since(meta.boot);
+        }
         self.sent.times = if fresh { 1 } else { self.sent.times + 1 };
         self.sent.frame = self.sent.frame.max(meta.boot);
         let pixels = dressed(slot, &self.wish.overlay, &mut self.drawn);
-        let stamp = if fresh { meta.boot } else { now };
+        // A picture that is sent again is shown at once, so it is of the moment whose own frame would have arrived now: of no
+        // later one, or the next frame could not keep its instant.
+        let stamp = if fresh { meta.boot } else { now.back(self.sent.lag).max(meta.boot) };
         Shot { picture: (meta.layout, meta.colour), pixels, id: meta.id, stamp, wall: meta.wall }
     }
 

@@ -13,20 +13,20 @@ use crate::film::{SIZE, assert_gapless, has_ffmpeg};
 use crate::harness::{PATIENCE, Running, Setup, free_port, until};
 
 /// ffmpeg as a viewer: grey pictures as they are decoded.
-struct Viewer {
+pub struct Viewer {
     child: Child,
     out: ChildStdout,
-    size: (usize, usize),
+    pub size: (usize, usize),
 }
 
 /// A picture that came to a viewer: its number and instant [µs] where it carries them, and how late it was [µs].
-struct Seen {
-    code: Option<(u64, u64)>,
-    late_us: u64,
+pub struct Seen {
+    pub code: Option<(u64, u64)>,
+    pub late_us: u64,
 }
 
 impl Viewer {
-    fn of(url: &str, transport: &str) -> Viewer {
+    pub fn of(url: &str, transport: &str) -> Viewer {
         let mut child = Command::new("ffmpeg")
             .args(["-v", "error", "-nostdin", "-rtsp_transport", transport, "-fflags", "nobuffer", "-probesize", "32"])
             .args(["-analyzeduration", "0", "-threads", "1", "-i", url, "-vf", "settb=1/90000", "-enc_time_base", "1:90000"])
@@ -49,12 +49,12 @@ impl Viewer {
         Some(Seen { code, late_us })
     }
 
-    fn pictures(&mut self, n: usize) -> Vec<Seen> {
+    pub fn pictures(&mut self, n: usize) -> Vec<Seen> {
         (0..n).map(|k| self.next().unwrap_or_else(|| panic!("the stream ended after {k} pictures"))).collect()
     }
 
     /// What it says when it fails, which it must.
-    fn failure(mut self) -> String {
+    pub fn failure(mut self) -> String {
         assert!(self.next().is_none(), "a picture came");
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -70,7 +70,7 @@ impl Drop for Viewer {
     }
 }
 
-fn served(word: &str) -> (Setup, String) {
+pub fn served(word: &str) -> (Setup, String) {
     let port = free_port();
     let setup = Setup::new(word)
         .set("rtsp.enable", true)
@@ -89,7 +89,7 @@ fn codes(seen: &[Seen]) -> Vec<(u64, u64)> {
 }
 
 /// A viewer that speaks RTSP itself and can misbehave.
-struct Rude {
+pub struct Rude {
     socket: TcpStream,
     url: String,
     session: String,
@@ -97,7 +97,7 @@ struct Rude {
 }
 
 impl Rude {
-    fn connect(url: &str) -> Rude {
+    pub fn connect(url: &str) -> Rude {
         let address = url.trim_start_matches("rtsp://").split('/').next().unwrap();
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -131,7 +131,7 @@ impl Rude {
     }
 
     /// Up to the first pictures, over this connection; the status of the last answer.
-    fn play(&mut self) -> String {
+    pub fn play(&mut self) -> String {
         let (url, track) = (self.url.clone(), format!("{}/stream=0", self.url));
         for (method, url, more) in [
             ("DESCRIBE", &url, "Accept: application/sdp\r\n"),
@@ -163,7 +163,7 @@ impl Rude {
     }
 
     /// Vanishes with a reset.
-    fn vanish(self) {
+    pub fn vanish(self) {
         let now = nix::libc::linger { l_onoff: 1, l_linger: 0 };
         nix::sys::socket::setsockopt(&self.socket, nix::sys::socket::sockopt::Linger, &now).unwrap();
     }
