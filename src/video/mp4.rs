@@ -18,6 +18,9 @@ use crate::gst as door;
 
 /// Bytes that may wait inside the pipeline; more wait where the owner has its own limit.
 const INSIDE: u64 = 512 << 10;
+/// Ticks a second of the pictures' times. Left to itself the muxer takes 100 times the frame rate, in which a picture sent again
+/// and the next one, 100 µs apart, are of the same time, and players complain. 32 bits of these last for five days.
+const TICKS: u32 = 10_000;
 /// A disk that takes nothing for so long has failed.
 const STUCK: Duration = Duration::from_secs(30);
 
@@ -50,6 +53,7 @@ impl Mp4 {
         let source = named("in").downcast::<gst_app::AppSrc>().expect("it is an appsrc");
         source.set_max_bytes(INSIDE);
         source.set_caps(Some(&unit.caps));
+        named("mux").static_pad("video_0").expect("the line above links it").set_property("trak-timescale", TICKS);
         let mux = named("mux").dynamic_cast::<gst::TagSetter>().expect("mp4mux takes tags");
         if wall.is_set() {
             let to_the_second =

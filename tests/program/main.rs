@@ -3,6 +3,7 @@
 //! Every wait ends on what it waits for; a deadline only ends a test that has failed already.
 
 mod answers;
+mod browser;
 mod cli;
 mod client;
 mod configuration;
@@ -19,3 +20,4 @@ mod said;
 mod sources;
 mod supervision;
 mod viewers;
+mod vlc;

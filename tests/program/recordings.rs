@@ -11,12 +11,12 @@ use crate::film::{assert_gapless, decoded, has_ffmpeg, probed};
 use crate::harness::{Running, Setup, is, until};
 
 /// The file that an answer names.
-fn file_of(answer: &str) -> PathBuf {
+pub fn file_of(answer: &str) -> PathBuf {
     let path = answer.split(": ").nth(1).and_then(|r| r.split(" (").next());
     PathBuf::from(path.unwrap_or_else(|| panic!("{answer}")))
 }
 
-fn films(r: &Running) -> Vec<PathBuf> {
+pub fn films(r: &Running) -> Vec<PathBuf> {
     r.names().iter().filter(|n| is(n, "mp4")).map(|n| r.captures().join(n)).collect()
 }
 
@@ -114,6 +114,17 @@ fn a_stop_of_the_program_finishes_the_recording() {
     assert!(whole(&films(&r)[0]).len() >= 11);
 }
 
+/// Kinds of the boxes a file is made of. VLC shows nothing of one with `moof`s.
+fn boxes(file: &Path) -> Vec<String> {
+    let bytes = fs::read(file).unwrap();
+    let (mut at, mut kinds) = (0, Vec::new());
+    while at < bytes.len() {
+        kinds.push(String::from_utf8_lossy(&bytes[at + 4..at + 8]).into_owned());
+        at += u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    }
+    kinds
+}
+
 /// `kill -9` at these moments [ms after the start of the recording]; what is left is decoded frame by frame.
 fn cut(moments: impl Iterator<Item = u64>) {
     let setup = Setup::new("cut");
@@ -127,11 +138,12 @@ fn cut(moments: impl Iterator<Item = u64>) {
         let r = setup.start();
         let mut files = films(&r);
         assert!(r.names().iter().all(|n| !n.starts_with('.')), "{:?}", r.names());
-        // The first second's index is written when the second is over.
+        // The first index is written when half a second is over.
         let lost = match files.pop() {
             None => newest,
             Some(file) => {
                 let ids = whole(&file);
+                assert_eq!(boxes(&file), ["ftyp", "free", "mdat", "moov"], "{}", file.display());
                 assert!(r.ask(&format!("delete {}", file.file_name().unwrap().to_str().unwrap())).starts_with("OK deleted "));
                 newest - ids.last().unwrap()
             }

@@ -70,7 +70,8 @@ impl Drop for Viewer {
     }
 }
 
-fn served(word: &str) -> (Setup, String) {
+/// A setup that serves the stream, and its address.
+pub fn served(word: &str) -> (Setup, String) {
     let port = free_port();
     let setup = Setup::new(word)
         .set("rtsp.enable", true)
@@ -89,15 +90,15 @@ fn codes(seen: &[Seen]) -> Vec<(u64, u64)> {
 }
 
 /// A viewer that speaks RTSP itself and can misbehave.
-struct Rude {
-    socket: TcpStream,
+pub struct Rude {
+    pub socket: TcpStream,
     url: String,
     session: String,
     count: u32,
 }
 
 impl Rude {
-    fn connect(url: &str) -> Rude {
+    pub fn connect(url: &str) -> Rude {
         let address = url.trim_start_matches("rtsp://").split('/').next().unwrap();
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -105,7 +106,7 @@ impl Rude {
     }
 
     /// Asks and returns the first line of the answer; an empty one where the connection was closed.
-    fn ask(&mut self, method: &str, url: &str, more: &str) -> String {
+    pub fn ask(&mut self, method: &str, url: &str, more: &str) -> String {
         self.count += 1;
         let session = if self.session.is_empty() { String::new() } else { format!("Session: {}\r\n", self.session) };
         let asked = format!("{method} {url} RTSP/1.0\r\nCSeq: {}\r\n{session}{more}\r\n", self.count);
