@@ -15,6 +15,7 @@ mod image;
 mod lifecycle;
 mod persist;
 mod pictures;
+mod power;
 mod recordings;
 mod said;
 mod sources;

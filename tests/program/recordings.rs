@@ -21,7 +21,7 @@ pub fn films(r: &Running) -> Vec<PathBuf> {
 }
 
 /// A whole file without a complaint of ffmpeg's, and no frame missing; the frame numbers.
-fn whole(file: &Path) -> Vec<u64> {
+pub fn whole(file: &Path) -> Vec<u64> {
     let (codes, said) = decoded(file);
     assert_eq!(said, "", "{}", file.display());
     assert_gapless(&codes);
@@ -115,7 +115,7 @@ fn a_stop_of_the_program_finishes_the_recording() {
 }
 
 /// Kinds of the boxes a file is made of. VLC shows nothing of one with `moof`s.
-fn boxes(file: &Path) -> Vec<String> {
+pub fn boxes(file: &Path) -> Vec<String> {
     let bytes = fs::read(file).unwrap();
     let (mut at, mut kinds) = (0, Vec::new());
     while at < bytes.len() {
