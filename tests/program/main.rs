@@ -3,6 +3,7 @@
 //! Every wait ends on what it waits for; a deadline only ends a test that has failed already.
 
 mod answers;
+mod bikes;
 mod browser;
 mod cli;
 mod client;
