@@ -106,7 +106,7 @@ def _costs(bench, s, raw, seconds):
             s.p.ask("record start")
             r["recorded"] = _recorded(s, seconds)
             if picture:
-                r["test-launch"] = _test_launch(python, picture, seconds)
+                r["beside it"], r["test-launch"] = _beside_test_launch(python, s, picture, seconds)
                 late.append(_late(python, s, picture, seconds))
             rounds.append(r)
     raw["cpu_ms_per_frame"], raw["idle_percent"], raw["late_ms"] = rounds, idle, late
@@ -117,9 +117,9 @@ def _costs(bench, s, raw, seconds):
             of_spread("CPU of the video threads with nobody there", spread(idle), 0.1, "%", "threads video, rtsp, recorder", 3)]
     if not picture:
         return rows + [row("CPU per frame / test-launch's", None, None, "", f"not measured: {NO_GI}")]
-    own = spread([(r["one"] - r["none"]) / r["test-launch"] for r in rounds])
-    rows += [of_spread("CPU per frame with a viewer / test-launch's", own, 1.05, "×", f"what a viewer adds to the ring's {per.split(',')[0][5:]} ms; the same encoder, settings and pictures"),
-             of_spread("  the same with the ring's part", ratio("one", "test-launch"), None, "×", "all threads but the pattern's; of test-launch all but the reader of its pictures")]
+    own = spread([(r["beside it"] - r["none"]) / r["test-launch"] for r in rounds])
+    rows += [of_spread("CPU per frame with a viewer / test-launch's", own, 1.05, "×", f"what a viewer adds to the ring's {per.split(',')[0][5:]} ms; the same encoder, settings and pictures, at the same time"),
+             of_spread("  the same with the ring's part", ratio("beside it", "test-launch"), None, "×", "all threads but the pattern's; of test-launch all but the reader of its pictures")]
     over = spread([l["watched"]["median"] - l["alone"]["median"] for l in late])
     note = f"p50 of a viewer from the frame's instant {spread([l['watched']['median'] for l in late])['median']:.1f} ms, drawing included; of encoding and decoding alone {spread([l['alone']['median'] for l in late])['median']:.1f} ms; in turn"
     return rows + [of_spread("picture in a viewer after encoding and decoding alone", over, 2, "ms", note, 1)]
@@ -147,22 +147,24 @@ def _frames(s, scratch):
     return raw
 
 
-def _test_launch(python, picture, seconds):
-    """CPU [ms] per frame of a plain server with one viewer."""
+def _beside_test_launch(python, s, picture, seconds):
+    """CPU [ms] per frame with one viewer, of pastcam and of a plain server, in the same seconds."""
     port = free_port()
     server = subprocess.Popen([python, GSTSIDE, "serve", str(port), picture, str(WIDTH), str(HEIGHT), str(FPS), X264], stdout=subprocess.PIPE)
     try:
         server.stdout.readline()
-        v = Viewer(port)
-        time.sleep(1)
+        viewers = [Viewer(port), Viewer(s.port)]
 
         def cpu():
             return sum(t for name, t in machine.cpu_ns(server.pid).items() if not name.startswith("multifilesrc"))
+        time.sleep(1)
         x, began = cpu(), time.monotonic()
-        time.sleep(seconds)
-        took = (cpu() - x) / 1e6 / (FPS * (time.monotonic() - began))
-        v.close()
-        return took
+        own = s.cost(seconds)
+        theirs = (cpu() - x) / 1e6 / (FPS * (time.monotonic() - began))
+        for v in viewers:
+            v.close()
+        s.empty()
+        return own, theirs
     finally:
         server.kill()
         server.wait()
