@@ -21,5 +21,6 @@ mod recordings;
 mod said;
 mod sources;
 mod supervision;
+mod update;
 mod viewers;
 mod vlc;
