@@ -76,7 +76,8 @@ impl Film {
             places[places.len() - 1]
         );
         assert!(worst < 6.0, "{what}: {worst:.1} from any frame of the film");
-        // A machine without time for it leaves live frames out, for up to a second.
+        // A machine without time for it leaves frames out in the decoder, for up to a second; that nothing is lost from the ring on
+        // is for the pattern's tests.
         assert!(longest_step(&places) <= 25, "{what}: {places:?}");
         places
     }
@@ -132,8 +133,6 @@ fn a_real_film_goes_the_whole_way() {
     // A clip ends with its command, and the mean of the past is the film's of that moment.
     until("5 s of the film", || (ring_seconds(&r) >= 5.0).then_some(()));
     let clip = film.of_file("clip", &file_of(&r.ask("clip 4")));
-    // What was in the ring is all there.
-    assert!(longest_step(&clip) <= 3 && longest_step(&recorded[..65]) <= 3, "{clip:?}, {recorded:?}");
     assert!((85..=115).contains(&clip.len()), "{}", clip.len());
     let (saved, stacked) = (said::single(&r.ask("save png")).path, said::stacked(&r.ask("pastStack png before=2 count=1")).path);
     let (now, past) = (film.of_file("now", &saved)[0], film.of_file("past", &stacked)[0]);

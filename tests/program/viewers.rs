@@ -189,8 +189,8 @@ fn viewers_over_tcp_and_udp_see_every_frame_in_order_and_at_once() {
         let mut late: Vec<u64> = seen.iter().map(|s| s.late_us).collect();
         late.sort_unstable();
         println!("picture to picture: p50 {} ms, longest {} ms", late[15] / 1000, late[29] / 1000);
-        // ffmpeg holds two frames back: 200 ms of the 10 frames a second.
-        assert!(late[15] < 400_000, "{late:?}");
+        // ffmpeg holds two frames back: 200 ms of the 10 frames a second. The rest is for a busy machine.
+        assert!(late[15] < 600_000, "{late:?}");
     }
     drop((tcp, udp));
     until("nobody", || (viewers(&r) == 0 && r.status()["video"]["encoder"].is_null()).then_some(()));
