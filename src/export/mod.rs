@@ -8,6 +8,7 @@ mod exif;
 mod film;
 mod jpeg;
 mod keep;
+mod mend;
 mod name;
 mod picture;
 mod raster;
@@ -174,7 +175,7 @@ impl Exporter {
     pub fn new(settings: Settings) -> Result<Exporter> {
         let settings = settings.believed()?;
         let taken_over = disk::make_folder(&settings.dir)
-            .and_then(|()| film::mend(&settings.dir))
+            .and_then(|()| film::tidy(&settings.dir))
             .and_then(|()| Keeper::new(settings.dir.clone(), settings.keep));
         let keeper = taken_over.unwrap_or_else(|e| {
             log::error!("export: {e}; pictures cannot be saved until that is mended");

@@ -108,6 +108,8 @@ pub type Out = Box<dyn FnMut(&Unit) + Send>;
 /// What a picture in the encoder is, found again by its time stamp.
 type Known = (gst::ClockTime, u64, WallUs);
 
+/// Pictures that may wait in front of it.
+const WAITING: u64 = 2;
 /// Pictures that may be inside an encoder at once, far more than real ones hold.
 const INSIDE: usize = 16;
 
@@ -154,7 +156,7 @@ impl Encoder {
         };
         door::init()?;
         let pipeline = gst::parse::launch(&format!(
-            "appsrc name=in is-live=true format=time max-buffers=2 max-bytes=0 leaky-type=downstream ! {scale}{line} \
+            "appsrc name=in is-live=true format=time max-buffers={WAITING} max-bytes=0 leaky-type=downstream ! {scale}{line} \
              ! h264parse config-interval=-1 ! video/x-h264,stream-format=byte-stream,alignment=au ! appsink name=out sync=false"
         ))
         .map_err(failed)?
@@ -226,6 +228,11 @@ impl Encoder {
     /// Pictures handed in, and units that came out.
     pub fn counts(&self) -> (u64, u64) {
         (self.flow.fed.load(Relaxed), self.flow.out.load(Relaxed))
+    }
+
+    /// Whether one picture more would drive the oldest waiting one out.
+    pub fn is_full(&self) -> bool {
+        self.source.property::<u64>("current-level-buffers") >= WAITING
     }
 
     /// What the encoder has to complain of since the last look.

@@ -131,6 +131,22 @@ fn a_picture_sent_again_leaves_the_next_one_its_own_instant() {
 }
 
 #[test]
+fn what_a_busy_processor_had_no_time_for_comes_from_the_ring() {
+    let rig = Rig::new(&[]);
+    rig.publish(1);
+    let (_place, from) = rig.take();
+    next(&from);
+    // Far more than the encoder holds, all at once.
+    for id in 2..10 {
+        rig.publish(id);
+    }
+    let mut ids: Vec<u64> = std::iter::from_fn(|| Some(next(&from).id)).take_while(|id| *id < 9).collect();
+    ids.dedup();
+    ids.retain(|id| *id > 1);
+    assert_eq!(ids, [2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[test]
 fn nothing_is_encoded_while_nobody_takes() {
     let rig = Rig::new(&[]);
     rig.publish(1);

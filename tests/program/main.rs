@@ -3,6 +3,8 @@
 //! Every wait ends on what it waits for; a deadline only ends a test that has failed already.
 
 mod answers;
+mod bikes;
+mod browser;
 mod cli;
 mod client;
 mod coming;
@@ -18,6 +20,7 @@ mod lettering;
 mod lifecycle;
 mod persist;
 mod pictures;
+mod power;
 mod recordings;
 mod said;
 mod sound;
@@ -25,3 +28,4 @@ mod sources;
 mod supervision;
 mod update;
 mod viewers;
+mod vlc;

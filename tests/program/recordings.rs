@@ -11,12 +11,12 @@ use crate::film::{assert_gapless, decoded, has_ffmpeg, probed};
 use crate::harness::{Running, Setup, is, until};
 
 /// The file that an answer names.
-fn file_of(answer: &str) -> PathBuf {
+pub fn file_of(answer: &str) -> PathBuf {
     let path = answer.split(": ").nth(1).and_then(|r| r.split(" (").next());
     PathBuf::from(path.unwrap_or_else(|| panic!("{answer}")))
 }
 
-fn films(r: &Running) -> Vec<PathBuf> {
+pub fn films(r: &Running) -> Vec<PathBuf> {
     r.names().iter().filter(|n| is(n, "mp4")).map(|n| r.captures().join(n)).collect()
 }
 
@@ -26,6 +26,16 @@ fn whole(file: &Path) -> Vec<u64> {
     assert_eq!(said, "", "{}", file.display());
     assert_gapless(&codes);
     codes.into_iter().map(|c| c.0).collect()
+}
+
+/// The frames of a whole file, each once; a machine without time for them may have left some out.
+pub fn different(file: &Path) -> Vec<u64> {
+    let (codes, said) = decoded(file);
+    assert_eq!(said, "", "{}", file.display());
+    let mut ids: Vec<u64> = codes.into_iter().map(|c| c.0).collect();
+    ids.dedup();
+    assert!(!ids.is_empty() && ids.is_sorted(), "{ids:?}");
+    ids
 }
 
 fn recording(r: &Running) -> Value {
@@ -169,10 +179,21 @@ fn a_stop_of_the_program_finishes_the_recording() {
     assert!(whole(&films(&r)[0]).len() >= 11);
 }
 
+/// Kinds of the boxes a file is made of. VLC shows nothing of one with `moof`s.
+pub fn boxes(file: &Path) -> Vec<String> {
+    let bytes = fs::read(file).unwrap();
+    let (mut at, mut kinds) = (0, Vec::new());
+    while at < bytes.len() {
+        kinds.push(String::from_utf8_lossy(&bytes[at + 4..at + 8]).into_owned());
+        at += u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    }
+    kinds
+}
+
 /// `kill -9` at these moments [ms after the start of the recording]; what is left is decoded frame by frame.
 fn cut(moments: impl Iterator<Item = u64>) {
     let setup = Setup::new("cut");
-    let mut worst = 0.0f64;
+    let (mut worst, mut total) = (0.0f64, 0);
     for (n, after) in moments.enumerate() {
         let mut r = setup.start();
         assert!(r.ask("record start").starts_with("OK recording "), "{n}");
@@ -186,15 +207,18 @@ fn cut(moments: impl Iterator<Item = u64>) {
         let lost = match files.pop() {
             None => newest,
             Some(file) => {
-                let ids = whole(&file);
+                let ids = different(&file);
+                assert_eq!(boxes(&file), ["ftyp", "free", "mdat", "moov"], "{}", file.display());
                 assert!(r.ask(&format!("delete {}", file.file_name().unwrap().to_str().unwrap())).starts_with("OK deleted "));
-                newest - ids.last().unwrap()
+                // All frames count, also those a busy machine had no time for.
+                newest + 1 - ids[0] - ids.len() as u64
             }
         };
         assert!(files.is_empty() && lost <= 20, "cut {after} ms after the start: {lost} of 10 frames a second are lost");
+        total += lost;
         worst = worst.max(lost as f64 / 10.0);
     }
-    println!("at most {worst:.1} s were lost");
+    println!("at most {worst:.1} s were lost, {total} frames in all");
 }
 
 #[test]

@@ -70,6 +70,7 @@ impl Drop for Viewer {
     }
 }
 
+/// A setup that serves the stream, and its address.
 pub fn served(word: &str) -> (Setup, String) {
     let port = free_port();
     let setup = Setup::new(word)
@@ -90,7 +91,7 @@ fn codes(seen: &[Seen]) -> Vec<(u64, u64)> {
 
 /// A viewer that speaks RTSP itself and can misbehave.
 pub struct Rude {
-    socket: TcpStream,
+    pub socket: TcpStream,
     url: String,
     session: String,
     count: u32,
@@ -105,7 +106,7 @@ impl Rude {
     }
 
     /// Asks and returns the first line of the answer; an empty one where the connection was closed.
-    fn ask(&mut self, method: &str, url: &str, more: &str) -> String {
+    pub fn ask(&mut self, method: &str, url: &str, more: &str) -> String {
         self.count += 1;
         let session = if self.session.is_empty() { String::new() } else { format!("Session: {}\r\n", self.session) };
         let asked = format!("{method} {url} RTSP/1.0\r\nCSeq: {}\r\n{session}{more}\r\n", self.count);
@@ -188,8 +189,8 @@ fn viewers_over_tcp_and_udp_see_every_frame_in_order_and_at_once() {
         let mut late: Vec<u64> = seen.iter().map(|s| s.late_us).collect();
         late.sort_unstable();
         println!("picture to picture: p50 {} ms, longest {} ms", late[15] / 1000, late[29] / 1000);
-        // ffmpeg holds two frames back: 200 ms of the 10 frames a second.
-        assert!(late[15] < 400_000, "{late:?}");
+        // ffmpeg holds two frames back: 200 ms of the 10 frames a second. The rest is for a busy machine.
+        assert!(late[15] < 600_000, "{late:?}");
     }
     drop((tcp, udp));
     until("nobody", || (viewers(&r) == 0 && r.status()["video"]["encoder"].is_null()).then_some(()));
