@@ -28,7 +28,7 @@ use crate::ring::{Frames, Locking, Ring};
 use crate::server::{self, Channel, Handler, Reply, Request, Server, ServerControl};
 use crate::shutdown::{self, Shutdown};
 use crate::source::camera::Mount;
-use crate::source::{Camera, Spec};
+use crate::source::{Camera, Spec, Transport};
 use crate::tuning::{self, Board, Clerk, Tuner};
 use crate::video::Video;
 use crate::video::record::{Parts, Recorder};
@@ -111,6 +111,12 @@ pub fn plan(config: &Config, store: Option<&Store>) -> Result<size::Plan> {
 }
 
 /// What the source is asked for.
+/// Where frames come from.
+fn spec(config: &Config) -> Result<Spec> {
+    let c = &config.camera;
+    Ok(Spec::parse(&c.source)?.of_device(&c.device).over(Transport::of(&c.transport)))
+}
+
 fn camera(config: &Config) -> Camera {
     let c = &config.camera;
     Camera {
@@ -227,7 +233,8 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     let gauges = Arc::new(Gauges::default());
     let exporter = Arc::new(Exporter::new(export_settings(config))?);
     let jobs = Arc::new(Jobs::start(frames.clone(), exporter.clone(), gauges.clone(), clock.clone())?);
-    let video = Arc::new(Video::start(config, frames.clone(), gauges.clone(), clock.clone())?);
+    let spec = spec(config)?;
+    let video = Arc::new(Video::start(config, frames.clone(), gauges.clone(), clock.clone(), spec.is_remote())?);
     let control = ServerControl::new()?;
     let notifier = control.notifier();
     let clients = control.clone();
@@ -265,8 +272,9 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
 
     let (ended, ends) = channel();
     let capture = Capture {
-        spec: Spec::parse(&config.camera.source)?.of_device(&config.camera.device),
+        spec,
         camera,
+        outlet: video.outlet(),
         ring_layout: ring_layout(config),
         frames: frames.clone(),
         gauges: gauges.clone(),
@@ -411,6 +419,9 @@ fn build_outlets(
         events: Box::new(move |line| tell.publish(line)),
     };
     let rtsp = if config.rtsp.enable { Some(Rtsp::start(&rtsp_settings(config)?, video.hub())?) } else { None };
+    if let Some(rtsp) = &rtsp {
+        rtsp.share(!video.may_pass());
+    }
     Ok((Recorder::start(parts, &config.record)?, rtsp))
 }
 
@@ -495,6 +506,7 @@ impl Reload {
         self.commands.video.set(&new);
         if let Some(rtsp) = &self.commands.rtsp {
             rtsp.set_allow(new.watchers());
+            rtsp.share(!self.commands.video.may_pass());
         }
         self.commands.recorder.set(&new.record);
         // A capture that has ended is on its way out with the program.

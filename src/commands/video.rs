@@ -15,6 +15,9 @@ impl Commands {
             Err(e) => failed(&e),
             Ok(new) => {
                 self.video.set(&new);
+                if let Some(rtsp) = &self.rtsp {
+                    rtsp.share(!self.video.may_pass());
+                }
                 *config = Arc::new(new);
                 let said: Vec<String> = changes.iter().map(|(k, v)| format!("{k}={v}")).collect();
                 log::info!("Set {}", said.join(" "));

@@ -12,6 +12,8 @@ mod harness;
 mod hostile;
 mod image;
 mod lifecycle;
+mod network_cameras;
+mod peer;
 mod persist;
 mod pictures;
 mod recordings;

@@ -11,17 +11,17 @@ use crate::film::{assert_gapless, decoded, has_ffmpeg, probed};
 use crate::harness::{Running, Setup, is, until};
 
 /// The file that an answer names.
-fn file_of(answer: &str) -> PathBuf {
+pub fn file_of(answer: &str) -> PathBuf {
     let path = answer.split(": ").nth(1).and_then(|r| r.split(" (").next());
     PathBuf::from(path.unwrap_or_else(|| panic!("{answer}")))
 }
 
-fn films(r: &Running) -> Vec<PathBuf> {
+pub fn films(r: &Running) -> Vec<PathBuf> {
     r.names().iter().filter(|n| is(n, "mp4")).map(|n| r.captures().join(n)).collect()
 }
 
 /// A whole file without a complaint of ffmpeg's, and no frame missing; the frame numbers.
-fn whole(file: &Path) -> Vec<u64> {
+pub fn whole(file: &Path) -> Vec<u64> {
     let (codes, said) = decoded(file);
     assert_eq!(said, "", "{}", file.display());
     assert_gapless(&codes);

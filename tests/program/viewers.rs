@@ -13,22 +13,32 @@ use crate::film::{SIZE, assert_gapless, has_ffmpeg};
 use crate::harness::{PATIENCE, Running, Setup, free_port, until};
 
 /// ffmpeg as a viewer: grey pictures as they are decoded.
-struct Viewer {
+pub struct Viewer {
     child: Child,
     out: ChildStdout,
-    size: (usize, usize),
+    pub size: (usize, usize),
 }
 
 /// A picture that came to a viewer: its number and instant [µs] where it carries them, and how late it was [µs].
-struct Seen {
-    code: Option<(u64, u64)>,
-    late_us: u64,
+pub struct Seen {
+    pub code: Option<(u64, u64)>,
+    pub late_us: u64,
 }
 
 impl Viewer {
-    fn of(url: &str, transport: &str) -> Viewer {
+    pub fn of(url: &str, transport: &str) -> Viewer {
+        Viewer::with(url, transport, &["-fflags", "nobuffer"])
+    }
+
+    /// One that shows what it looked at before it began, too: with `nobuffer` ffmpeg throws the first key frame away.
+    pub fn of_all(url: &str, transport: &str) -> Viewer {
+        Viewer::with(url, transport, &[])
+    }
+
+    fn with(url: &str, transport: &str, flags: &[&str]) -> Viewer {
         let mut child = Command::new("ffmpeg")
-            .args(["-v", "error", "-nostdin", "-rtsp_transport", transport, "-fflags", "nobuffer", "-probesize", "32"])
+            .args(["-v", "error", "-nostdin", "-rtsp_transport", transport, "-probesize", "32"])
+            .args(flags)
             .args(["-analyzeduration", "0", "-threads", "1", "-i", url, "-vf", "settb=1/90000", "-enc_time_base", "1:90000"])
             .args(["-fps_mode", "passthrough", "-flush_packets", "1", "-f", "rawvideo", "-pix_fmt", "gray", "-"])
             .stdout(Stdio::piped())
@@ -40,7 +50,7 @@ impl Viewer {
     }
 
     /// The next picture; `None` at the end of the stream.
-    fn next(&mut self) -> Option<Seen> {
+    pub fn next(&mut self) -> Option<Seen> {
         let (w, h) = self.size;
         let mut picture = vec![0; w * h];
         self.out.read_exact(&mut picture).ok()?;
@@ -49,7 +59,7 @@ impl Viewer {
         Some(Seen { code, late_us })
     }
 
-    fn pictures(&mut self, n: usize) -> Vec<Seen> {
+    pub fn pictures(&mut self, n: usize) -> Vec<Seen> {
         (0..n).map(|k| self.next().unwrap_or_else(|| panic!("the stream ended after {k} pictures"))).collect()
     }
 
@@ -70,7 +80,7 @@ impl Drop for Viewer {
     }
 }
 
-fn served(word: &str) -> (Setup, String) {
+pub fn served(word: &str) -> (Setup, String) {
     let port = free_port();
     let setup = Setup::new(word)
         .set("rtsp.enable", true)
@@ -80,11 +90,11 @@ fn served(word: &str) -> (Setup, String) {
     (setup, format!("rtsp://127.0.0.1:{port}/stream"))
 }
 
-fn viewers(r: &Running) -> u64 {
+pub fn viewers(r: &Running) -> u64 {
     r.status()["video"]["viewers"].as_u64().unwrap()
 }
 
-fn codes(seen: &[Seen]) -> Vec<(u64, u64)> {
+pub fn codes(seen: &[Seen]) -> Vec<(u64, u64)> {
     seen.iter().map(|s| s.code.expect("a code in the picture")).collect()
 }
 
