@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import time
 
-from . import machine
+from . import machine, passing
 from .report import of_spread, row, spread
 from .rtsp import Viewer
 from .service import FPS, HEIGHT, RING, WIDTH, Pastcam
@@ -331,7 +331,8 @@ def video(bench):
     return [of_spread("CPU with four viewers / with one", spread([r["four"] / r["one"] for r in rounds]), 1.05, "×", f"ms per frame: {per}; TCP"),
             of_spread("CPU with a recorder and a viewer / with a viewer", spread([r["recorded"] / r["one"] for r in rounds]), 1.10, "×", f"captures on {SHM}"),
             row("CPU of the video threads with nobody there", idle, 0.1, "%", f"threads video, rtsp, recorder over {seconds} s", digits=3),
-            row("first picture p95, by day", p95, 150, "ms", f"{len(first)} connections, the encoder started for each; p50 {first[len(first) // 2]:.0f}, longest {first[-1]:.0f}", digits=0)]
+            row("first picture p95, by day", p95, 150, "ms", f"{len(first)} connections, the encoder started for each; p50 {first[len(first) // 2]:.0f}, longest {first[-1]:.0f}", digits=0),
+            *passing.measure(bench)]
 
 
 # In this order: a pair of services serves `idle` and the first half of `pictures`.

@@ -21,7 +21,7 @@ pub fn films(r: &Running) -> Vec<PathBuf> {
 }
 
 /// A whole file without a complaint of ffmpeg's, and no frame missing; the frame numbers.
-pub fn whole(file: &Path) -> Vec<u64> {
+fn whole(file: &Path) -> Vec<u64> {
     let (codes, said) = decoded(file);
     assert_eq!(said, "", "{}", file.display());
     assert_gapless(&codes);

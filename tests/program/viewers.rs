@@ -99,7 +99,7 @@ pub fn codes(seen: &[Seen]) -> Vec<(u64, u64)> {
 }
 
 /// A viewer that speaks RTSP itself and can misbehave.
-struct Rude {
+pub struct Rude {
     socket: TcpStream,
     url: String,
     session: String,
@@ -107,7 +107,7 @@ struct Rude {
 }
 
 impl Rude {
-    fn connect(url: &str) -> Rude {
+    pub fn connect(url: &str) -> Rude {
         let address = url.trim_start_matches("rtsp://").split('/').next().unwrap();
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -141,7 +141,7 @@ impl Rude {
     }
 
     /// Up to the first pictures, over this connection; the status of the last answer.
-    fn play(&mut self) -> String {
+    pub fn play(&mut self) -> String {
         let (url, track) = (self.url.clone(), format!("{}/stream=0", self.url));
         for (method, url, more) in [
             ("DESCRIBE", &url, "Accept: application/sdp\r\n"),
@@ -157,7 +157,7 @@ impl Rude {
     }
 
     /// Reads up to a packet with a part of a key frame.
-    fn until_key_frame(&mut self) {
+    pub fn until_key_frame(&mut self) {
         loop {
             let mut head = [0; 4];
             self.socket.read_exact(&mut head).unwrap();
@@ -173,7 +173,7 @@ impl Rude {
     }
 
     /// Vanishes with a reset.
-    fn vanish(self) {
+    pub fn vanish(self) {
         let now = nix::libc::linger { l_onoff: 1, l_linger: 0 };
         nix::sys::socket::setsockopt(&self.socket, nix::sys::socket::sockopt::Linger, &now).unwrap();
     }

@@ -249,8 +249,7 @@ struct Gate {
     camera: Camera,
     pipeline: glib::WeakRef<gst::Pipeline>,
     queue: glib::WeakRef<gst::Element>,
-    /// The decoder was too slow: nothing up to the next key frame.
-    shut: AtomicBool,
+    door: Door,
 }
 
 impl Gate {
@@ -262,7 +261,7 @@ impl Gate {
             camera: b.camera,
             pipeline: pipeline.downgrade(),
             queue: queue.downgrade(),
-            shut: AtomicBool::new(false),
+            door: Door::default(),
         }
     }
 
@@ -279,14 +278,28 @@ impl Gate {
         let (id, boot) = self.known.arrived(buffer.pts(), instant_on(pad, buffer.pts(), pipeline.base_time()));
         let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         (self.outlet)(Coded::Unit(CodedUnit { buffer: buffer.clone(), caps, key, id, boot }));
-        let waiting: u32 = queue.property("current-level-buffers");
-        if waiting >= WAITING && !self.shut.swap(true, Relaxed) {
+        let before = self.door.shut.load(Relaxed);
+        let passes = self.door.lets(key, queue.property("current-level-buffers"));
+        if !passes && !before {
             log::warn!("Decoding is too slow for this camera: frames are left out up to its next key frame");
         }
-        if key && waiting < WAITING / 2 {
-            self.shut.store(false, Relaxed);
-        }
-        !self.shut.load(Relaxed)
+        passes
+    }
+}
+
+/// Keeps the decoder from falling behind: what is left out goes up to a key frame, so that nothing is decoded wrongly.
+#[derive(Default)]
+struct Door {
+    shut: AtomicBool,
+}
+
+impl Door {
+    /// Whether this unit goes to the decoder, before which so many wait.
+    fn lets(&self, key: bool, waiting: u32) -> bool {
+        let shut = self.shut.load(Relaxed);
+        let now = if shut { !key || waiting >= WAITING / 2 } else { waiting >= WAITING };
+        self.shut.store(now, Relaxed);
+        !now
     }
 }
 
@@ -339,5 +352,20 @@ impl Source for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoder_that_is_too_slow_goes_on_at_a_key_frame() {
+        let door = Door::default();
+        assert!(door.lets(true, 0) && door.lets(false, WAITING - 1));
+        assert!(!door.lets(false, WAITING) && !door.lets(false, 0), "nothing of what needs the one left out");
+        assert!(!door.lets(true, WAITING / 2), "it has not caught up");
+        assert!(!door.lets(false, 0) && door.lets(true, 0) && door.lets(false, 1));
+        assert!(!door.lets(true, WAITING), "full is full");
     }
 }
