@@ -289,8 +289,8 @@ impl Session<'_> {
         // Half a frame early is better than a frame late.
         let half_gap = 0.5 / self.wish.settings.fps;
         let key = key_asked || now.since(self.sent.key_at).as_secs_f64() >= self.wish.settings.keyframe_s - half_gap;
-        // A picture sent again may have overtaken the next one's instant by a little.
-        let stamp = shot.stamp.max(self.sent.stamp + Duration::from_micros(100));
+        // A picture sent again may have overtaken the next one's instant by a little; recordings count in milliseconds.
+        let stamp = shot.stamp.max(self.sent.stamp + Duration::from_millis(1));
         work.encoder.feed(&shot.pixels, gst::ClockTime::from_useconds(stamp.0), shot.id, shot.wall, key)?;
         (self.sent.stamp, self.sent.at) = (stamp, now);
         if key {
