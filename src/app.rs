@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::capture::{self, Capture};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{self, Clock, SystemClock};
 use crate::commands::{Commands, Line};
 use crate::config::{Config, real};
 use crate::error::{Error, Kind, Result};
@@ -30,6 +30,7 @@ use crate::shutdown::{self, Shutdown};
 use crate::source::camera::Mount;
 use crate::source::{Camera, Spec, Transport};
 use crate::tuning::{self, Board, Clerk, Tuner};
+use crate::update::Updates;
 use crate::video::Video;
 use crate::video::record::{Parts, Recorder};
 use crate::video::rtsp::{self, Rtsp};
@@ -55,6 +56,8 @@ pub enum Exit {
 pub struct Options {
     /// `--config`
     pub config: Option<PathBuf>,
+    /// `--defaults`: a file whose values take the place of the program's own defaults
+    pub defaults: Option<PathBuf>,
     /// `--source`, instead of `camera.source`
     pub source: Option<String>,
 }
@@ -62,7 +65,7 @@ pub struct Options {
 impl Options {
     /// The configuration these options lead to.
     pub fn load(&self) -> Result<Config> {
-        let mut config = Config::load(self.config.as_deref())?;
+        let mut config = Config::load(self.config.as_deref(), self.defaults.as_deref())?;
         if let Some(source) = &self.source {
             let shown = crate::source::without_secrets_in_spec(source);
             Spec::parse(source).map_err(|e| Error::new(Kind::Usage, format!("--source: {}, not {shown:?}", e.what)))?;
@@ -202,7 +205,12 @@ struct Desk(Arc<Commands>);
 
 impl Handler for Desk {
     fn handle(&self, request: Request, reply: Reply) {
-        let line = Line { text: &request.line, trigger: request.trigger, stays_open: request.channel == Channel::Persistent };
+        let line = Line {
+            text: &request.line,
+            trigger: request.trigger,
+            stays_open: request.channel == Channel::Persistent,
+            body: request.body,
+        };
         log::debug!("{} {}: {}", request.peer, request.channel.word(), self.0.loggable(&request.line));
         self.0.run(&line, Box::new(move |answer| reply.send(answer)));
     }
@@ -210,6 +218,7 @@ impl Handler for Desk {
 
 /// Runs the program until it is stopped or must stop.
 pub fn run(options: &Options) -> Result<Exit> {
+    clock::look();
     let config = options.load()?;
     let no_files = logging::start(config.level(), &config.logging.dir);
     let end = run_with(options, &config, no_files);
@@ -259,6 +268,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
         video: video.clone(),
         recorder,
         rtsp,
+        updates: Updates::new(&config.update.dir),
         events: Box::new(move |line| notifier.publish(line)),
         clients: Box::new(move || {
             let now = clients.clients();
@@ -456,7 +466,7 @@ struct Reload {
 }
 
 /// Keys that are used once, at start.
-pub const AT_START: [&str; 19] = [
+pub const AT_START: [&str; 20] = [
     "camera",
     "ring",
     "rtsp.enable",
@@ -476,6 +486,7 @@ pub const AT_START: [&str; 19] = [
     "network.token",
     "logging.dir",
     "limits.watchdog_device",
+    "update",
 ];
 
 impl Reload {

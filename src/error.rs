@@ -25,6 +25,8 @@ pub enum Kind {
     Source,
     /// A library (`GStreamer`, an encoder) failed.
     Media,
+    /// An update was not installed.
+    Update,
     /// Network or operating system.
     Io,
 }
@@ -42,6 +44,7 @@ impl Kind {
             Kind::Disk => "disk",
             Kind::Source => "source",
             Kind::Media => "media",
+            Kind::Update => "update",
             Kind::Io => "io",
         }
     }

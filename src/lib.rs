@@ -23,4 +23,5 @@ pub mod shutdown;
 pub mod source;
 pub mod stack;
 pub mod tuning;
+pub mod update;
 pub mod video;

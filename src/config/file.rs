@@ -35,6 +35,10 @@ pub struct File {
     pub logging: Logging,
     /// Guards.
     pub limits: Limits,
+    /// Updates of the image.
+    pub update: Update,
+    /// What `status` shows besides.
+    pub status: Status,
 }
 
 /// `camera`
@@ -416,4 +420,20 @@ impl Default for Limits {
     fn default() -> Self {
         Limits { max_rss_mib: 160, swap_slow_percent: 70.0, swap_pause_percent: 85.0, watchdog_device: String::new() }
     }
+}
+
+/// `update`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Update {
+    /// Folder in which the image's helper waits for a file from `update`; empty: this is no image, and there are no updates.
+    pub dir: String,
+}
+
+/// `status`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// File whose lines `status` shows as notes, such as a set-up file that was not taken over; empty: none.
+    pub notes_file: String,
 }

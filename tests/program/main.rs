@@ -20,4 +20,5 @@ mod recordings;
 mod said;
 mod sources;
 mod supervision;
+mod update;
 mod viewers;
