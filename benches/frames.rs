@@ -264,6 +264,7 @@ fn capture(quick: bool) -> Result<Value> {
     let mut capture = Capture {
         spec: Spec::parse("pattern")?,
         camera: Camera { layout: layout(), fps: FPS, day_gain_ceiling: 8.0, mount: Mount::default() },
+        outlet: pastcam::source::no_outlet(),
         ring_layout: layout(),
         frames: frames.clone(),
         gauges: Arc::new(Gauges::default()),

@@ -46,7 +46,7 @@ fn main() {
         println!("one copy from {name}: {copy:.0} us, {:.2} x plain", copy / plain);
     }
     let camera = Camera { layout, fps: 10.0, day_gain_ceiling: 8.0, mount: Mount::default() };
-    let mut camera = match Spec::Camera(String::new()).make(&camera) {
+    let mut camera = match Spec::Camera(String::new()).make(&camera, &pastcam::source::no_outlet()) {
         Ok(camera) => camera,
         Err(why) => return println!("SKIP: the path from the camera: {why}"),
     };

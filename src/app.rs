@@ -29,7 +29,7 @@ use crate::ring::{Frames, Locking, Ring};
 use crate::server::{self, Channel, Handler, Reply, Request, Server, ServerControl};
 use crate::shutdown::{self, Shutdown};
 use crate::source::camera::Mount;
-use crate::source::{Camera, Spec};
+use crate::source::{Camera, Spec, Transport};
 use crate::tuning::{self, Board, Clerk, Tuner};
 use crate::update::Updates;
 use crate::video::Video;
@@ -115,6 +115,12 @@ pub fn plan(config: &Config, store: Option<&Store>) -> Result<size::Plan> {
 }
 
 /// What the source is asked for.
+/// Where frames come from.
+fn spec(config: &Config) -> Result<Spec> {
+    let c = &config.camera;
+    Ok(Spec::parse(&c.source)?.of_device(&c.device).over(Transport::of(&c.transport)))
+}
+
 fn camera(config: &Config) -> Camera {
     let c = &config.camera;
     Camera {
@@ -232,6 +238,18 @@ pub fn run(options: &Options) -> Result<Exit> {
     end
 }
 
+/// From here on the program ends, whatever still hangs.
+fn end_in_time(exit: Exit) -> Result<()> {
+    let code = exit as i32;
+    spawn("stop", move || {
+        std::thread::sleep(STOP);
+        log::warn!("Not everything ended in time");
+        logging::flush();
+        std::process::exit(code);
+    })?;
+    Ok(())
+}
+
 fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim: Arc<Mutex<Claim>>) -> Result<Exit> {
     log::info!("pastcam {} starts", env!("CARGO_PKG_VERSION"));
     if let Some(why) = no_files {
@@ -245,7 +263,8 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
     let gauges = Arc::new(Gauges::default());
     let exporter = Arc::new(Exporter::new(export_settings(config))?);
     let jobs = Arc::new(Jobs::start(frames.clone(), exporter.clone(), gauges.clone(), clock.clone())?);
-    let video = Arc::new(Video::start(config, frames.clone(), gauges.clone(), clock.clone())?);
+    let spec = spec(config)?;
+    let video = Arc::new(Video::start(config, frames.clone(), gauges.clone(), clock.clone(), spec.is_remote())?);
     let control = ServerControl::new()?;
     let notifier = control.notifier();
     let clients = control.clone();
@@ -284,8 +303,9 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
 
     let (ended, ends) = channel();
     let capture = Capture {
-        spec: Spec::parse(&config.camera.source)?.of_device(&config.camera.device),
+        spec,
         camera,
+        outlet: video.outlet(),
         ring_layout: ring_layout(config),
         frames: frames.clone(),
         gauges: gauges.clone(),
@@ -320,14 +340,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
     }
 
     let exit = wait(&ends, &shutdown);
-    // From here on the program ends, whatever still hangs.
-    let code = exit as i32;
-    spawn("stop", move || {
-        std::thread::sleep(STOP);
-        log::warn!("Not everything ended in time");
-        logging::flush();
-        std::process::exit(code);
-    })?;
+    end_in_time(exit)?;
     commands.close_stream();
     jobs.close();
     server.stop(Duration::from_millis(500));
@@ -430,6 +443,9 @@ fn build_outlets(
         events: Box::new(move |line| tell.publish(line)),
     };
     let rtsp = if config.rtsp.enable { Some(Rtsp::start(&rtsp_settings(config)?, video.hub())?) } else { None };
+    if let Some(rtsp) = &rtsp {
+        rtsp.share(!video.may_pass());
+    }
     Ok((Recorder::start(parts, &config.record)?, rtsp))
 }
 
@@ -533,6 +549,7 @@ impl Reload {
             if let Some(certificate) = &certificate {
                 rtsp.set_certificate(certificate);
             }
+            rtsp.share(!self.commands.video.may_pass());
         }
         self.commands.recorder.set(&new.record);
         // A capture that has ended is on its way out with the program.

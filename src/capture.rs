@@ -21,7 +21,7 @@ use crate::night::{Command, Measurement, Night, Settings};
 use crate::ring::{Frames, Ring, Taken};
 use crate::scale::Shrink;
 use crate::shutdown::Shutdown;
-use crate::source::{Camera, Incoming, Light, Polled, Source, Spec};
+use crate::source::{Camera, Incoming, Light, Outlet, Polled, Source, Spec};
 use crate::tuning::{self, Held, Tuner};
 pub use recovery::silence;
 use recovery::{BREATH, Frozen, Ladder, Longest, Step};
@@ -53,6 +53,8 @@ pub struct Capture {
     pub camera: Camera,
     /// Size of the ring's pictures.
     pub ring_layout: Layout,
+    /// Where goes what the source sends encoded.
+    pub outlet: Outlet,
     /// Where frames go.
     pub frames: Arc<Frames>,
     /// What others see of it.
@@ -178,7 +180,7 @@ impl Loop<'_> {
         self.absent = self.absent.or_else(|| Some(self.c.clock.boot()));
         if source.is_none() {
             self.c.spec = self.c.spec.clone().settled();
-            let made = self.c.spec.make(&self.c.camera)?;
+            let made = self.c.spec.make(&self.c.camera, &self.c.outlet)?;
             self.tally.log(Level::Info, &format!("Source: {}", made.name()));
             let mut settings = self.c.night.settings().clone();
             settings.max_exposure_us = made.longest_exposure_us().map(|us| us as u64);

@@ -16,6 +16,9 @@ impl Commands {
             Ok(new) => {
                 self.video.set(&new);
                 self.exporter.set_overlay(new.letters());
+                if let Some(rtsp) = &self.rtsp {
+                    rtsp.share(!self.video.may_pass());
+                }
                 *config = Arc::new(new);
                 let said: Vec<String> = changes.iter().map(|(k, v)| format!("{k}={v}")).collect();
                 log::info!("Set {}", said.join(" "));

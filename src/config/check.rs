@@ -156,6 +156,7 @@ fn camera_and_ring(c: &file::Camera, r: &file::Ring) -> Result<()> {
     // A slip in a stream's address must not put its password into a log.
     let shown = || format!("{:?}", crate::source::without_secrets_in_spec(&c.source));
     crate::source::Spec::parse(&c.source).map_err(|e| refuse("camera.source", &e.what, shown()))?;
+    one_of("camera.transport", &c.transport, &crate::source::Transport::WORDS)?;
     if ![0, 180].contains(&c.rotation) {
         return Err(refuse("camera.rotation", "0 or 180", c.rotation));
     }

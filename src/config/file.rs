@@ -59,6 +59,8 @@ pub struct Camera {
     pub capture_timeout_s: f64,
     /// Where frames come from: `auto`, `camera`, `pattern`, `file:PATH`, `rtsp://…`, `http://…`, `https://…`.
     pub source: String,
+    /// How the stream of an RTSP camera travels: `auto`, `tcp` or `udp`.
+    pub transport: String,
     /// Which camera of this machine: its index, its id, its model or the model's beginning. Empty: the first.
     pub device: String,
     /// Mirror left and right, in the camera.
@@ -81,6 +83,7 @@ impl Default for Camera {
             video_mode: "stream".into(),
             capture_timeout_s: 4.0,
             source: "auto".into(),
+            transport: "auto".into(),
             device: String::new(),
             hflip: false,
             vflip: false,
@@ -265,11 +268,21 @@ pub struct Video {
     pub height: u32,
     /// Text at the upper edge of the stream, with date and time as `strftime` writes them; empty: none.
     pub overlay: String,
+    /// Hand on what a network camera sends as H.264 instead of encoding its pictures anew.
+    pub pass_through: bool,
 }
 
 impl Default for Video {
     fn default() -> Self {
-        Video { encoder: "auto".into(), bitrate_kbps: 2000, keyframe_s: 2.0, width: 0, height: 0, overlay: String::new() }
+        Video {
+            encoder: "auto".into(),
+            bitrate_kbps: 2000,
+            keyframe_s: 2.0,
+            width: 0,
+            height: 0,
+            overlay: String::new(),
+            pass_through: true,
+        }
     }
 }
 

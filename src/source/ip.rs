@@ -1,66 +1,55 @@
-//! Owns pictures that `GStreamer` decodes: a video file played for ever, or a network stream.
+//! Owns pictures that `GStreamer` decodes: a video file played for ever, or what comes over HTTP; RTSP has a room of its own.
 //! Never reconnects by itself: it reports a loss and the capture starts it again. `next` runs on the capture thread;
 //! decoding runs on `GStreamer`'s own threads.
 
+mod address;
+mod coded;
+mod rtsp;
+mod still;
+mod tail;
+
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
-use gstreamer_video::prelude::*;
 
-use super::{Camera, Incoming, Light, Polled, Source, without_secrets};
+use super::{Camera, Incoming, Light, Polled, Source};
 use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
-use crate::frame::{Ae, Packing, Planes};
 use crate::gst as door;
-
-/// Thins a faster stream out to the wished rate.
-struct Pace {
-    gap_us: u64,
-    /// When the next frame is due.
-    due_us: Option<u64>,
-    /// The time of the frame before, kept or not [µs].
-    before: u64,
-}
-
-impl Pace {
-    fn new(fps: f64) -> Pace {
-        Pace { gap_us: (1e6 / fps) as u64, due_us: None, before: 0 }
-    }
-
-    /// Whether the frame of this time is kept. Frames up to half a gap early are, so that a stream of just this rate loses
-    /// none to its jitter; on the average the rate holds.
-    fn keeps(&mut self, time_us: u64) -> bool {
-        // Time runs backwards: a file has begun again, and a short one would never reach what was due. Two gaps off: the
-        // stream has paused.
-        let again = time_us < std::mem::replace(&mut self.before, time_us);
-        let due = self.due_us.filter(|due| !again && due.abs_diff(time_us) <= 2 * self.gap_us).unwrap_or(time_us);
-        let keeps = time_us + self.gap_us / 2 >= due;
-        if keeps {
-            self.due_us = Some(due + self.gap_us);
-        }
-        keeps
-    }
-}
+use address::Address;
+pub use coded::{Coded, CodedUnit, Outlet, no_outlet};
+pub use rtsp::Stream;
+use still::Still;
+use tail::{Pace, Tail};
 
 /// The source. See the module's first lines.
 pub struct Decoded {
-    uri: String,
-    shown: String,
+    address: Address,
     live: bool,
     camera: Camera,
+    outlet: Outlet,
     running: Option<Running>,
 }
 
-struct Running {
+enum Running {
+    Stream(Playing),
+    /// The address answers with one picture a request.
+    Still(Still),
+}
+
+struct Playing {
     pipeline: gst::Pipeline,
-    sink: gst_app::AppSink,
+    tail: Tail,
     bus: gst::Bus,
+    first: u64,
     next: u64,
+    /// Several pictures in one answer: MJPEG.
+    many: Arc<AtomicBool>,
 }
 
 impl Decoded {
@@ -70,67 +59,45 @@ impl Decoded {
             .map_err(|e| Error::caused(Kind::Source, format!("open the video file {}", path.display()), e))?;
         let uri = gst::glib::filename_to_uri(&whole, None)
             .map_err(|e| Error::caused(Kind::Source, format!("name the video file {}", path.display()), e))?;
-        Ok(Decoded { uri: uri.into(), shown: format!("file {}", whole.display()), live: false, camera: *camera, running: None })
+        let address = Address { location: uri.into(), login: None, shown: format!("file {}", whole.display()) };
+        Ok(Decoded { address, live: false, camera: *camera, outlet: no_outlet(), running: None })
     }
 
-    /// A network stream.
-    pub fn url(url: &str, camera: &Camera) -> Decoded {
-        Decoded { uri: url.into(), shown: without_secrets(url), live: true, camera: *camera, running: None }
+    /// A stream or single pictures over HTTP.
+    pub fn url(url: &str, camera: &Camera, outlet: &Outlet) -> Decoded {
+        Decoded { address: Address::of(url), live: true, camera: *camera, outlet: outlet.clone(), running: None }
     }
 
-    fn build(&self) -> Result<Running> {
+    fn build(&self, first: u64) -> Result<Playing> {
         door::init()?;
         let pipeline = gst::Pipeline::new();
         let decode = door::element("uridecodebin")?;
-        decode.set_property("uri", &self.uri);
-        let convert = door::element("videoconvert")?;
-        let scale = door::element("videoscale")?;
-        // A picture of another shape keeps it, between black bars.
-        scale.set_property("add-borders", true);
-        let caps = gst_video::VideoCapsBuilder::new()
-            .format(gst_video::VideoFormat::I420)
-            .width(self.camera.layout.width as i32)
-            .height(self.camera.layout.height as i32)
-            .pixel_aspect_ratio(gst::Fraction::new(1, 1))
-            .build();
-        // Two frames at most: when the capture is late the oldest goes, and the decoder never waits for it.
-        let sink = gst_app::AppSink::builder().caps(&caps).max_buffers(2).drop(true).sync(true).build();
-        let chain = [&convert, &scale, sink.upcast_ref()];
-        let failed = |e: gst::glib::BoolError| Error::caused(Kind::Media, format!("build the decoder of {}", self.shown), e);
-        pipeline.add(&decode).and_then(|()| pipeline.add_many(chain)).map_err(failed)?;
-        gst::Element::link_many(chain).map_err(failed)?;
-        let entry = convert.static_pad("sink").expect("videoconvert has a sink pad");
-        // Ahead of the conversion, so that it costs nothing. Not `videorate`: on a stream without a frame rate (MJPEG over
-        // HTTP) GStreamer 1.22's fails an assertion and takes the process with it, or drops every frame that has no time.
+        decode.set_property("uri", &self.address.location);
         let pace = Mutex::new(Pace::new(self.camera.fps));
-        entry.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-            let time_us = info.buffer().and_then(|b| b.pts()).map_or_else(monotonic_us, gst::ClockTime::useconds);
-            let keeps = pace.lock().unwrap_or_else(PoisonError::into_inner).keeps(time_us);
-            // `Handled` gives the frame back here; with `Drop` GStreamer 1.22 would do that once more and complain.
-            if keeps { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Handled }
-        });
-        // MJPEG over HTTP again: its demuxer may always find one more stream, and the decoder would wait for that for ever.
-        pipeline.connect_deep_element_added(|_, _, element| {
+        let tail = Tail::new(&pipeline, &self.camera, true, move |buffer| {
+            let time_us = buffer.pts().map_or_else(monotonic_us, gst::ClockTime::useconds);
+            pace.lock().unwrap_or_else(PoisonError::into_inner).keeps(time_us)
+        })?;
+        let failed =
+            |e: gst::glib::BoolError| Error::caused(Kind::Media, format!("build the decoder of {}", self.address.shown), e);
+        pipeline.add(&decode).map_err(failed)?;
+        let many = Arc::new(AtomicBool::new(false));
+        let seen = many.clone();
+        // MJPEG over HTTP: its demuxer may always find one more stream, and the decoder would wait for that for ever.
+        pipeline.connect_deep_element_added(move |_, _, element| {
             if element.factory().is_some_and(|f| f.name() == "multipartdemux") {
+                seen.store(true, Relaxed);
                 element.set_property("single-stream", true);
             }
         });
-        let wanted = self.camera.layout;
+        let (wanted, entry) = (self.camera.layout, tail.entry.clone());
         decode.connect_pad_added(move |_, pad| {
             let video = pad
                 .current_caps()
                 .or_else(|| Some(pad.query_caps(None)))
                 .is_some_and(|c| c.structure(0).is_some_and(|s| s.name().starts_with("video/")));
             if let Some(info) = pad.current_caps().filter(|_| video).and_then(|c| gst_video::VideoInfo::from_caps(&c).ok()) {
-                if (info.width(), info.height()) != (wanted.width, wanted.height) {
-                    log::info!(
-                        "The source sends {}x{}; set camera.width and camera.height to that to spare the scaling to {}x{}",
-                        info.width(),
-                        info.height(),
-                        wanted.width,
-                        wanted.height
-                    );
-                }
+                tail::tell_size((info.width(), info.height()), wanted);
             }
             if video && !entry.is_linked() {
                 // A pad that does not fit shows as an error of the pipeline, which `next` reports.
@@ -138,110 +105,113 @@ impl Decoded {
             }
         });
         if self.live {
-            decode.connect("source-setup", false, |values| {
+            let address = self.address.clone();
+            decode.connect("source-setup", false, move |values| {
                 let source = values[1].get::<gst::Element>().ok()?;
-                // Seconds without data after which the stream is lost: libraries' defaults run to minutes.
-                if source.has_property_with_type("tcp-timeout", u64::static_type()) {
-                    source.set_property("tcp-timeout", 5_000_000u64);
+                if source.has_property_with_type("user-pw", String::static_type()) {
+                    address.log_in(&source);
                 }
-                if source.has_property_with_type("timeout", u64::static_type()) {
-                    source.set_property("timeout", 5_000_000u64);
-                } else if source.has_property_with_type("timeout", u32::static_type()) {
+                // Seconds without data after which the stream is lost: the library's default is longer.
+                if source.has_property_with_type("timeout", u32::static_type()) {
                     source.set_property("timeout", 10u32);
                 }
                 None
             });
         }
         let bus = pipeline.bus().expect("a pipeline has a bus");
-        Ok(Running { pipeline, sink, bus, next: 0 })
+        Ok(Playing { pipeline, tail, bus, first, next: first, many })
     }
 
-    /// What the pipeline has to say since the last look.
-    fn heard(&self, running: &Running) -> Result<()> {
+    /// What the pipeline has to say since the last look; true when it was one picture and no stream.
+    fn heard(&self, running: &Playing) -> Result<bool> {
         while let Some(message) = running.bus.pop_filtered(&[gst::MessageType::Error, gst::MessageType::Eos]) {
             match message.view() {
                 gst::MessageView::Eos(_) if !self.live => {
                     let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT;
-                    running
-                        .pipeline
-                        .seek_simple(flags, gst::ClockTime::ZERO)
-                        .map_err(|e| Error::caused(Kind::Source, format!("play {} from its beginning again", self.shown), e))?;
+                    running.pipeline.seek_simple(flags, gst::ClockTime::ZERO).map_err(|e| {
+                        Error::caused(Kind::Source, format!("play {} from its beginning again", self.address.shown), e)
+                    })?;
                 }
-                gst::MessageView::Eos(_) => return Err(Error::new(Kind::Source, format!("{}: the stream ended", self.shown))),
-                gst::MessageView::Error(e) => {
-                    // The library's text may repeat the address with its password.
-                    let text = e.error().to_string().replace(&self.uri, &self.shown);
-                    return Err(Error::new(Kind::Source, format!("{}: {text}", self.shown)));
+                gst::MessageView::Eos(_) if running.next == running.first + 1 && !running.many.load(Relaxed) => return Ok(true),
+                gst::MessageView::Eos(_) => {
+                    return Err(Error::new(Kind::Source, format!("{}: the stream ended", self.address.shown)));
                 }
+                gst::MessageView::Error(e) => return Err(explain(e, &self.address)),
                 _ => {}
             }
         }
-        Ok(())
+        Ok(false)
+    }
+}
+
+/// An error of the library's in our words: what it means, what to do, no secret.
+fn explain(message: &gst::message::Error, address: &Address) -> Error {
+    let error = message.error();
+    let why = if error.matches(gst::ResourceError::NotAuthorized) {
+        match address.login {
+            Some(_) => "the camera refuses this user or password (401); correct them in camera.source".into(),
+            None => {
+                "the camera wants a user and a password (401); write them into camera.source, as in rtsp://USER:PASSWORD@…".into()
+            }
+        }
+    } else {
+        address.scrub(&error.to_string())
+    };
+    Error::new(Kind::Source, format!("{}: {why}", address.shown))
+}
+
+/// The first error waiting on a bus, if any.
+fn first_error(bus: &gst::Bus, address: &Address) -> Option<Error> {
+    match bus.pop_filtered(&[gst::MessageType::Error])?.view() {
+        gst::MessageView::Error(e) => Some(explain(e, address)),
+        _ => None,
     }
 }
 
 impl Source for Decoded {
     fn name(&self) -> String {
-        self.shown.clone()
+        self.address.shown.clone()
     }
 
     fn start(&mut self, first: u64) -> Result<()> {
         self.stop();
-        let mut running = self.build()?;
-        running.next = first;
-        let started = running.pipeline.set_state(gst::State::Playing);
-        let running = self.running.insert(running);
+        let playing = self.build(first)?;
+        let started = playing.pipeline.set_state(gst::State::Playing);
+        let bus = playing.bus.clone();
+        self.running = Some(Running::Stream(playing));
         if started.is_err() {
-            let why = running.bus.pop_filtered(&[gst::MessageType::Error]).and_then(|m| match m.view() {
-                gst::MessageView::Error(e) => Some(e.error().to_string()),
-                _ => None,
-            });
-            let text = why.map_or_else(|| "the pipeline does not start".into(), |w| w.replace(&self.uri, &self.shown));
-            return Err(Error::new(Kind::Source, format!("{}: {text}", self.shown)));
+            let silent = || Error::new(Kind::Source, format!("{}: the pipeline does not start", self.address.shown));
+            return Err(first_error(&bus, &self.address).unwrap_or_else(silent));
+        }
+        if self.live {
+            (self.outlet)(Coded::Foreign);
         }
         Ok(())
     }
 
     fn next(&mut self, wait: Duration, sink: &mut dyn FnMut(&Incoming<'_>)) -> Result<Polled> {
-        let Some(running) = &self.running else {
-            return Err(Error::new(Kind::Source, format!("wait for a frame of {}: it was not started", self.shown)));
+        let running = match &mut self.running {
+            Some(Running::Still(still)) => return still.next(wait, sink),
+            Some(Running::Stream(playing)) => playing,
+            None => {
+                return Err(Error::new(Kind::Source, format!("wait for a frame of {}: it was not started", self.address.shown)));
+            }
         };
-        let wait = gst::ClockTime::from_nseconds(wait.as_nanos() as u64);
-        let Some(sample) = running.sink.try_pull_sample(wait) else {
-            self.heard(running)?;
-            return Ok(Polled::Nothing);
-        };
-        let boot = SystemClock.boot();
-        let broken = |what: &str| Error::new(Kind::Source, format!("{}: a frame without {what}", self.shown));
-        let caps = sample.caps().ok_or_else(|| broken("caps"))?;
-        let (layout, colour) = door::read_caps(caps)?;
-        let info = gst_video::VideoInfo::from_caps(caps).map_err(|_| broken("video caps"))?;
-        let buffer = sample.buffer().ok_or_else(|| broken("a buffer"))?;
-        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info).map_err(|_| broken("readable planes"))?;
-        let plane = |i: u32| frame.plane_data(i).map_err(|_| broken("three planes"));
-        let id = running.next;
-        sink(&Incoming {
-            main: Planes {
-                layout,
-                packing: Packing::Planar,
-                data: [plane(0)?, plane(1)?, plane(2)?],
-                stride: [0, 1, 2].map(|i| frame.plane_stride()[i] as usize),
-            },
-            low: None,
-            id,
-            boot,
-            colour,
-            exposure: None,
-            ae: Ae::Off,
-            lux: None,
-            colour_temperature: None,
-            focus: None,
-            shown: &[],
-        });
-        if let Some(running) = &mut self.running {
-            running.next = id + 1;
+        if let Some(sample) = running.tail.pull(wait) {
+            tail::lend(&sample, running.next, SystemClock.boot(), &self.address.shown, sink)?;
+            running.next += 1;
+            return Ok(Polled::Frame);
         }
-        Ok(Polled::Frame)
+        if let Some(Running::Stream(playing)) = &self.running {
+            if self.heard(playing)? {
+                log::info!("The address answers with one picture a request: it is asked {} times a second", self.camera.fps);
+                let next = playing.next;
+                self.stop();
+                self.running = Some(Running::Still(Still::new(&self.address, &self.camera, next)?));
+                (self.outlet)(Coded::Foreign);
+            }
+        }
+        Ok(Polled::Nothing)
     }
 
     fn expose(&mut self, _: Light) -> Result<()> {
@@ -253,9 +223,17 @@ impl Source for Decoded {
     }
 
     fn stop(&mut self) {
-        if let Some(running) = self.running.take() {
-            // A pipeline that cannot be stopped is dropped all the same; there is nobody to tell.
-            let _ = running.pipeline.set_state(gst::State::Null);
+        match self.running.take() {
+            Some(Running::Stream(playing)) => {
+                // A pipeline that cannot be stopped is dropped all the same; there is nobody to tell.
+                let _ = playing.pipeline.set_state(gst::State::Null);
+                (self.outlet)(Coded::End);
+            }
+            Some(Running::Still(still)) => {
+                drop(still);
+                (self.outlet)(Coded::End);
+            }
+            None => {}
         }
     }
 }
@@ -263,25 +241,5 @@ impl Source for Decoded {
 impl Drop for Decoded {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn kept(fps: f64, times_ms: impl Iterator<Item = u64>) -> usize {
-        let mut pace = Pace::new(fps);
-        times_ms.filter(|t| pace.keeps(t * 1000)).count()
-    }
-
-    #[test]
-    fn a_faster_stream_is_thinned_out_and_another_is_left_alone() {
-        assert_eq!(kept(10.0, (0..298).map(|i| i * 100 / 3)), 100, "30 a second");
-        assert_eq!(kept(10.0, (0..248).map(|i| i * 40)), 100, "25 a second");
-        assert_eq!(kept(10.0, (0..100).map(|i| i * 100 + [0, 40, 10, 30][i as usize % 4])), 100, "10 a second, unevenly");
-        assert_eq!(kept(10.0, (0..50).map(|i| i * 200)), 50, "5 a second");
-        assert_eq!(kept(10.0, (0..10).chain(0..10).map(|i| i * 100)), 20, "begun again");
-        assert_eq!(kept(10.0, (0..9).map(|i| i % 3 * 40)), 6, "two frames of each turn of a film of 0.12 s");
     }
 }

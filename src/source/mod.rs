@@ -17,6 +17,7 @@ use crate::frame::{Ae, Colour, Exposure, Layout, Planes};
 
 pub use barcode::read as read_barcode;
 pub use control::{Control, Setting, Value};
+pub use ip::{Coded, CodedUnit, Outlet, no_outlet};
 
 /// One frame, borrowed from the source until the sink returns.
 pub struct Incoming<'a> {
@@ -113,8 +114,34 @@ pub enum Spec {
     Pattern(pattern::Options),
     /// A video file, repeated for ever at its own speed.
     File(PathBuf),
-    /// A network stream.
-    Url(String),
+    /// A network camera, and how its stream is to travel.
+    Url(String, Transport),
+}
+
+/// How the stream of an RTSP camera travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Transport {
+    /// Over TCP, and over UDP where the camera refuses that.
+    #[default]
+    Auto,
+    /// In the connection itself: nothing is lost, and no firewall is in the way.
+    Tcp,
+    /// In packets of their own, which may be lost.
+    Udp,
+}
+
+impl Transport {
+    /// The words of `camera.transport`.
+    pub const WORDS: [&str; 3] = ["auto", "tcp", "udp"];
+
+    /// The transport of this word; `auto` where it is none.
+    pub fn of(word: &str) -> Transport {
+        match word {
+            "tcp" => Transport::Tcp,
+            "udp" => Transport::Udp,
+            _ => Transport::Auto,
+        }
+    }
 }
 
 impl Spec {
@@ -129,7 +156,7 @@ impl Spec {
                 Ok(Spec::File(path.strip_prefix("//").filter(|p| p.starts_with('/')).unwrap_or(path).into()))
             }
             ("rtsp" | "rtsps" | "http" | "https", rest) if rest.len() > 2 && rest.starts_with("//") => {
-                Ok(Spec::Url(text.to_string()))
+                Ok(Spec::Url(text.to_string(), Transport::Auto))
             }
             _ => Err(Error::new(
                 Kind::Config,
@@ -138,14 +165,17 @@ impl Spec {
         }
     }
 
-    /// Makes the source; it does not run yet.
-    pub fn make(&self, wanted: &Camera) -> Result<Box<dyn Source>> {
+    /// Makes the source; it does not run yet. What it sends encoded goes to `outlet`.
+    pub fn make(&self, wanted: &Camera, outlet: &Outlet) -> Result<Box<dyn Source>> {
         match self {
-            Spec::Auto => self.clone().settled().make(wanted),
+            Spec::Auto => self.clone().settled().make(wanted, outlet),
             Spec::Camera(which) => camera::open(which, wanted),
             Spec::Pattern(options) => Ok(Box::new(pattern::Pattern::new(options, wanted)?)),
             Spec::File(path) => Ok(Box::new(ip::Decoded::file(path, wanted)?)),
-            Spec::Url(url) => Ok(Box::new(ip::Decoded::url(url, wanted))),
+            Spec::Url(url, transport) if url.starts_with("rtsp") => {
+                Ok(Box::new(ip::Stream::new(url, *transport, wanted, outlet)))
+            }
+            Spec::Url(url, _) => Ok(Box::new(ip::Decoded::url(url, wanted, outlet))),
         }
     }
 
@@ -155,6 +185,15 @@ impl Spec {
         match self {
             Spec::Auto if !device.is_empty() => Spec::Camera(device.to_string()),
             Spec::Camera(which) if which.is_empty() => Spec::Camera(device.to_string()),
+            other => other,
+        }
+    }
+
+    /// The same with `camera.transport`.
+    #[must_use]
+    pub fn over(self, transport: Transport) -> Spec {
+        match self {
+            Spec::Url(url, _) => Spec::Url(url, transport),
             other => other,
         }
     }
@@ -180,13 +219,13 @@ impl Spec {
     pub fn patience(&self) -> Patience {
         match self {
             Spec::Auto | Spec::Pattern(_) | Spec::Camera(_) => Patience::Ladder,
-            Spec::File(_) | Spec::Url(_) => Patience::Forever,
+            Spec::File(_) | Spec::Url(..) => Patience::Forever,
         }
     }
 
     /// Whether it comes over a network.
     pub fn is_remote(&self) -> bool {
-        matches!(self, Spec::Url(_))
+        matches!(self, Spec::Url(..))
     }
 }
 
@@ -229,7 +268,7 @@ mod tests {
         assert_eq!(Spec::parse("auto").unwrap(), Spec::Auto);
         assert_eq!(Spec::parse("file:/a/b.mp4").unwrap(), Spec::File("/a/b.mp4".into()));
         assert_eq!(Spec::parse("file:///a/b.mp4").unwrap(), Spec::File("/a/b.mp4".into()));
-        assert!(matches!(Spec::parse("rtsp://cam/1").unwrap(), Spec::Url(_)));
+        assert!(matches!(Spec::parse("rtsp://cam/1").unwrap(), Spec::Url(..)));
         assert!(matches!(Spec::parse("pattern").unwrap(), Spec::Pattern(_)));
         assert_eq!(Spec::parse("camera:/base/i2c@1:2/x").unwrap(), Spec::Camera("/base/i2c@1:2/x".into()));
         assert_eq!(Spec::parse("camera").unwrap().of_device("imx219"), Spec::Camera("imx219".into()));

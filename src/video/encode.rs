@@ -310,5 +310,5 @@ fn unit(sample: &gst::Sample, flow: &Flow) -> Option<Unit> {
         known.pop_front();
     }
     let (_, id, wall) = *known.front()?;
-    Some(Unit { buffer, caps, key, id, wall })
+    Some(Unit { buffer, caps, key, id, wall, behind: 0 })
 }

@@ -11,6 +11,7 @@ use gstreamer as gst;
 use super::choose;
 use super::encode::{Coder, Encoder, Out, Settings};
 use super::hub::Hub;
+use super::pass::Pass;
 use crate::clock::{BootUs, Clock, WallUs};
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;
@@ -39,6 +40,8 @@ pub type Make = fn(Coder, (Layout, Colour), &Settings, Out) -> Result<Encoder>;
 pub struct Feeder {
     /// Where units go.
     pub hub: Arc<Hub>,
+    /// The camera's own stream, which leaves nothing to encode.
+    pub pass: Arc<Pass>,
     /// Where pictures come from.
     pub frames: Arc<Frames>,
     /// Whether the camera is there.
@@ -75,6 +78,8 @@ const STARTING: Duration = Duration::from_secs(3);
 const SILENT: Duration = Duration::from_secs(3);
 /// A second failure within this time is the next encoder's turn.
 const AGAIN: Duration = Duration::from_secs(60);
+/// Between looks while the camera's own stream goes out; its end wakes at once.
+const RESTING: Duration = Duration::from_millis(500);
 /// When no encoder is left, all are tried again after this time.
 const NONE_LEFT: Duration = Duration::from_secs(5);
 
@@ -175,11 +180,18 @@ impl Feeder {
 impl Session<'_> {
     fn run(mut self) {
         // Where the ring's pictures are smaller, full ones appear only while they are wanted.
-        let _wanted = self.f.frames.want();
+        let mut wanted = None;
         while self.f.hub.is_taken() {
             self.follow_the_wish();
             let seen = self.f.frames.whole().published();
             let now = self.f.clock.boot();
+            if self.f.hub.passes() {
+                self.rest();
+                wanted = None;
+                self.f.frames.whole().wait_published(seen, RESTING);
+                continue;
+            }
+            wanted.get_or_insert_with(|| self.f.frames.want());
             let done = match self.work.as_mut().and_then(|w| w.trouble(now)) {
                 Some(e) => Err(e),
                 None => self.step(now),
@@ -190,6 +202,15 @@ impl Session<'_> {
             });
             self.f.frames.whole().wait_published(seen, wait);
         }
+    }
+
+    /// The camera's own stream goes out: nothing is encoded.
+    fn rest(&mut self) {
+        if let Some(work) = self.work.take() {
+            *self.f.at_work.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            drop(work);
+        }
+        (self.sent, self.begun) = (Sent::default(), BootUs(0));
     }
 
     fn follow_the_wish(&mut self) {
@@ -278,7 +299,9 @@ impl Session<'_> {
 
     /// The picture for a camera that is away.
     fn stand_in(&mut self, now: BootUs) -> Shot {
-        let picture = self.work.as_ref().map_or((self.wish.camera, Colour::default()), |w| w.encoder.picture);
+        // Of the size that viewers have before them.
+        let size = self.f.pass.size().filter(|s| self.f.pass.may() && s.bytes() > 0).unwrap_or(self.wish.camera);
+        let picture = self.work.as_ref().map_or((size, Colour::default()), |w| w.encoder.picture);
         let wall = self.f.clock.wall();
         let pixels = draw(&mut self.drawn, picture.0, |p| overlay::no_signal(p, picture.0, wall));
         let id = self.f.frames.past.newest().map_or(0, |s| s.meta().id);
@@ -297,8 +320,8 @@ impl Session<'_> {
         // Half a frame early is better than a frame late.
         let half_gap = 0.5 / self.wish.settings.fps;
         let key = key_asked || now.since(self.sent.key_at).as_secs_f64() >= self.wish.settings.keyframe_s - half_gap;
-        // A picture sent again may have overtaken the next one's instant by a little.
-        let stamp = shot.stamp.max(self.sent.stamp + Duration::from_micros(100));
+        // A picture sent again may have overtaken the next one's instant by a little; recordings count in milliseconds.
+        let stamp = shot.stamp.max(self.sent.stamp + Duration::from_millis(1));
         work.encoder.feed(&shot.pixels, gst::ClockTime::from_useconds(stamp.0), shot.id, shot.wall, key)?;
         (self.sent.stamp, self.sent.at) = (stamp, now);
         if key {

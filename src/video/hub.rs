@@ -1,12 +1,13 @@
-//! Owns the one encoded stream: hands each access unit to everybody who takes it, and knows whether anybody does.
-//! Never encodes and never waits: a taker that has no room for a unit loses it. Units come from the encoder's own thread;
-//! takers come and go on any.
+//! Owns the one encoded stream: hands each access unit to everybody who takes it, and knows whether anybody does. Either the
+//! encoder speaks or the camera itself, and each begins with a key frame. Never encodes and never waits: a taker that has no
+//! room for a unit loses it. Units come from the encoder's own thread or the camera's; takers come and go on any.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use gstreamer as gst;
 
+use super::kept::Kept;
 use crate::clock::WallUs;
 
 /// One encoded picture: H.264 as a byte stream, parameter sets in front of every key frame.
@@ -22,6 +23,8 @@ pub struct Unit {
     pub id: u64,
     /// The frame's instant on the wall clock.
     pub wall: WallUs,
+    /// Units that follow it at once: it was kept for those who join, and is older than it comes. 0: it is new.
+    pub behind: u32,
 }
 
 impl Unit {
@@ -31,8 +34,9 @@ impl Unit {
     }
 }
 
-/// Called with each unit, on the encoder's thread: must not block, and must not drop a [`Taking`].
-pub type Taker = Box<dyn FnMut(&Unit) + Send>;
+/// Called with each unit, on the thread it comes from: must not block, and must not drop a [`Taking`]. False where it cannot
+/// take anything yet: it is offered a key frame again.
+pub type Taker = Box<dyn FnMut(&Unit) -> bool + Send>;
 
 struct Place {
     number: u64,
@@ -41,11 +45,33 @@ struct Place {
     take: Taker,
 }
 
+impl Place {
+    fn offer(&mut self, unit: &Unit) {
+        if self.begun || unit.key {
+            self.begun = (self.take)(unit);
+        }
+    }
+
+    /// Everything from the key frame on, to one who has just come.
+    fn catch_up(&mut self, kept: &[Unit]) {
+        for (n, unit) in kept.iter().enumerate() {
+            let old = Unit { behind: (kept.len() - 1 - n) as u32, ..unit.clone() };
+            self.offer(&old);
+            if !self.begun {
+                return;
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct Inside {
     places: Vec<Place>,
     next: u64,
     closed: bool,
+    /// The camera's own units are handed round.
+    passes: bool,
+    kept: Kept,
 }
 
 /// The hub. See the module's first lines.
@@ -74,7 +100,8 @@ impl Hub {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands `take` every unit from the next key frame on, which is asked for, until what comes back is dropped.
+    /// Hands `take` every unit from a key frame on until what comes back is dropped: from the camera's last one at once, or from
+    /// the encoder's next one, which is asked for.
     pub fn take(self: &Arc<Self>, take: Taker) -> Taking {
         let mut inside = self.lock();
         inside.next += 1;
@@ -86,10 +113,22 @@ impl Hub {
         Taking { hub: self.clone(), number }
     }
 
-    /// Asks for a key frame soon: somebody has joined.
+    /// Asks for a key frame soon: somebody has joined. Not for takers, who say it by what they return.
     pub fn ask_key(&self) {
-        self.key_asked.store(true, Relaxed);
-        (self.wake)();
+        if !self.catch_up() {
+            self.key_asked.store(true, Relaxed);
+            (self.wake)();
+        }
+    }
+
+    /// Gives those who wait for a key frame the camera's last one and what followed; false where it is the encoder's turn.
+    pub fn catch_up(&self) -> bool {
+        let mut inside = self.lock();
+        let Inside { places, kept, passes, .. } = &mut *inside;
+        if *passes {
+            places.iter_mut().filter(|p| !p.begun).for_each(|p| p.catch_up(kept.units()));
+        }
+        *passes
     }
 
     /// Wakes whoever feeds the encoder: its settings have changed.
@@ -129,14 +168,58 @@ impl Hub {
         (self.wake)();
     }
 
-    /// Hands a unit round.
+    /// Hands the encoder's unit round, unless the camera speaks: one that was still on its way when the camera began is dropped.
     pub fn publish(&self, unit: &Unit) {
-        for place in &mut self.lock().places {
-            place.begun |= unit.key;
-            if place.begun {
-                (place.take)(unit);
+        let mut inside = self.lock();
+        if inside.passes {
+            return;
+        }
+        inside.places.iter_mut().for_each(|p| p.offer(unit));
+        let missed = unit.key && inside.places.iter().any(|p| !p.begun);
+        drop(inside);
+        if missed {
+            // Who could not take this one is to have another.
+            self.ask_key();
+        }
+    }
+
+    /// Hands the camera's own unit round; its first key frame ends the encoder's turn.
+    pub fn pass(&self, unit: &Unit) {
+        let mut inside = self.lock();
+        let begins = unit.key && !inside.passes;
+        if !unit.key && !inside.passes {
+            return;
+        }
+        inside.passes = true;
+        inside.kept.add(unit);
+        let Inside { places, kept, .. } = &mut *inside;
+        for place in places {
+            if place.begun || unit.key {
+                place.offer(unit);
+            } else {
+                place.catch_up(kept.units());
             }
         }
+        drop(inside);
+        if begins {
+            (self.wake)();
+        }
+    }
+
+    /// The camera has nothing more to say: it is the encoder's turn, with a key frame.
+    pub fn pass_no_more(&self) {
+        let mut inside = self.lock();
+        inside.kept.clear();
+        if std::mem::take(&mut inside.passes) {
+            inside.places.iter_mut().for_each(|p| p.begun = false);
+            drop(inside);
+            self.ask_key();
+        }
+    }
+
+    /// Whether the camera's own units are handed round.
+    pub fn passes(&self) -> bool {
+        self.lock().passes
     }
 }
 
@@ -170,7 +253,7 @@ mod tests {
     fn unit(id: u64, key: bool) -> Unit {
         crate::gst::init().unwrap();
         let caps = gst::Caps::new_empty_simple("video/x-h264");
-        Unit { buffer: gst::Buffer::new(), caps, key, id, wall: WallUs(0) }
+        Unit { buffer: gst::Buffer::new(), caps, key, id, wall: WallUs(0), behind: 0 }
     }
 
     #[test]
@@ -178,7 +261,7 @@ mod tests {
         let hub = Hub::new(|| {});
         assert!(!hub.is_taken() && !hub.key_asked());
         let (to, from) = channel();
-        let place = hub.take(Box::new(move |u| to.send(u.id).unwrap()));
+        let place = hub.take(Box::new(move |u| to.send(u.id).is_ok()));
         assert!(hub.is_taken() && hub.key_asked() && hub.wait_taken());
         for (id, key) in [(1, false), (2, true), (3, false)] {
             hub.publish(&unit(id, key));
@@ -189,5 +272,44 @@ mod tests {
         assert_eq!(from.iter().collect::<Vec<_>>(), [2, 3]);
         hub.close();
         assert!(!hub.wait_taken());
+    }
+
+    #[test]
+    fn camera_and_encoder_take_turns_at_key_frames() {
+        let hub = Hub::new(|| {});
+        let (to, from) = channel();
+        let _place = hub.take(Box::new(move |u| to.send(u.id).is_ok()));
+        hub.publish(&unit(1, true));
+        hub.pass(&unit(101, false));
+        hub.publish(&unit(2, false));
+        hub.pass(&unit(102, true));
+        hub.publish(&unit(3, true));
+        hub.pass(&unit(103, false));
+        hub.key_given();
+        hub.pass_no_more();
+        assert!(hub.key_asked() && !hub.passes());
+        hub.publish(&unit(4, false));
+        hub.pass(&unit(104, false));
+        hub.publish(&unit(5, true));
+        assert_eq!(from.try_iter().collect::<Vec<_>>(), [1, 2, 102, 103, 5]);
+    }
+
+    #[test]
+    fn who_joins_a_camera_gets_what_is_kept_as_soon_as_it_can_take() {
+        let hub = Hub::new(|| {});
+        hub.pass(&unit(1, true));
+        hub.pass(&unit(2, false));
+        let (to, from) = channel();
+        let ready = Arc::new(AtomicBool::new(false));
+        let is_ready = ready.clone();
+        let take = move |u: &Unit| is_ready.load(Relaxed) && to.send((u.id, u.behind)).is_ok();
+        let _place = hub.take(Box::new(take));
+        hub.pass(&unit(3, false));
+        assert!(!hub.key_asked(), "the camera cannot be asked");
+        ready.store(true, Relaxed);
+        hub.ask_key();
+        hub.ask_key();
+        hub.pass(&unit(4, false));
+        assert_eq!(from.try_iter().collect::<Vec<_>>(), [(1, 2), (2, 1), (3, 0), (4, 0)]);
     }
 }

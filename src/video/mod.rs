@@ -1,11 +1,15 @@
-//! Owns the encoded stream: one H.264 encode of the newest pictures for everybody, made only while somebody takes it.
+//! Owns the encoded stream: one H.264 encode of the newest pictures for everybody, made only while somebody takes it, or what a
+//! camera encodes by itself, handed on as it comes.
 //! Never touches the camera and never delays the ring. Its thread `video` and the encoder's own do the work; any thread asks.
 
 pub mod choose;
 pub mod encode;
 mod feed;
 pub mod hub;
+mod kept;
 mod mp4;
+mod nal;
+mod pass;
 mod past;
 mod queue;
 pub mod record;
@@ -22,13 +26,17 @@ use crate::error::{Error, Kind, Result};
 use crate::frame::Layout;
 use crate::health::Gauges;
 use crate::ring::Frames;
+use crate::source::Outlet;
 use encode::Coder;
 use feed::{Feeder, Wish};
 use hub::Hub;
+use pass::Pass;
+pub use pass::Passing;
 
 /// The stream and its thread.
 pub struct Video {
     hub: Arc<Hub>,
+    pass: Arc<Pass>,
     wish: Arc<Mutex<Wish>>,
     at_work: Arc<Mutex<Option<Coder>>>,
     hardware: Arc<AtomicBool>,
@@ -51,23 +59,31 @@ fn wish(config: &Config) -> Wish {
 }
 
 impl Video {
-    /// Starts the thread, which sleeps until somebody takes from the hub.
-    pub fn start(config: &Config, frames: Arc<Frames>, gauges: Arc<Gauges>, clock: Arc<dyn Clock>) -> Result<Video> {
-        Video::start_with(config, frames, gauges, clock, encode::Encoder::new)
-    }
-
-    fn start_with(
+    /// Starts the thread, which sleeps until somebody takes from the hub. `remote`: the source is a camera that may encode by
+    /// itself.
+    pub fn start(
         config: &Config,
         frames: Arc<Frames>,
         gauges: Arc<Gauges>,
         clock: Arc<dyn Clock>,
+        remote: bool,
+    ) -> Result<Video> {
+        Video::start_with(config, (frames, gauges, clock), remote, encode::Encoder::new)
+    }
+
+    fn start_with(
+        config: &Config,
+        (frames, gauges, clock): (Arc<Frames>, Arc<Gauges>, Arc<dyn Clock>),
+        remote: bool,
         make: feed::Make,
     ) -> Result<Video> {
         let ring = frames.clone();
         let hub = Hub::new(move || ring.whole().wake());
+        let pass = Arc::new(Pass::new(hub.clone(), clock.clone(), config, remote));
         let (wish, at_work, hardware) = (Arc::new(Mutex::new(wish(config))), Arc::default(), Arc::default());
         let feeder = Feeder {
             hub: hub.clone(),
+            pass: Arc::clone(&pass),
             frames,
             gauges,
             clock,
@@ -81,7 +97,7 @@ impl Video {
             .stack_size(512 << 10)
             .spawn(move || feeder.run())
             .map_err(|e| Error::caused(Kind::Io, "start the thread video", e))?;
-        Ok(Video { hub, wish, at_work, hardware, thread: Mutex::new(Some(thread)) })
+        Ok(Video { hub, pass, wish, at_work, hardware, thread: Mutex::new(Some(thread)) })
     }
 
     /// Where encoded units are handed round.
@@ -89,8 +105,25 @@ impl Video {
         &self.hub
     }
 
+    /// Where a camera that encodes by itself puts its stream.
+    pub fn outlet(&self) -> Outlet {
+        let pass = self.pass.clone();
+        Arc::new(move |coded| pass.take(coded))
+    }
+
+    /// What becomes of the camera's own stream; `None` where the source has none.
+    pub fn passing(&self) -> Option<Passing> {
+        self.pass.state()
+    }
+
+    /// Whether the camera's own stream may go out, now or later.
+    pub fn may_pass(&self) -> bool {
+        self.pass.may()
+    }
+
     /// Takes over what `video` in the configuration says now.
     pub fn set(&self, config: &Config) {
+        self.pass.set(config);
         *self.wish.lock().unwrap_or_else(PoisonError::into_inner) = wish(config);
         // The feeder looks at it before each picture.
         self.hub.nudge();

@@ -132,19 +132,3 @@ impl Drop for Mp4 {
         let _ = self.pipeline.set_state(gst::State::Null);
     }
 }
-
-/// The parameter sets in front of a key frame: two streams with the same ones can follow each other in one file.
-pub fn parameter_sets(unit: &Unit) -> Vec<u8> {
-    let Ok(map) = unit.buffer.map_readable() else { return Vec::new() };
-    let starts: Vec<usize> = map.windows(3).enumerate().filter(|(_, w)| *w == [0, 0, 1]).map(|(i, _)| i + 3).take(12).collect();
-    let mut sets = Vec::new();
-    for (n, &from) in starts.iter().enumerate() {
-        let to = starts.get(n + 1).map_or(map.len(), |next| next - 3);
-        // 7: sequence, 8: picture parameter set.
-        if map.get(from).is_some_and(|b| matches!(b & 31, 7 | 8)) {
-            let end = map[from..to].iter().rposition(|b| *b != 0).map_or(from, |i| from + i + 1);
-            sets.extend_from_slice(&map[from..end]);
-        }
-    }
-    sets
-}

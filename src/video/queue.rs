@@ -78,6 +78,7 @@ mod tests {
             key,
             id,
             wall: WallUs(0),
+            behind: 0,
         };
         let q = Queue::default();
         (0..6).for_each(|id| q.push(&unit(id, id == 0)));

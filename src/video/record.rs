@@ -9,7 +9,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::hub::Unit;
-use super::mp4::{Mp4, parameter_sets};
+use super::mp4::Mp4;
+use super::nal;
 use super::queue::Queue;
 use super::{Video, past, schedule};
 use crate::clock::{BootUs, Clock};
@@ -112,6 +113,10 @@ struct Take {
     mp4: Mp4,
     sets: Vec<u8>,
     pictures: u64,
+}
+
+fn parameter_sets(unit: &Unit) -> Vec<u8> {
+    unit.buffer.map_readable().map_or_else(|_| Vec::new(), |bytes| nal::parameter_sets(&bytes))
 }
 
 impl Take {
@@ -219,7 +224,10 @@ impl Shared {
     fn attempt(&self, order: &Order, by_clock: bool, started: &mut Option<Done<String>>) -> Result<Recorded> {
         let queue = Arc::new(Queue::default());
         let into = queue.clone();
-        let place = self.parts.video.hub().take(Box::new(move |unit| into.push(unit)));
+        let place = self.parts.video.hub().take(Box::new(move |unit| {
+            into.push(unit);
+            true
+        }));
         let begun = Instant::now();
         let first = loop {
             if let Some(unit) = queue.pop(ROUND) {

@@ -28,6 +28,7 @@ use self::auth::{Tls, VIEWER};
 use self::leaving::Leaving;
 use self::sound::Sound;
 use super::hub::{Hub, Taking, Unit};
+use super::kept;
 use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
 use crate::server::AllowList;
@@ -38,8 +39,9 @@ const STALLED_MS: u32 = 5000;
 const IDLE: Duration = Duration::from_secs(15);
 /// Between looks at the time limits.
 const ROUND: Duration = Duration::from_secs(2);
-/// Units that may wait for the senders [bytes]; more means that they hang.
-const WAITING: u64 = 1 << 20;
+/// Units that may wait for the senders [bytes]: a megabyte more than who joins a camera's stream is given at once. More means
+/// that they hang.
+const WAITING: u64 = (1 << 20) + kept::MOST as u64;
 
 /// What the server is to be.
 #[derive(Debug, Clone)]
@@ -88,6 +90,7 @@ struct Shared {
 pub struct Rtsp {
     shared: Arc<Shared>,
     auth: rtsp::RTSPAuth,
+    factory: rtsp::RTSPMediaFactory,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -119,7 +122,8 @@ impl Rtsp {
         sessions.set_max_sessions(settings.max_clients);
         server.set_session_pool(Some(&sessions));
         let mounts = rtsp::RTSPMountPoints::new();
-        mounts.add_factory("/stream", factory(hub, encrypted, settings.sound.as_ref(), &leaving));
+        let factory = factory(hub, encrypted, settings.sound.as_ref(), &leaving);
+        mounts.add_factory("/stream", factory.clone());
         server.set_mount_points(Some(&mounts));
         server.set_auth(Some(&auth));
         let inside = Inside { allow: settings.allow.clone(), ..Inside::default() };
@@ -142,12 +146,18 @@ impl Rtsp {
             .map_err(|e| Error::caused(Kind::Io, "start the thread rtsp", e))?;
         let scheme = if encrypted { "rtsps" } else { "rtsp" };
         log::info!("The stream is at {scheme}://THIS_MACHINE:{}/stream, for {}", settings.port, settings.allow);
-        Ok(Rtsp { shared, auth, thread: Mutex::new(Some(thread)) })
+        Ok(Rtsp { shared, auth, factory, thread: Mutex::new(Some(thread)) })
     }
 
     /// How many watch.
     pub fn viewers(&self) -> u32 {
         self.shared.sessions.n_sessions()
+    }
+
+    /// Whether those who come from now on share one media. With a camera's own stream each needs a media to itself, because each
+    /// is given the units since the last key frame when it joins; an encoder gives a new key frame to all.
+    pub fn share(&self, shared: bool) {
+        self.factory.set_shared(shared);
     }
 
     /// Replaces the list of who may connect. Those who watch go on.
@@ -225,27 +235,41 @@ fn factory(hub: &Arc<Hub>, encrypted: bool, sound: Option<&sound::Settings>, lea
     factory
 }
 
+/// Between time stamps, at least [ns]: one tick of RTP's clock and a little.
+const TICK: u64 = 12_000;
+/// Between units that are given to who joins, each [ns] and for each byte of the one before [ns]: 40 Mbit/s. A player runs through
+/// them and is then in the present; sent all at once, they would not fit into the buffer of one that watches over UDP.
+const HURRY: (u64, u64) = (1_000_000, 200);
+
 /// Hands units to the media from the moment it runs.
 fn take(hub: &Arc<Hub>, source: gst_app::AppSrc) -> Taking {
-    let asks = Arc::downgrade(hub);
+    let joins = Arc::downgrade(hub);
+    let wants = move |_: &gst_app::AppSrc, _| {
+        if let Some(hub) = joins.upgrade() {
+            hub.catch_up();
+        }
+    };
+    source.set_callbacks(gst_app::AppSrcCallbacks::builder().need_data(wants).build());
     // Until a key frame has gone in nothing may.
-    let mut broken = true;
+    let (mut broken, mut next) = (true, gst::ClockTime::ZERO);
     hub.take(Box::new(move |unit: &Unit| {
-        // Units before it runs have no time in it: a new key frame is asked for when it does.
-        let running = source.current_state() == gst::State::Playing;
-        let base = source.base_time().filter(|_| running);
-        let Some(base) = base else {
+        // Units before it runs have no time in it.
+        let runs = [source.current_state(), source.pending_state()].contains(&gst::State::Playing);
+        let Some(base) = source.base_time().filter(|_| runs) else {
             broken = true;
-            ask_again(&asks);
-            return;
+            return false;
         };
         broken = (broken && !unit.key) || source.current_level_bytes() > WAITING;
         if broken {
-            return;
+            return true;
         }
         // The boot-time clock counts suspend, GStreamer's does not.
-        let suspended = SystemClock.boot().0.saturating_sub(monotonic_us());
-        let time = unit.time().saturating_sub(gst::ClockTime::from_useconds(suspended)).saturating_sub(base);
+        let now = SystemClock.boot().0;
+        let suspended = now.saturating_sub(monotonic_us());
+        let of = if unit.behind == 0 { unit.time() } else { gst::ClockTime::from_useconds(now) };
+        let time = of.saturating_sub(gst::ClockTime::from_useconds(suspended)).saturating_sub(base).max(next);
+        let pause = if unit.behind == 0 { TICK } else { HURRY.0.max(HURRY.1 * unit.buffer.size() as u64) };
+        next = time + gst::ClockTime::from_nseconds(pause);
         let mut buffer = unit.buffer.clone();
         let b = buffer.make_mut();
         b.set_pts(time);
@@ -255,13 +279,8 @@ fn take(hub: &Arc<Hub>, source: gst_app::AppSrc) -> Taking {
         }
         // Refused only while the media is being put away.
         let _ = source.push_buffer(buffer);
+        true
     }))
-}
-
-fn ask_again(hub: &std::sync::Weak<Hub>) {
-    if let Some(hub) = hub.upgrade() {
-        hub.ask_key();
-    }
 }
 
 /// A new connection: it is known by the number that was given out last.

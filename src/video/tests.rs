@@ -31,7 +31,7 @@ impl Rig {
         frames.populate(false, false).unwrap();
         let gauges = Arc::new(Gauges::default());
         gauges.set_state(State::Running);
-        let video = Video::start_with(&config, frames.clone(), gauges.clone(), Arc::new(SystemClock), make).unwrap();
+        let video = Video::start_with(&config, (frames.clone(), gauges.clone(), Arc::new(SystemClock)), false, make).unwrap();
         Rig { video, frames, gauges }
     }
 
@@ -64,7 +64,7 @@ impl Rig {
     fn take(&self) -> (Taking, Receiver<Unit>) {
         let (to, from) = channel();
         // A receiver that has gone takes no more; its place is on its way out.
-        (self.video.hub().take(Box::new(move |u| drop(to.send(u.clone())))), from)
+        (self.video.hub().take(Box::new(move |u| to.send(u.clone()).is_ok())), from)
     }
 }
 

@@ -95,6 +95,7 @@ fn every_wrong_value_is_named_with_its_key_and_rule() {
         // Sources.
         ("camera.source", "\"webcam\"", &["auto, camera", "webcam"]),
         ("camera.rotation", "90", &["0 or 180", "90"]),
+        ("camera.transport", "\"http\"", &["one of auto, tcp, udp", "\"http\""]),
         ("camera.source", "\"pattern:speed\"", &["lux=N", "speed"]),
         ("camera.source", "\"pattern:lux=-1\"", &["lux=N", "lux=-1"]),
         ("camera.source", "\"file:\"", &["file:PATH"]),

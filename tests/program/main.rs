@@ -18,6 +18,8 @@ mod image;
 mod instances;
 mod lettering;
 mod lifecycle;
+mod network_cameras;
+mod peer;
 mod persist;
 mod pictures;
 mod power;

@@ -27,8 +27,18 @@ pub struct Seen {
 
 impl Viewer {
     pub fn of(url: &str, transport: &str) -> Viewer {
+        Viewer::with(url, transport, &["-fflags", "nobuffer"])
+    }
+
+    /// One that shows what it looked at before it began, too: with `nobuffer` ffmpeg throws the first key frame away.
+    pub fn of_all(url: &str, transport: &str) -> Viewer {
+        Viewer::with(url, transport, &[])
+    }
+
+    fn with(url: &str, transport: &str, flags: &[&str]) -> Viewer {
         let mut child = Command::new("ffmpeg")
-            .args(["-v", "error", "-nostdin", "-rtsp_transport", transport, "-fflags", "nobuffer", "-probesize", "32"])
+            .args(["-v", "error", "-nostdin", "-rtsp_transport", transport, "-probesize", "32"])
+            .args(flags)
             .args(["-analyzeduration", "0", "-threads", "1", "-i", url, "-vf", "settb=1/90000", "-enc_time_base", "1:90000"])
             .args(["-fps_mode", "passthrough", "-flush_packets", "1", "-f", "rawvideo", "-pix_fmt", "gray", "-"])
             .stdout(Stdio::piped())
@@ -40,7 +50,7 @@ impl Viewer {
     }
 
     /// The next picture; `None` at the end of the stream.
-    fn next(&mut self) -> Option<Seen> {
+    pub fn next(&mut self) -> Option<Seen> {
         let (w, h) = self.size;
         let mut picture = vec![0; w * h];
         self.out.read_exact(&mut picture).ok()?;
@@ -81,11 +91,11 @@ pub fn served(word: &str) -> (Setup, String) {
     (setup, format!("rtsp://127.0.0.1:{port}/stream"))
 }
 
-fn viewers(r: &Running) -> u64 {
+pub fn viewers(r: &Running) -> u64 {
     r.status()["video"]["viewers"].as_u64().unwrap()
 }
 
-fn codes(seen: &[Seen]) -> Vec<(u64, u64)> {
+pub fn codes(seen: &[Seen]) -> Vec<(u64, u64)> {
     seen.iter().map(|s| s.code.expect("a code in the picture")).collect()
 }
 
@@ -148,7 +158,7 @@ impl Rude {
     }
 
     /// Reads up to a packet with a part of a key frame.
-    fn until_key_frame(&mut self) {
+    pub fn until_key_frame(&mut self) {
         loop {
             let mut head = [0; 4];
             self.socket.read_exact(&mut head).unwrap();

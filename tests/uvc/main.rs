@@ -56,7 +56,9 @@ fn camera((width, height): (u16, u16)) -> Camera {
 }
 
 fn open(size: (u16, u16)) -> Box<dyn Source> {
-    let mut source = until("the camera in libcamera's list", || Spec::Camera(String::new()).make(&camera(size)).ok());
+    let mut source = until("the camera in libcamera's list", || {
+        Spec::Camera(String::new()).make(&camera(size), &pastcam::source::no_outlet()).ok()
+    });
     source.start(0).unwrap();
     source.expose(Light::Auto).unwrap();
     source

@@ -1,0 +1,106 @@
+//! Owns a network camera's address taken apart: what to connect to, the login, and what may be shown of it. Pure; any thread.
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+
+use crate::source::without_secrets;
+
+/// An address as `camera.source` holds it.
+#[derive(Clone)]
+pub(super) struct Address {
+    /// Where to connect, without the login.
+    pub location: String,
+    /// User and password.
+    pub login: Option<(String, String)>,
+    /// What may stand in logs and answers.
+    pub shown: String,
+}
+
+/// Whether this is a host, with a port perhaps.
+fn is_host(text: &str) -> bool {
+    text.starts_with('[') || text.split_once(':').is_none_or(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// `%40` as `@`; all as it stands where it is not written that way.
+fn plain(text: &str) -> String {
+    let decode = || {
+        let mut bytes = Vec::new();
+        let mut rest = text.as_bytes();
+        while let Some((&first, tail)) = rest.split_first() {
+            rest = tail;
+            if first == b'%' {
+                let (hex, tail) = rest.split_at_checked(2)?;
+                bytes.push(u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?);
+                rest = tail;
+            } else {
+                bytes.push(first);
+            }
+        }
+        String::from_utf8(bytes).ok()
+    };
+    decode().unwrap_or_else(|| text.to_string())
+}
+
+impl Address {
+    pub fn of(url: &str) -> Address {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+        let at = match authority.rfind('@') {
+            Some(at) => Some(at),
+            // A password with `/` or `?` in it, not written as `%2F`: what stands before is no host.
+            None if !is_host(authority) => rest.rfind('@'),
+            None => None,
+        };
+        let login = at.map(|at| {
+            let (user, password) = rest[..at].split_once(':').unwrap_or((&rest[..at], ""));
+            (plain(user), plain(password))
+        });
+        let place = &rest[at.map_or(0, |at| at + 1)..];
+        Address { location: format!("{scheme}://{place}"), login, shown: without_secrets(url) }
+    }
+
+    /// Gives the login to an element that connects.
+    pub fn log_in(&self, element: &gst::Element) {
+        if let Some((user, password)) = &self.login {
+            element.set_property("user-id", user);
+            element.set_property("user-pw", password);
+        }
+    }
+
+    /// A text of a library's, which may repeat the address, as it may be shown.
+    pub fn scrub(&self, text: &str) -> String {
+        let mut text = text.replace(&self.location, &self.shown);
+        for secret in self.login.iter().flat_map(|(user, password)| [password, user]).filter(|s| s.len() > 2) {
+            text = text.replace(secret.as_str(), "…");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_login_is_taken_out_of_an_address() {
+        let parts = |url: &str| {
+            let a = Address::of(url);
+            (a.location, a.login.map(|(u, p)| format!("{u} {p}")).unwrap_or_default())
+        };
+        let is = |location: &str, login: &str| (location.to_string(), login.to_string());
+        assert_eq!(parts("rtsp://cam:554/live?key=1"), is("rtsp://cam:554/live?key=1", ""));
+        assert_eq!(parts("rtsp://me:p@ss@cam:554/live"), is("rtsp://cam:554/live", "me p@ss"));
+        assert_eq!(parts("rtsp://me:p%40s%3As@cam/x@1"), is("rtsp://cam/x@1", "me p@s:s"));
+        assert_eq!(parts("rtsp://cam/x@1"), is("rtsp://cam/x@1", ""));
+        assert_eq!(parts("rtsp://[fe80::1]:554/x@1"), is("rtsp://[fe80::1]:554/x@1", ""));
+        assert_eq!(parts("http://me:se/cret?@cam/x"), is("http://cam/x", "me se/cret?"));
+        assert_eq!(parts("http://me:100%@cam"), is("http://cam", "me 100%"));
+    }
+
+    #[test]
+    fn texts_lose_login_and_query() {
+        let a = Address::of("rtsp://operator:hunter2@cam/live?key=hunter3");
+        let said = a.scrub("open rtsp://cam/live?key=hunter3 as operator:hunter2");
+        assert_eq!(said, "open rtsp://cam/live as …:…");
+    }
+}

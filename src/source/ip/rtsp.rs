@@ -1,0 +1,371 @@
+//! Owns a network camera that speaks RTSP. H.264 is handed on as it comes and decoded beside that for the ring; everything
+//! else is only decoded. Never reconnects by itself: it reports a loss and the capture starts it again. `next` runs on the
+//! capture thread; receiving and decoding run on `GStreamer`'s own.
+//!
+//! ```text
+//! rtspsrc ─► depay ─► parse ─┬► outlet (viewers, recorder)
+//!                            └► [gate] queue ─► decoder ─► tail ─► capture
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use gstreamer as gst;
+use gstreamer::ResourceError as Refused;
+use gstreamer::glib;
+use gstreamer::prelude::*;
+
+use super::address::Address;
+use super::coded::{Coded, CodedUnit, Known, Outlet, instant_in, instant_on};
+use super::tail::{self, Tail};
+use super::{explain, first_error};
+use crate::error::{Error, Kind, Result};
+use crate::gst as door;
+use crate::source::{Camera, Incoming, Light, Polled, Source, Transport};
+
+/// Seconds without data after which the stream is lost [µs]: the library's default is longer than the capture's patience.
+const SILENT_US: u64 = 5_000_000;
+/// How long a missing packet is waited for [ms]; over TCP none can be missing.
+const REORDER_MS: u32 = 200;
+/// Units that may wait for the decoder: then it is too slow, and what follows up to the next key frame is not decoded.
+const WAITING: u32 = 50;
+
+/// The source. See the module's first lines.
+pub struct Stream {
+    address: Address,
+    transport: Transport,
+    camera: Camera,
+    outlet: Outlet,
+    running: Option<Running>,
+}
+
+struct Running {
+    pipeline: gst::Pipeline,
+    tail: Tail,
+    bus: gst::Bus,
+    known: Arc<Known>,
+    /// Anything of the picture has come.
+    came: Arc<AtomicBool>,
+    /// By which way; never `Auto`.
+    over: Transport,
+    first: u64,
+}
+
+impl Stream {
+    /// The camera at this address; what it sends as H.264 goes to the outlet as well.
+    pub fn new(url: &str, transport: Transport, camera: &Camera, outlet: &Outlet) -> Stream {
+        Stream { address: Address::of(url), transport, camera: *camera, outlet: outlet.clone(), running: None }
+    }
+
+    fn begin(&mut self, over: Transport, first: u64) -> Result<()> {
+        self.stop();
+        let running = self.build(over, first)?;
+        let running = self.running.insert(running);
+        if running.pipeline.set_state(gst::State::Playing).is_err() {
+            let why = first_error(&running.bus, &self.address);
+            return Err(
+                why.unwrap_or_else(|| Error::new(Kind::Source, format!("{}: the pipeline does not start", self.address.shown)))
+            );
+        }
+        Ok(())
+    }
+
+    fn build(&self, over: Transport, first: u64) -> Result<Running> {
+        door::init()?;
+        let pipeline = gst::Pipeline::new();
+        // Time stamps are then the monotonic clock's own.
+        pipeline.use_clock(Some(&gst::SystemClock::obtain()));
+        let known = Arc::new(Known::new(first, self.camera.fps));
+        let judge = known.clone();
+        // Pictures are not held back for the sake of an even rhythm: their instants are known.
+        let tail = Tail::new(&pipeline, &self.camera, false, move |b| judge.keeps(b.pts()))?;
+        let source = door::element("rtspsrc")?;
+        source.set_property("location", &self.address.location);
+        self.address.log_in(&source);
+        source.set_property_from_str("protocols", if over == Transport::Udp { "udp" } else { "tcp" });
+        source.set_property("latency", if over == Transport::Udp { REORDER_MS } else { 0 });
+        source.set_property("tcp-timeout", SILENT_US);
+        source.set_property("timeout", SILENT_US);
+        let only_one = AtomicBool::new(false);
+        source.connect("select-stream", false, move |values| {
+            let caps = values[2].get::<gst::Caps>().ok();
+            let media = caps.as_ref().and_then(|c| c.structure(0)).and_then(|s| s.get::<&str>("media").ok());
+            // Sound and the camera's own notes would only cost, and a second picture has no place to go.
+            let takes = media == Some("video") && !only_one.swap(true, Relaxed);
+            Some(takes.to_value())
+        });
+        let failed = |e: glib::BoolError| Error::caused(Kind::Media, "build the receiver", e);
+        pipeline.add(&source).map_err(failed)?;
+        let came = Arc::new(AtomicBool::new(false));
+        let branch = Branch {
+            pipeline: pipeline.downgrade(),
+            entry: tail.entry.downgrade(),
+            known: known.clone(),
+            came: came.clone(),
+            outlet: self.outlet.clone(),
+            camera: self.camera,
+        };
+        source.connect_pad_added(move |_, pad| branch.attach(pad));
+        let bus = pipeline.bus().expect("a pipeline has a bus");
+        Ok(Running { pipeline, tail, bus, known, came, over, first })
+    }
+
+    /// What the pipeline has to say since the last look; true where the other way is to be tried.
+    fn heard(&self, running: &Running) -> Result<bool> {
+        let Some(message) = running.bus.pop_filtered(&[gst::MessageType::Error, gst::MessageType::Eos]) else {
+            return Ok(false);
+        };
+        let gst::MessageView::Error(said) = message.view() else {
+            return Err(Error::new(Kind::Source, format!("{}: the stream ended", self.address.shown)));
+        };
+        let (error, mut e) = (said.error(), explain(said, &self.address));
+        // Nothing that another way could cure: no such camera, no such stream, no right to it.
+        let elsewhere = [Refused::NotAuthorized, Refused::NotFound, Refused::OpenRead, Refused::OpenReadWrite]
+            .iter()
+            .any(|k| error.matches(*k));
+        if !elsewhere && !running.came.load(Relaxed) {
+            match (self.transport, running.over) {
+                (Transport::Auto, Transport::Tcp) => {
+                    log::info!("{e}; trying UDP");
+                    return Ok(true);
+                }
+                (Transport::Auto, _) => {}
+                _ => e.what.push_str("; another camera.transport may do"),
+            }
+        }
+        Err(e)
+    }
+}
+
+/// What is put behind the camera's stream once it is known what that is.
+struct Branch {
+    pipeline: glib::WeakRef<gst::Pipeline>,
+    entry: glib::WeakRef<gst::Pad>,
+    known: Arc<Known>,
+    came: Arc<AtomicBool>,
+    outlet: Outlet,
+    camera: Camera,
+}
+
+impl Branch {
+    fn attach(&self, pad: &gst::Pad) {
+        let (Some(pipeline), Some(entry)) = (self.pipeline.upgrade(), self.entry.upgrade()) else { return };
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        let field = |name: &str| caps.structure(0).and_then(|s| s.get::<String>(name).ok());
+        if field("media").as_deref() != Some("video") || entry.is_linked() {
+            return;
+        }
+        let coding = field("encoding-name").unwrap_or_default();
+        let made = if coding == "H264" { self.h264(&pipeline, pad, &entry) } else { self.other(&pipeline, pad, entry, &coding) };
+        if let Err(e) = made {
+            gst::element_error!(pipeline, gst::CoreError::MissingPlugin, ("{}", e));
+        }
+    }
+
+    fn h264(&self, pipeline: &gst::Pipeline, pad: &gst::Pad, entry: &gst::Pad) -> Result<()> {
+        let [depay, parse, caps, queue] = ["rtph264depay", "h264parse", "capsfilter", "queue"].map(door::element);
+        let (depay, parse, caps, queue) = (depay?, parse?, caps?, queue?);
+        let decoder = decoder()?;
+        // Parameter sets in front of every key frame, so that anybody may begin there.
+        parse.set_property("config-interval", -1i32);
+        let whole = gst::Caps::builder("video/x-h264").field("stream-format", "byte-stream").field("alignment", "au").build();
+        caps.set_property("caps", whole);
+        // The gate before it bounds it: a queue that is full would hold up the stream.
+        for limit in ["max-size-buffers", "max-size-bytes"] {
+            queue.set_property(limit, 0u32);
+        }
+        queue.set_property("max-size-time", 0u64);
+        let gate = Gate::new(self, pipeline, &queue);
+        let exit = caps.static_pad("src").expect("a capsfilter has a src pad");
+        exit.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            let passes = info.buffer().is_none_or(|b| gate.passes(pad, b));
+            // As in the tail.
+            if passes { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Handled }
+        });
+        let chain = [&depay, &parse, &caps, &queue, &decoder];
+        let failed = |e: glib::BoolError| Error::caused(Kind::Media, "build the decoder of H.264", e);
+        pipeline.add_many(chain).map_err(failed)?;
+        gst::Element::link_many(chain).map_err(failed)?;
+        let link = |from: &gst::Pad, to: &gst::Pad| {
+            from.link(to).map(drop).map_err(|e| Error::caused(Kind::Media, "join the decoder of H.264", e))
+        };
+        link(&decoder.static_pad("src").expect("a decoder has a src pad"), entry)?;
+        for element in chain.iter().rev() {
+            element.sync_state_with_parent().map_err(failed)?;
+        }
+        link(pad, &depay.static_pad("sink").expect("a depayloader has a sink pad"))
+    }
+
+    /// Everything that is not passed on.
+    fn other(&self, pipeline: &gst::Pipeline, pad: &gst::Pad, entry: gst::Pad, coding: &str) -> Result<()> {
+        log::info!("The camera sends {coding}, which cannot be passed on as it is: viewers and recordings get it encoded anew");
+        (self.outlet)(Coded::Foreign);
+        let decode = door::element("decodebin")?;
+        let (came, camera) = (self.came.clone(), self.camera);
+        decode.connect_pad_added(move |_, pad| {
+            came.store(true, Relaxed);
+            if let Some(info) = pad.current_caps().and_then(|c| gstreamer_video::VideoInfo::from_caps(&c).ok()) {
+                tail::tell_size((info.width(), info.height()), camera.layout);
+            }
+            if !entry.is_linked() {
+                // A pad that does not fit shows as an error of the pipeline, which `next` reports.
+                let _ = pad.link(&entry);
+            }
+        });
+        let failed = |e: glib::BoolError| Error::caused(Kind::Media, format!("build the decoder of {coding}"), e);
+        pipeline.add(&decode).map_err(failed)?;
+        decode.sync_state_with_parent().map_err(failed)?;
+        let sink = decode.static_pad("sink").expect("decodebin has a sink pad");
+        pad.link(&sink).map(drop).map_err(|e| Error::caused(Kind::Media, format!("join the decoder of {coding}"), e))
+    }
+}
+
+/// The first decoder of H.264 that can be had, by the library's own order: hardware where it is trusted, then libav, openh264.
+fn decoder() -> Result<gst::Element> {
+    let h264 = gst::Caps::builder("video/x-h264").field("stream-format", "byte-stream").field("alignment", "au").build();
+    let kinds = gst::ElementFactoryType::DECODER | gst::ElementFactoryType::MEDIA_VIDEO;
+    let mut all: Vec<gst::ElementFactory> =
+        gst::ElementFactory::factories_with_type(kinds, gst::Rank::MARGINAL).into_iter().collect();
+    all.sort_by_key(|f| std::cmp::Reverse(f.rank()));
+    for factory in all.iter().filter(|f| f.can_sink_any_caps(&h264)) {
+        let Ok(element) = factory.create().build() else { continue };
+        // A decoder of a processor that is not there fails here.
+        if element.static_pad("src").is_some() && element.set_state(gst::State::Ready).is_ok() {
+            log::debug!("Decoding with {}", factory.name());
+            return Ok(element);
+        }
+        // It is not used.
+        let _ = element.set_state(gst::State::Null);
+    }
+    door::element("avdec_h264")
+}
+
+/// Where units part: all of them to the outlet, and to the decoder those it has time for.
+struct Gate {
+    known: Arc<Known>,
+    came: Arc<AtomicBool>,
+    outlet: Outlet,
+    camera: Camera,
+    pipeline: glib::WeakRef<gst::Pipeline>,
+    queue: glib::WeakRef<gst::Element>,
+    door: Door,
+}
+
+impl Gate {
+    fn new(b: &Branch, pipeline: &gst::Pipeline, queue: &gst::Element) -> Gate {
+        Gate {
+            known: b.known.clone(),
+            came: b.came.clone(),
+            outlet: b.outlet.clone(),
+            camera: b.camera,
+            pipeline: pipeline.downgrade(),
+            queue: queue.downgrade(),
+            door: Door::default(),
+        }
+    }
+
+    /// Hands a unit on; whether the decoder gets it.
+    fn passes(&self, pad: &gst::Pad, buffer: &gst::Buffer) -> bool {
+        let (Some(pipeline), Some(queue), Some(caps)) = (self.pipeline.upgrade(), self.queue.upgrade(), pad.current_caps())
+        else {
+            return false;
+        };
+        if !self.came.swap(true, Relaxed) {
+            let size = |name| caps.structure(0).and_then(|s| s.get::<i32>(name).ok()).unwrap_or(0) as u32;
+            tail::tell_size((size("width"), size("height")), self.camera.layout);
+        }
+        let (id, boot) = self.known.arrived(buffer.pts(), instant_on(pad, buffer.pts(), pipeline.base_time()));
+        let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        (self.outlet)(Coded::Unit(CodedUnit { buffer: buffer.clone(), caps, key, id, boot }));
+        let before = self.door.shut.load(Relaxed);
+        let passes = self.door.lets(key, queue.property("current-level-buffers"));
+        if !passes && !before {
+            log::warn!("Decoding is too slow for this camera: frames are left out up to its next key frame");
+        }
+        passes
+    }
+}
+
+/// Keeps the decoder from falling behind: what is left out goes up to a key frame, so that nothing is decoded wrongly.
+#[derive(Default)]
+struct Door {
+    shut: AtomicBool,
+}
+
+impl Door {
+    /// Whether this unit goes to the decoder, before which so many wait.
+    fn lets(&self, key: bool, waiting: u32) -> bool {
+        let shut = self.shut.load(Relaxed);
+        let now = if shut { !key || waiting >= WAITING / 2 } else { waiting >= WAITING };
+        self.shut.store(now, Relaxed);
+        !now
+    }
+}
+
+impl Source for Stream {
+    fn name(&self) -> String {
+        self.address.shown.clone()
+    }
+
+    fn start(&mut self, first: u64) -> Result<()> {
+        // Over TCP no packet is lost, and no firewall is in the way of the answers.
+        self.begin(if self.transport == Transport::Udp { Transport::Udp } else { Transport::Tcp }, first)
+    }
+
+    fn next(&mut self, wait: Duration, sink: &mut dyn FnMut(&Incoming<'_>)) -> Result<Polled> {
+        let shown = &self.address.shown;
+        let Some(running) = &self.running else {
+            return Err(Error::new(Kind::Source, format!("wait for a frame of {shown}: it was not started")));
+        };
+        let Some(sample) = running.tail.pull(wait) else {
+            if self.heard(running)? {
+                let first = running.first;
+                self.begin(Transport::Udp, first)?;
+            }
+            return Ok(Polled::Nothing);
+        };
+        let pts = sample.buffer().and_then(gst::BufferRef::pts);
+        let believed = sample.segment().and_then(|s| instant_in(s, pts, running.pipeline.base_time()));
+        let (id, boot) = running.known.shown(pts, believed);
+        tail::lend(&sample, id, boot, shown, sink)?;
+        Ok(Polled::Frame)
+    }
+
+    fn expose(&mut self, _: Light) -> Result<()> {
+        Ok(())
+    }
+
+    fn longest_exposure_us(&self) -> Option<f64> {
+        None
+    }
+
+    fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            // A pipeline that cannot be stopped is dropped all the same; there is nobody to tell.
+            let _ = running.pipeline.set_state(gst::State::Null);
+            (self.outlet)(Coded::End);
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoder_that_is_too_slow_goes_on_at_a_key_frame() {
+        let door = Door::default();
+        assert!(door.lets(true, 0) && door.lets(false, WAITING - 1));
+        assert!(!door.lets(false, WAITING) && !door.lets(false, 0), "nothing of what needs the one left out");
+        assert!(!door.lets(true, WAITING / 2), "it has not caught up");
+        assert!(!door.lets(false, 0) && door.lets(true, 0) && door.lets(false, 1));
+        assert!(!door.lets(true, WAITING), "full is full");
+    }
+}

@@ -1,0 +1,171 @@
+//! Owns a camera that answers each request with one JPEG picture: asks again and again. One request at a time; a slow camera
+//! makes fewer frames and no queue. `next` runs on the capture thread; receiving and decoding run on `GStreamer`'s own.
+
+use std::time::{Duration, Instant};
+
+use gstreamer as gst;
+use gstreamer::glib;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+
+use super::address::Address;
+use super::tail::{self, Tail};
+use super::{explain, first_error};
+use crate::clock::{BootUs, Clock, SystemClock};
+use crate::error::{Error, Kind, Result};
+use crate::gst as door;
+use crate::source::{Camera, Incoming, Polled};
+
+/// No camera's picture is larger [bytes].
+const MOST: usize = 32 << 20;
+
+/// See the module's first lines.
+pub(super) struct Still {
+    address: Address,
+    /// Fetches one answer whenever it is set to play.
+    fetch: gst::Pipeline,
+    body: gst_app::AppSink,
+    fetch_bus: gst::Bus,
+    /// Decodes all of them.
+    decode: gst::Pipeline,
+    pictures: gst_app::AppSrc,
+    decode_bus: gst::Bus,
+    tail: Tail,
+    gap: Duration,
+    due: Instant,
+    /// What has come of the answer; `None` between two requests.
+    bytes: Option<Vec<u8>>,
+    boot: BootUs,
+    next: u64,
+}
+
+impl Still {
+    pub fn new(address: &Address, camera: &Camera, first: u64) -> Result<Still> {
+        let failed = |e: glib::BoolError| Error::caused(Kind::Media, "build the receiver of single pictures", e);
+        let link = |pipeline: &gst::Pipeline, chain: &[&gst::Element]| {
+            pipeline.add_many(chain).and_then(|()| gst::Element::link_many(chain)).map_err(failed)
+        };
+        let fetch = gst::Pipeline::new();
+        let source = door::element("souphttpsrc")?;
+        source.set_property("location", &address.location);
+        address.log_in(&source);
+        // A proxy on the way must not answer with the picture before.
+        let fresh = gst::Structure::builder("extra-headers").field("Cache-Control", "no-cache").build();
+        source.set_property("extra-headers", fresh);
+        source.set_property("timeout", 5u32);
+        let body = gst_app::AppSink::builder().sync(false).build();
+        link(&fetch, &[&source, body.upcast_ref()])?;
+        let decode = gst::Pipeline::new();
+        let caps = gst::Caps::new_empty_simple("image/jpeg");
+        let pictures = gst_app::AppSrc::builder().caps(&caps).format(gst::Format::Time).is_live(true).build();
+        let decoder = door::element("jpegdec")?;
+        link(&decode, &[pictures.upcast_ref(), &decoder])?;
+        let tail = Tail::new(&decode, camera, false, |_| true)?;
+        decoder
+            .static_pad("src")
+            .expect("a decoder has a src pad")
+            .link(&tail.entry)
+            .map_err(|e| Error::caused(Kind::Media, "join the decoder of single pictures", e))?;
+        decode
+            .set_state(gst::State::Playing)
+            .map_err(|e| Error::caused(Kind::Media, "start the decoder of single pictures", e))?;
+        Ok(Still {
+            address: address.clone(),
+            body,
+            fetch_bus: fetch.bus().expect("a pipeline has a bus"),
+            fetch,
+            pictures,
+            decode_bus: decode.bus().expect("a pipeline has a bus"),
+            decode,
+            tail,
+            gap: Duration::from_secs_f64(1.0 / camera.fps),
+            due: Instant::now(),
+            bytes: None,
+            boot: BootUs(0),
+            next: first,
+        })
+    }
+
+    fn fail(&self, what: &str) -> Error {
+        Error::new(Kind::Source, format!("{}: {what}", self.address.shown))
+    }
+
+    pub fn next(&mut self, wait: Duration, sink: &mut dyn FnMut(&Incoming<'_>)) -> Result<Polled> {
+        let end = Instant::now() + wait;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.bytes.take() {
+                // Between two requests the picture before is decoded.
+                None => {
+                    let idle = self.due.saturating_duration_since(Instant::now());
+                    if let Some(sample) = self.tail.pull(idle.min(left)) {
+                        tail::lend(&sample, self.next, self.boot, &self.address.shown, sink)?;
+                        self.next += 1;
+                        return Ok(Polled::Frame);
+                    }
+                    if let Some(e) = first_error(&self.decode_bus, &self.address) {
+                        return Err(e);
+                    }
+                    if Instant::now() >= self.due {
+                        self.ask()?;
+                    }
+                }
+                Some(bytes) => self.receive(bytes, left)?,
+            }
+            if Instant::now() >= end {
+                return Ok(Polled::Nothing);
+            }
+        }
+    }
+
+    fn ask(&mut self) -> Result<()> {
+        // In step as long as the camera keeps up.
+        self.due = (self.due + self.gap).max(Instant::now());
+        self.bytes = Some(Vec::new());
+        match self.fetch.set_state(gst::State::Playing) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(first_error(&self.fetch_bus, &self.address).unwrap_or_else(|| self.fail("the request does not start"))),
+        }
+    }
+
+    fn receive(&mut self, mut bytes: Vec<u8>, left: Duration) -> Result<()> {
+        let wait = gst::ClockTime::from_nseconds(left.as_nanos() as u64);
+        if let Some(sample) = self.body.try_pull_sample(wait) {
+            let map = sample.buffer().and_then(|b| b.map_readable().ok());
+            bytes.extend_from_slice(map.as_deref().unwrap_or_default());
+            if bytes.len() > MOST {
+                return Err(self.fail("the answer does not end, and is no stream that is known here"));
+            }
+            self.bytes = Some(bytes);
+            return Ok(());
+        }
+        if let Some(message) = self.fetch_bus.pop_filtered(&[gst::MessageType::Error]) {
+            if let gst::MessageView::Error(e) = message.view() {
+                return Err(explain(e, &self.address));
+            }
+        }
+        if !self.body.is_eos() {
+            self.bytes = Some(bytes);
+            return Ok(());
+        }
+        // All the way back: from `Ready` GStreamer 1.22 would take the next answer for over before it begins.
+        self.fetch.set_state(gst::State::Null).map_err(|_| self.fail("the request does not end"))?;
+        if !bytes.starts_with(&[0xff, 0xd8]) {
+            return Err(self.fail("the answer is no JPEG picture"));
+        }
+        self.boot = SystemClock.boot();
+        self.pictures
+            .push_buffer(gst::Buffer::from_mut_slice(bytes))
+            .map(drop)
+            .map_err(|e| Error::caused(Kind::Source, "decode a picture", e))
+    }
+}
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        for pipeline in [&self.fetch, &self.decode] {
+            // One that cannot be stopped is dropped all the same; there is nobody to tell.
+            let _ = pipeline.set_state(gst::State::Null);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Owns the end of every decoding pipeline: pictures thinned out to the wished rate, made I420 of the camera's configured
+//! size, and lent to the capture. Probes run on `GStreamer`'s threads, `lend` on the capture thread.
+
+use std::time::Duration;
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+use gstreamer_video as gst_video;
+use gstreamer_video::prelude::*;
+
+use crate::clock::BootUs;
+use crate::error::{Error, Kind, Result};
+use crate::frame::{Ae, Layout, Packing, Planes};
+use crate::gst as door;
+use crate::source::{Camera, Incoming};
+
+/// Thins a faster stream out to the wished rate.
+pub(super) struct Pace {
+    gap_us: u64,
+    /// When the next frame is due.
+    due_us: Option<u64>,
+    /// The time of the frame before, kept or not [µs].
+    before: u64,
+}
+
+impl Pace {
+    pub fn new(fps: f64) -> Pace {
+        Pace { gap_us: (1e6 / fps) as u64, due_us: None, before: 0 }
+    }
+
+    /// Whether the frame of this time is kept. Frames up to half a gap early are, so that a stream of just this rate loses
+    /// none to its jitter; on the average the rate holds.
+    pub fn keeps(&mut self, time_us: u64) -> bool {
+        // Time runs backwards: a file has begun again, and a short one would never reach what was due. Two gaps off: the
+        // stream has paused.
+        let again = time_us < std::mem::replace(&mut self.before, time_us);
+        let due = self.due_us.filter(|due| !again && due.abs_diff(time_us) <= 2 * self.gap_us).unwrap_or(time_us);
+        let keeps = time_us + self.gap_us / 2 >= due;
+        if keeps {
+            self.due_us = Some(due + self.gap_us);
+        }
+        keeps
+    }
+}
+
+/// The end of a pipeline.
+pub(super) struct Tail {
+    /// Decoded pictures go in here.
+    pub entry: gst::Pad,
+    sink: gst_app::AppSink,
+}
+
+impl Tail {
+    /// Puts it into a pipeline. `keeps` is asked for each decoded picture, ahead of the conversion, so that those that go cost
+    /// nothing. With `sync` pictures wait for their time.
+    pub fn new(
+        pipeline: &gst::Pipeline,
+        camera: &Camera,
+        sync: bool,
+        keeps: impl Fn(&gst::BufferRef) -> bool + Send + Sync + 'static,
+    ) -> Result<Tail> {
+        let convert = door::element("videoconvert")?;
+        let scale = door::element("videoscale")?;
+        // A picture of another shape keeps it, between black bars.
+        scale.set_property("add-borders", true);
+        let caps = gst_video::VideoCapsBuilder::new()
+            .format(gst_video::VideoFormat::I420)
+            .width(camera.layout.width as i32)
+            .height(camera.layout.height as i32)
+            .pixel_aspect_ratio(gst::Fraction::new(1, 1))
+            .build();
+        // Two frames at most: when the capture is late the oldest goes, and the decoder never waits for it.
+        let sink = gst_app::AppSink::builder().caps(&caps).max_buffers(2).drop(true).sync(sync).build();
+        let chain = [&convert, &scale, sink.upcast_ref()];
+        let failed = |e: gst::glib::BoolError| Error::caused(Kind::Media, "build the end of the decoder", e);
+        pipeline.add_many(chain).map_err(failed)?;
+        gst::Element::link_many(chain).map_err(failed)?;
+        let entry = convert.static_pad("sink").expect("videoconvert has a sink pad");
+        // Not `videorate`: on a stream without a frame rate (MJPEG over HTTP) GStreamer 1.22's fails an assertion and takes
+        // the process with it, or drops every frame that has no time.
+        entry.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            let keeps = info.buffer().is_none_or(|b| keeps(b));
+            // `Handled` gives the frame back here; with `Drop` GStreamer 1.22 would do that once more and complain.
+            if keeps { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Handled }
+        });
+        Ok(Tail { entry, sink })
+    }
+
+    /// The next picture; `None` when none comes within `wait`.
+    pub fn pull(&self, wait: Duration) -> Option<gst::Sample> {
+        self.sink.try_pull_sample(gst::ClockTime::from_nseconds(wait.as_nanos() as u64))
+    }
+}
+
+/// Says once how to spare the scaling.
+pub(super) fn tell_size(sent: (u32, u32), wanted: Layout) {
+    if sent != (wanted.width, wanted.height) {
+        log::info!(
+            "The source sends {}x{}; set camera.width and camera.height to that to spare the scaling to {}x{}",
+            sent.0,
+            sent.1,
+            wanted.width,
+            wanted.height
+        );
+    }
+}
+
+/// Lends a picture to the capture; `shown` names the source in errors.
+pub(super) fn lend(sample: &gst::Sample, id: u64, boot: BootUs, shown: &str, sink: &mut dyn FnMut(&Incoming<'_>)) -> Result<()> {
+    let broken = |what: &str| Error::new(Kind::Source, format!("{shown}: a frame without {what}"));
+    let caps = sample.caps().ok_or_else(|| broken("caps"))?;
+    let (layout, colour) = door::read_caps(caps)?;
+    let info = gst_video::VideoInfo::from_caps(caps).map_err(|_| broken("video caps"))?;
+    let buffer = sample.buffer().ok_or_else(|| broken("a buffer"))?;
+    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info).map_err(|_| broken("readable planes"))?;
+    let plane = |i: u32| frame.plane_data(i).map_err(|_| broken("three planes"));
+    sink(&Incoming {
+        main: Planes {
+            layout,
+            packing: Packing::Planar,
+            data: [plane(0)?, plane(1)?, plane(2)?],
+            stride: [0, 1, 2].map(|i| frame.plane_stride()[i] as usize),
+        },
+        low: None,
+        id,
+        boot,
+        colour,
+        exposure: None,
+        ae: Ae::Off,
+        lux: None,
+        colour_temperature: None,
+        focus: None,
+        shown: &[],
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(fps: f64, times_ms: impl Iterator<Item = u64>) -> usize {
+        let mut pace = Pace::new(fps);
+        times_ms.filter(|t| pace.keeps(t * 1000)).count()
+    }
+
+    #[test]
+    fn a_faster_stream_is_thinned_out_and_another_is_left_alone() {
+        assert_eq!(kept(10.0, (0..298).map(|i| i * 100 / 3)), 100, "30 a second");
+        assert_eq!(kept(10.0, (0..248).map(|i| i * 40)), 100, "25 a second");
+        assert_eq!(kept(10.0, (0..100).map(|i| i * 100 + [0, 40, 10, 30][i as usize % 4])), 100, "10 a second, unevenly");
+        assert_eq!(kept(10.0, (0..50).map(|i| i * 200)), 50, "5 a second");
+        assert_eq!(kept(10.0, (0..10).chain(0..10).map(|i| i * 100)), 20, "begun again");
+        assert_eq!(kept(10.0, (0..9).map(|i| i % 3 * 40)), 6, "two frames of each turn of a film of 0.12 s");
+    }
+}

@@ -1,0 +1,196 @@
+//! Owns whether a camera's own H.264 is handed on, and how it becomes units: key frames found, both clocks put on. Never
+//! decodes, encodes or waits. `take` is called on the source's threads, the rest on any.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gstreamer as gst;
+
+use super::hub::{Hub, Unit};
+use super::nal;
+use crate::clock::{Clock, WallUs};
+use crate::config::Config;
+use crate::frame::Layout;
+use crate::source::{Coded, CodedUnit};
+
+/// What becomes of the camera's own stream: the word in `status json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passing {
+    /// It is handed on as it comes.
+    Yes,
+    /// `video.pass_through` is off.
+    Off,
+    /// `video.overlay` is set, which only an encoder can draw.
+    Overlay,
+    /// `video.width` is set, which only an encoder can make.
+    Size,
+    /// `rtsp.audio.device` is set: the sound belongs to one media that all viewers share, and a stream that is passed on gives
+    /// each one of its own.
+    Sound,
+    /// The camera sends something else than H.264.
+    Codec,
+    /// Its pictures come in another order than they are shown in, which files and stamps here do not know.
+    Order,
+    /// Nothing has come yet, or nothing comes now.
+    Waiting,
+}
+
+impl Passing {
+    /// The word in `status json`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Passing::Yes => "yes",
+            Passing::Off => "off",
+            Passing::Overlay => "overlay",
+            Passing::Size => "size",
+            Passing::Sound => "sound",
+            Passing::Codec => "codec",
+            Passing::Order => "order",
+            Passing::Waiting => "waiting",
+        }
+    }
+}
+
+#[derive(Default)]
+struct Inside {
+    /// Why the configuration does not let it through.
+    refused: Option<Passing>,
+    /// Why the camera's stream cannot be passed.
+    unfit: Option<Passing>,
+    /// A unit has come since the stream began.
+    came: bool,
+    size: Option<Layout>,
+}
+
+/// See the module's first lines.
+pub struct Pass {
+    hub: Arc<Hub>,
+    clock: Arc<dyn Clock>,
+    remote: bool,
+    inside: Mutex<Inside>,
+}
+
+fn refused(config: &Config) -> Option<Passing> {
+    let v = &config.video;
+    match () {
+        () if !v.pass_through => Some(Passing::Off),
+        () if !v.overlay.is_empty() => Some(Passing::Overlay),
+        () if v.width > 0 => Some(Passing::Size),
+        () if config.rtsp.enable && !config.rtsp.audio.device.is_empty() => Some(Passing::Sound),
+        () => None,
+    }
+}
+
+impl Pass {
+    /// By this configuration; `remote`: the source is a camera that may encode by itself.
+    pub fn new(hub: Arc<Hub>, clock: Arc<dyn Clock>, config: &Config, remote: bool) -> Pass {
+        let inside = Inside { refused: refused(config), ..Inside::default() };
+        Pass { hub, clock, remote, inside: Mutex::new(inside) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        // Whole at every point where a panic could strike.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over what the configuration says now.
+    pub fn set(&self, config: &Config) {
+        let refused = refused(config);
+        // Held until the hub knows: a unit that comes meanwhile must not begin anew.
+        let mut i = self.lock();
+        let before = std::mem::replace(&mut i.refused, refused);
+        if refused.is_some() {
+            self.hub.pass_no_more();
+        }
+        drop(i);
+        if self.remote && before != refused {
+            match refused {
+                None => log::info!("The camera's own H.264 is passed on from its next key frame"),
+                Some(why) => log::info!("The camera's own H.264 is not passed on any more ({})", why.word()),
+            }
+        }
+    }
+
+    /// Whether the camera may come to speak for itself: viewers then need a place each, to catch up with its last key frame.
+    pub fn may(&self) -> bool {
+        self.remote && self.lock().refused.is_none()
+    }
+
+    /// What becomes of the camera's own stream; `None` where the source has none.
+    pub fn state(&self) -> Option<Passing> {
+        let i = self.lock();
+        self.remote.then(|| i.refused.or(i.unfit).unwrap_or(if i.came { Passing::Yes } else { Passing::Waiting }))
+    }
+
+    /// The size of the camera's own stream, when one was last seen.
+    pub fn size(&self) -> Option<Layout> {
+        self.lock().size
+    }
+
+    /// Takes what the camera sends.
+    pub fn take(&self, coded: Coded) {
+        match coded {
+            Coded::Unit(unit) => self.unit(unit),
+            Coded::Foreign => self.lock().unfit = Some(Passing::Codec),
+            Coded::End => {
+                let mut i = self.lock();
+                (i.came, i.unfit) = (false, None);
+                self.hub.pass_no_more();
+            }
+        }
+    }
+
+    fn unit(&self, coded: CodedUnit) {
+        let CodedUnit { mut buffer, caps, key, id, boot } = coded;
+        let (key, ahead) = {
+            let Ok(map) = buffer.map_readable() else { return };
+            (key && nal::begins(&map), !key && nal::looks_ahead(&map))
+        };
+        let mut i = self.lock();
+        if key {
+            let pixels = |name| caps.structure(0).and_then(|s| s.get::<i32>(name).ok()).map_or(0, |n| n as u32 / 2 * 2);
+            let size = Layout::new(pixels("width"), pixels("height"));
+            if i.size.replace(size) != Some(size) && self.remote {
+                log::info!("The camera sends H.264 of {}x{}", size.width, size.height);
+            }
+        }
+        i.came = true;
+        if ahead && i.unfit.is_none() {
+            i.unfit = Some(Passing::Order);
+            log::warn!(
+                "The camera's pictures come out of order (B frames), so they are encoded anew; switch B frames off in the camera"
+            );
+            self.hub.pass_no_more();
+            return;
+        }
+        if i.refused.is_some() || i.unfit.is_some() {
+            return;
+        }
+        let time = gst::ClockTime::from_useconds(boot.0);
+        // The bytes are shared with the decoder; only the stamps are new.
+        let b = buffer.make_mut();
+        b.set_pts(time);
+        b.set_dts(time);
+        b.set_duration(gst::ClockTime::NONE);
+        // The wall clock of that instant, as it stands now.
+        let wall = WallUs(self.clock.wall().0 - (self.clock.boot() - boot));
+        // Under the lock, as above.
+        self.hub.pass(&Unit { buffer, caps, key, id, wall, behind: 0 });
+        drop(i);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_an_encoder_can_do_ends_the_passing() {
+        let of = |text: &str| refused(&Config::parse(text.as_bytes()).unwrap());
+        assert_eq!(of("{}"), None);
+        assert_eq!(of(r#"{"video": {"pass_through": false}}"#), Some(Passing::Off));
+        assert_eq!(of(r#"{"video": {"overlay": "gate"}}"#), Some(Passing::Overlay));
+        assert_eq!(of(r#"{"video": {"width": 640, "height": 480}}"#), Some(Passing::Size));
+        assert_eq!(of(r#"{"rtsp": {"enable": true, "audio": {"device": "hw:1"}}}"#), Some(Passing::Sound));
+        assert_eq!(of(r#"{"rtsp": {"audio": {"device": "hw:1"}}}"#), None, "nobody is served, so nobody hears");
+    }
+}
