@@ -3,6 +3,7 @@
 
 mod check;
 pub mod file;
+pub mod schedule;
 
 use std::path::{Path, PathBuf};
 

@@ -5,6 +5,7 @@
 mod barcode;
 pub mod camera;
 pub mod control;
+#[cfg(feature = "media")]
 pub mod ip;
 pub mod pattern;
 
@@ -144,8 +145,12 @@ impl Spec {
             Spec::Auto => self.clone().settled().make(wanted),
             Spec::Camera(which) => camera::open(which, wanted),
             Spec::Pattern(options) => Ok(Box::new(pattern::Pattern::new(options, wanted)?)),
+            #[cfg(feature = "media")]
             Spec::File(path) => Ok(Box::new(ip::Decoded::file(path, wanted)?)),
+            #[cfg(feature = "media")]
             Spec::Url(url) => Ok(Box::new(ip::Decoded::url(url, wanted))),
+            #[cfg(not(feature = "media"))]
+            Spec::File(_) | Spec::Url(_) => Err(Error::new(Kind::Source, "decode a film or a stream: this build has no `media`")),
         }
     }
 
