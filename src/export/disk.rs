@@ -10,8 +10,8 @@ use std::time::SystemTime;
 
 use nix::sys::statvfs::statvfs;
 
-pub use crate::error::disk as error;
 use crate::error::Error;
+pub use crate::error::disk as error;
 
 /// Whether the error says that a file or folder is not there.
 pub fn is_gone(e: &Error) -> bool {
