@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::capture::{self, Capture};
-use crate::clock::{Clock, SystemClock};
+use crate::claim::Claim;
+use crate::clock::{self, Clock, SystemClock};
 use crate::commands::{Commands, Line};
 use crate::config::{Config, real};
 use crate::error::{Error, Kind, Result};
@@ -30,6 +31,7 @@ use crate::shutdown::{self, Shutdown};
 use crate::source::camera::Mount;
 use crate::source::{Camera, Spec};
 use crate::tuning::{self, Board, Clerk, Tuner};
+use crate::update::Updates;
 use crate::video::Video;
 use crate::video::record::{Parts, Recorder};
 use crate::video::rtsp::{self, Rtsp};
@@ -55,6 +57,8 @@ pub enum Exit {
 pub struct Options {
     /// `--config`
     pub config: Option<PathBuf>,
+    /// `--defaults`: a file whose values take the place of the program's own defaults
+    pub defaults: Option<PathBuf>,
     /// `--source`, instead of `camera.source`
     pub source: Option<String>,
 }
@@ -62,7 +66,7 @@ pub struct Options {
 impl Options {
     /// The configuration these options lead to.
     pub fn load(&self) -> Result<Config> {
-        let mut config = Config::load(self.config.as_deref())?;
+        let mut config = Config::load(self.config.as_deref(), self.defaults.as_deref())?;
         if let Some(source) = &self.source {
             let shown = crate::source::without_secrets_in_spec(source);
             Spec::parse(source).map_err(|e| Error::new(Kind::Usage, format!("--source: {}, not {shown:?}", e.what)))?;
@@ -150,6 +154,7 @@ fn export_settings(config: &Config) -> export::Settings {
     };
     let mut s = export::Settings::new(&e.base_dir);
     s.quality = e.jpeg_quality;
+    s.overlay = config.letters();
     s.keep = export::Keep {
         min_free_mib: e.min_free_mib,
         kinds: [kind(&e.keep.jpg), kind(&e.keep.png), kind(&e.keep.npy), kind(&e.keep.mp4)],
@@ -187,6 +192,9 @@ fn rtsp_settings(config: &Config) -> Result<rtsp::Settings> {
         port: r.port,
         allow: config.watchers(),
         login: (!r.user.is_empty()).then(|| (r.user.clone(), r.password.clone())),
+        tls: config.tls(),
+        sound: (!r.audio.device.is_empty())
+            .then(|| rtsp::sound::Settings { device: r.audio.device.clone(), bitrate_kbps: r.audio.bitrate_kbps }),
         max_clients: r.max_clients,
     })
 }
@@ -196,7 +204,12 @@ struct Desk(Arc<Commands>);
 
 impl Handler for Desk {
     fn handle(&self, request: Request, reply: Reply) {
-        let line = Line { text: &request.line, trigger: request.trigger, stays_open: request.channel == Channel::Persistent };
+        let line = Line {
+            text: &request.line,
+            trigger: request.trigger,
+            stays_open: request.channel == Channel::Persistent,
+            body: request.body,
+        };
         log::debug!("{} {}: {}", request.peer, request.channel.word(), self.0.loggable(&request.line));
         self.0.run(&line, Box::new(move |answer| reply.send(answer)));
     }
@@ -204,9 +217,14 @@ impl Handler for Desk {
 
 /// Runs the program until it is stopped or must stop.
 pub fn run(options: &Options) -> Result<Exit> {
+    clock::look();
     let config = options.load()?;
+    let claim = |key: &str, dir: &str| Claim::folder(key, Path::new(dir));
+    let pictures = Arc::new(Mutex::new(claim("export.base_dir", &config.export.base_dir)?));
+    let _logs = (!config.logging.dir.is_empty()).then(|| claim("logging.dir", &config.logging.dir)).transpose()?;
     let no_files = logging::start(config.level(), &config.logging.dir);
-    let end = run_with(options, &config, no_files);
+    let end = run_with(options, &config, no_files, pictures.clone());
+    pictures.lock().unwrap_or_else(PoisonError::into_inner).release();
     if let Err(e) = &end {
         log::error!("{e}");
     }
@@ -214,7 +232,7 @@ pub fn run(options: &Options) -> Result<Exit> {
     end
 }
 
-fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Result<Exit> {
+fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim: Arc<Mutex<Claim>>) -> Result<Exit> {
     log::info!("pastcam {} starts", env!("CARGO_PKG_VERSION"));
     if let Some(why) = no_files {
         log::warn!("{why}");
@@ -252,6 +270,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
         video: video.clone(),
         recorder,
         rtsp,
+        updates: Updates::new(&config.update.dir),
         events: Box::new(move |line| notifier.publish(line)),
         clients: Box::new(move || {
             let now = clients.clients();
@@ -296,7 +315,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>) -> Res
     threads.push(spawn_warm_up(frames, config)?);
     {
         let (options, shutdown) = (options.clone(), shutdown.clone());
-        let reload = Reload { options, commands: commands.clone(), control, to_capture, tuning_dir };
+        let reload = Reload { options, commands: commands.clone(), control, to_capture, tuning_dir, claim };
         shutdown::on_signals(shutdown, move || reload.run())?;
     }
 
@@ -442,10 +461,12 @@ struct Reload {
     to_capture: Sender<capture::Order>,
     /// Where `tuning.json` lies: beside the pictures.
     tuning_dir: Arc<Mutex<PathBuf>>,
+    /// That folder is nobody else's.
+    claim: Arc<Mutex<Claim>>,
 }
 
 /// Keys that are used once, at start.
-pub const AT_START: [&str; 19] = [
+pub const AT_START: [&str; 23] = [
     "camera",
     "ring",
     "rtsp.enable",
@@ -453,7 +474,10 @@ pub const AT_START: [&str; 19] = [
     "rtsp.bind",
     "rtsp.user",
     "rtsp.password",
+    "rtsp.tls_certificate",
+    "rtsp.tls_key",
     "rtsp.max_clients",
+    "rtsp.audio",
     "network.trigger_port",
     "network.bind",
     "network.idle_ms",
@@ -465,6 +489,7 @@ pub const AT_START: [&str; 19] = [
     "network.token",
     "logging.dir",
     "limits.watchdog_device",
+    "update",
 ];
 
 impl Reload {
@@ -489,12 +514,25 @@ impl Reload {
             }
         }
         new.file = serde_json::from_value(wanted).map_err(|e| Error::caused(Kind::Config, "take over the configuration", e))?;
+        let serving = self.commands.rtsp.as_ref();
+        let certificate = new.tls().filter(|_| serving.is_some()).map(|tls| tls.load()).transpose()?;
+        let claim = if new.export.base_dir == old.export.base_dir {
+            None
+        } else {
+            Some(Claim::folder("export.base_dir", Path::new(&new.export.base_dir))?)
+        };
         self.commands.exporter.reconfigure(export_settings(&new))?;
+        if let Some(claim) = claim.filter(Claim::holds) {
+            *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
+        }
         log::set_max_level(new.level());
         self.control.set_allow(new.allow());
         self.commands.video.set(&new);
-        if let Some(rtsp) = &self.commands.rtsp {
+        if let Some(rtsp) = serving {
             rtsp.set_allow(new.watchers());
+            if let Some(certificate) = &certificate {
+                rtsp.set_certificate(certificate);
+            }
         }
         self.commands.recorder.set(&new.record);
         // A capture that has ended is on its way out with the program.

@@ -2,7 +2,9 @@
 //! answers show, and how far the wall clock can be trusted. Never sleeps. Any thread.
 
 use std::ops::{Add, Sub};
+use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -85,6 +87,19 @@ impl Quality {
 /// Files by which time daemons tell that the clock is synchronised: systemd-timesyncd, then the images of this project.
 const SYNCED_MARKS: [&str; 2] = ["/run/systemd/timesync/synchronized", "/run/pastcam/clock-synced"];
 
+/// The images' mark for a clock that was only put where it last stood before the start: nobody has set it since.
+const SAVED_MARK: &str = "/run/pastcam/clock-saved";
+
+/// Whether the wall clock is only a remembered one.
+static REMEMBERED: AtomicBool = AtomicBool::new(false);
+
+/// Looks whether the wall clock is only a remembered one; until it is set, it then counts as never set. Reads `/run`: not for the
+/// frame path.
+pub fn look() {
+    let there = |f: &str| Path::new(f).exists();
+    REMEMBERED.store(there(SAVED_MARK) && !SYNCED_MARKS.iter().any(|f| there(f)), Ordering::Relaxed);
+}
+
 /// Both clocks. `now` pairs them as closely as two calls allow.
 pub trait Clock: Send + Sync {
     /// The boot-time clock.
@@ -95,7 +110,7 @@ pub trait Clock: Send + Sync {
     fn quality(&self) -> Quality {
         if !self.wall().is_set() {
             Quality::Unset
-        } else if SYNCED_MARKS.iter().any(|f| std::path::Path::new(f).exists()) {
+        } else if SYNCED_MARKS.iter().any(|f| Path::new(f).exists()) {
             Quality::Synced
         } else {
             Quality::Free
@@ -120,6 +135,10 @@ impl Clock for SystemClock {
         BootUs(read(ClockId::CLOCK_BOOTTIME) as u64)
     }
     fn wall(&self) -> WallUs {
+        if REMEMBERED.load(Ordering::Relaxed) {
+            // As a board starts that remembers nothing: in 1970.
+            return WallUs(read(ClockId::CLOCK_BOOTTIME));
+        }
         WallUs(read(ClockId::CLOCK_REALTIME))
     }
 }

@@ -26,6 +26,8 @@ pub enum Kind {
     Source,
     /// A library (`GStreamer`, an encoder) failed.
     Media,
+    /// An update was not installed.
+    Update,
     /// Network or operating system.
     Io,
 }
@@ -43,6 +45,7 @@ impl Kind {
             Kind::Disk => "disk",
             Kind::Source => "source",
             Kind::Media => "media",
+            Kind::Update => "update",
             Kind::Io => "io",
         }
     }

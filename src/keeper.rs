@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::clock::BootUs;
+use crate::clock::{self, BootUs};
 use crate::commands::Commands;
 use crate::error::Kind;
 use crate::export::Format;
-use crate::health;
+use crate::health::{self, State};
 use crate::jobs::{Order, Past};
 use crate::logging::Tally;
 use crate::notify::{Hardware, Systemd};
 use crate::shutdown::Shutdown;
+use crate::source::Spec;
 
 /// Why the keeper ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum End {
 const ROUND: Duration = Duration::from_secs(1);
 /// Between lines about memory, and between looks for old pictures [s].
 const MINUTE: u64 = 60;
+/// A lost camera is given up within 5 min; see `capture`. What takes longer hangs.
+const RECOVERY: Duration = Duration::from_secs(6 * 60);
 /// Between looks at memory and swap [s].
 const LOOK: u64 = 3;
 
@@ -45,7 +48,8 @@ impl Keeper {
     /// Goes its rounds until asked to stop or until memory runs out.
     pub fn run(mut self, shutdown: &Shutdown) -> End {
         let mut fed = self.commands.frames.past.published();
-        let mut ready = false;
+        let (mut ready, mut hungry) = (false, false);
+        let mut heard = self.commands.clock.boot();
         let mut cadence = Cadence::default();
         let tally = Tally::default();
         // A third of the supervisor's limit or one round, whichever is shorter: a limit of a second is kept as well.
@@ -54,6 +58,7 @@ impl Keeper {
         let (per_minute, per_look) = (rounds_in(MINUTE), rounds_in(LOOK));
         let mut rounds = 0u64;
         loop {
+            clock::look();
             let published = self.commands.frames.past.published();
             if published > fed {
                 fed = published;
@@ -62,6 +67,10 @@ impl Keeper {
                     self.systemd.tell("READY=1");
                 }
                 self.systemd.tell("WATCHDOG=1");
+                heard = self.commands.clock.boot();
+                hungry = true;
+            }
+            if std::mem::take(&mut hungry) || self.recovers(heard) {
                 if let Some(Err(e)) = self.hardware.as_mut().map(Hardware::feed) {
                     tally.log(log::Level::Warn, &format!("The watchdog cannot be fed: {e}"));
                 }
@@ -88,6 +97,16 @@ impl Keeper {
                 return End::Stopped;
             }
         }
+    }
+
+    /// Whether the camera is being brought back, which is no reason to restart the board: the way from the first lost frame to exit
+    /// code 43 is longer than any hardware watchdog waits. Nor is a network camera that is away. Beyond that time the capture
+    /// itself hangs.
+    fn recovers(&self, heard: BootUs) -> bool {
+        let config = self.commands.config();
+        let remote = Spec::parse(&config.camera.source).is_ok_and(|s| s.is_remote());
+        let in_time = self.commands.clock.boot().since(heard) < RECOVERY;
+        self.commands.gauges.state() != State::Running && (remote || in_time)
     }
 
     /// An end on purpose: nobody's watchdog shall bite.

@@ -4,6 +4,7 @@
 #[cfg(feature = "media")]
 pub mod app;
 pub mod capture;
+pub mod claim;
 pub mod clock;
 #[cfg(feature = "media")]
 pub mod commands;
@@ -22,6 +23,8 @@ pub mod keeper;
 pub mod logging;
 pub mod night;
 pub mod notify;
+#[cfg(feature = "media")]
+pub mod overlay;
 pub mod ring;
 pub mod scale;
 pub mod send;
@@ -30,5 +33,6 @@ pub mod shutdown;
 pub mod source;
 pub mod stack;
 pub mod tuning;
+pub mod update;
 #[cfg(feature = "media")]
 pub mod video;

@@ -18,12 +18,15 @@ const HELP: &str = "pastcam: a camera that remembers
   pastcam [--config FILE] [--source SPEC]        run; SPEC: auto, pattern[:KEY=VALUE,...], file:PATH, rtsp://..., http://...
   pastcam check-config [--config FILE]           say whether the configuration is good, and what the ring will hold
   pastcam send HOST[:PORT] COMMAND...            send one command; exit code 0 done, 1 refused, 2 no answer
+  pastcam send HOST[:PORT] update FILE token=T   send an update to an image
+  pastcam [--config FILE] send here COMMAND...   ask the program on this machine, with port and token of its configuration
   pastcam simulate-night TRACE.csv [--json] [--config FILE]
                                                  run the day and night rule over a scene (t_s,lux)
   pastcam test-encoder [hardware|x264|openh264 [WIDTHxHEIGHT]] [--config FILE]
                                                  encode, decode and compare a picture
   pastcam --version | --help
 
+--defaults FILE names a configuration whose values take the place of the program's own defaults.
 Exit codes: 0 stopped as asked, 1 could not start, 42 too much memory, 43 camera lost, 64 wrong command line.";
 
 fn usage(what: impl Into<String>) -> Error {
@@ -48,6 +51,7 @@ fn arguments(words: impl Iterator<Item = String>) -> Result<Arguments> {
         let mut value = || glued.clone().or_else(|| words.next()).ok_or_else(|| usage(format!("{name} wants a value")));
         match name.as_str() {
             "--config" => a.options.config = Some(PathBuf::from(value()?)),
+            "--defaults" => a.options.defaults = Some(PathBuf::from(value()?)),
             "--source" => a.options.source = Some(value()?),
             "--json" => a.json = true,
             // What follows `send` belongs to the camera.
@@ -69,7 +73,29 @@ fn check_config(options: &Options) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn send_command(words: &[String]) -> ExitCode {
+/// Sends what the command line says; `here` stands for the program on this machine.
+fn dispatch(to: &str, command: &[String], options: &Options) -> Result<send::Answer> {
+    let mut command = command.to_vec();
+    let (host, port) = if to == "here" {
+        let config = options.load()?;
+        let n = &config.network;
+        if !n.token.is_empty() && !command.iter().any(|w| w.starts_with("token=")) {
+            command.push(format!("token={}", n.token));
+        }
+        (n.bind.first().cloned().unwrap_or_else(|| "127.0.0.1".into()), n.trigger_port)
+    } else {
+        send::address(to)?
+    };
+    match command.as_slice() {
+        // A number is the protocol's own word for a file that somebody else sends.
+        [verb, file, rest @ ..] if verb == "update" && file.parse::<u64>().is_err() => {
+            send::send_update(&host, port, file, &rest.join(" "))
+        }
+        _ => send::send(&host, port, &command.join(" ")),
+    }
+}
+
+fn send_command(words: &[String], options: &Options) -> ExitCode {
     let [to, command @ ..] = words else {
         eprintln!("pastcam: {}", usage("send wants HOST[:PORT] and a command"));
         return ExitCode::from(Exit::Usage as u8);
@@ -78,7 +104,7 @@ fn send_command(words: &[String]) -> ExitCode {
         eprintln!("pastcam: {}", usage("send wants a command"));
         return ExitCode::from(Exit::Usage as u8);
     }
-    match send::address(to).and_then(|(host, port)| send::send(&host, port, &command.join(" "))) {
+    match dispatch(to, command, options) {
         Ok(answer) => {
             println!("{}", answer.line);
             ExitCode::from(u8::from(!answer.done))
@@ -174,7 +200,7 @@ fn main() -> ExitCode {
             }
             ["check-config"] if !a.json => check_config(&a.options).map(|exit| ExitCode::from(exit as u8)),
             ["simulate-night", trace] => simulate_night(trace, &a).map(|exit| ExitCode::from(exit as u8)),
-            ["send", ..] => Ok(send_command(&a.plain[1..])),
+            ["send", ..] => Ok(send_command(&a.plain[1..], &a.options)),
             ["test-encoder", words @ ..] if !a.json => test_encoder(words, &a.options).map(|exit| ExitCode::from(exit as u8)),
             ["simulate-night"] => Err(usage("simulate-night wants a file of t_s,lux rows")),
             [] => Err(usage("--json belongs to simulate-night")),

@@ -1,6 +1,7 @@
 //! Owns the small client `pastcam send`: one command, one answer, an exit code that can be believed.
 //! Never retries: a command that got no answer may have been carried out. Main thread.
 
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -11,6 +12,8 @@ use crate::error::{Error, Kind, Result};
 const CONNECT: Duration = Duration::from_secs(5);
 /// Time for the command and its answer: at night a picture takes seconds, a camera that is being recovered some more.
 const ANSWER: Duration = Duration::from_secs(60);
+/// Time for a piece of a file to be taken, and for the verdict on it: it is checked, and written to a slow card.
+const FILE: Duration = Duration::from_secs(25 * 60);
 /// Longest answer taken in [bytes].
 const LONGEST: usize = 1 << 20;
 
@@ -44,6 +47,19 @@ pub fn address(text: &str) -> Result<(String, u16)> {
 
 /// Sends one command and waits for its answer. An error means: no answer.
 pub fn send(host: &str, port: u16, command: &str) -> Result<Answer> {
+    exchange(connect(host, port)?, command, None, ANSWER, &|step| format!("{step} {host} port {port}"))
+}
+
+/// Sends `update` with the file behind its line; `words` are what follows the size.
+pub fn send_update(host: &str, port: u16, path: &str, words: &str) -> Result<Answer> {
+    let bad = |e| Error::caused(Kind::Usage, format!("read {path}"), e);
+    let file = File::open(path).map_err(bad)?;
+    let size = file.metadata().map_err(bad)?.len();
+    let command = format!("update {size} {words}");
+    exchange(connect(host, port)?, command.trim_end(), Some(file), FILE, &|step| format!("{step} {host} port {port}"))
+}
+
+fn connect(host: &str, port: u16) -> Result<TcpStream> {
     let what = |step: &str| format!("{step} {host} port {port}");
     let addresses = (host, port).to_socket_addrs().map_err(|e| Error::caused(Kind::Io, what("find"), e))?;
     let mut last = None;
@@ -57,22 +73,29 @@ pub fn send(host: &str, port: u16, command: &str) -> Result<Answer> {
             Err(e) => last = Some(e),
         }
     }
-    let Some(stream) = connected else {
-        return Err(match last {
-            Some(e) => Error::caused(Kind::Io, what("reach"), e),
-            None => Error::new(Kind::Io, what("find an address of")),
-        });
-    };
-    exchange(stream, command, ANSWER, &what)
+    connected.ok_or_else(|| match last {
+        Some(e) => Error::caused(Kind::Io, what("reach"), e),
+        None => Error::new(Kind::Io, what("find an address of")),
+    })
 }
 
 /// One command and the first line that comes back, within `patience` in all. The end of the connection is not waited for:
 /// on the port that stays open it never comes.
-fn exchange(mut stream: TcpStream, command: &str, patience: Duration, what: &dyn Fn(&str) -> String) -> Result<Answer> {
+fn exchange(
+    mut stream: TcpStream,
+    command: &str,
+    file: Option<File>,
+    patience: Duration,
+    what: &dyn Fn(&str) -> String,
+) -> Result<Answer> {
     let failed = |e: std::io::Error| Error::caused(Kind::Io, what("talk to"), e);
     let until = Instant::now() + patience;
     stream.set_write_timeout(Some(patience)).map_err(failed)?;
     stream.write_all(format!("{command}\n").as_bytes()).map_err(failed)?;
+    if let Some(mut file) = file {
+        // A refusal comes while the file is still on its way, and then nobody takes the rest: the answer says why.
+        let _ = std::io::copy(&mut file, &mut stream);
+    }
     let mut answer = Vec::new();
     let mut part = [0; 4096];
     while !answer.contains(&b'\n') {
@@ -114,7 +137,7 @@ mod tests {
                 serve(&mut client);
             });
             let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            exchange(stream, "ping", patience, &|step| format!("{step} the test"))
+            exchange(stream, "ping", None, patience, &|step| format!("{step} the test"))
         })
     }
 

@@ -4,9 +4,8 @@ import shutil
 import subprocess
 import time
 
-from . import instructions, machine
+from . import instructions, machine, video
 from .report import of_spread, row, spread
-from .rtsp import Viewer
 from .service import FPS, HEIGHT, RING, WIDTH, Pastcam
 
 SHM = "/dev/shm"
@@ -292,62 +291,6 @@ def camera(bench):
     return rows
 
 
-def video(bench):
-    """The stream: one viewer against four, a recorder beside them, nobody, and the time to the first picture."""
-    bench.close()
-    port, seconds = 8555, 4 if bench.quick else 12
-    stream = {"enable": True, "port": port, "bind": ["127.0.0.1"], "max_clients": 16}
-    keep = {"mp4": {"max_bytes": 64 << 20}}
-    with bench.pastcam(rtsp=stream, export={"keep": keep}) as p:
-        p.populated()
-        time.sleep(3)
-
-        def cost():
-            """CPU [ms] per captured frame, drawing left out."""
-            time.sleep(1)
-            a, x = p.frames_and_cpu()
-            time.sleep(seconds)
-            cpu = p.cpu_ns() - x
-            return cpu / 1e6 / (p.frames_and_cpu()[0] - a)
-
-        def watched(n):
-            viewers = [Viewer(port) for _ in range(n)]
-            try:
-                return cost()
-            finally:
-                for v in viewers:
-                    v.close()
-                while p.status()["video"]["viewers"]:
-                    time.sleep(0.05)
-
-        def video_ns():
-            return sum(v for k, v in machine.cpu_ns(p.pid).items() if k in ("video", "rtsp", "recorder"))
-
-        rounds, idle = [], video_ns()
-        time.sleep(seconds)
-        idle = (video_ns() - idle) / 1e7 / seconds
-        for _ in range(1 if bench.quick else 4):
-            one, four = watched(1), watched(4)
-            p.ask("record start")
-            both = watched(1)
-            p.ask("record stop")
-            rounds.append({"none": cost(), "one": one, "four": four, "recorded": both})
-        first = []
-        for _ in range(20 if bench.quick else 100):
-            v = Viewer(port)
-            first.append(v.first_ms)
-            v.close()
-        first.sort()
-    bench.raw["video"] = {"cpu_ms_per_frame": rounds, "first_picture_ms": first, "idle_percent": idle}
-    of = {k: spread([r[k] for r in rounds]) for k in rounds[0]}
-    per = ", ".join(f"{k} {v['median']:.2f}" for k, v in of.items())
-    p95 = first[round((len(first) - 1) * 0.95)]
-    return [of_spread("CPU with four viewers / with one", spread([r["four"] / r["one"] for r in rounds]), 1.05, "×", f"ms per frame: {per}; TCP"),
-            of_spread("CPU with a recorder and a viewer / with a viewer", spread([r["recorded"] / r["one"] for r in rounds]), 1.10, "×", f"captures on {SHM}"),
-            row("CPU of the video threads with nobody there", idle, 0.1, "%", f"threads video, rtsp, recorder over {seconds} s", digits=3),
-            row("first picture p95, by day", p95, 150, "ms", f"{len(first)} connections, the encoder started for each; p50 {first[len(first) // 2]:.0f}, longest {first[-1]:.0f}", digits=0)]
-
-
 # In this order: a pair of services serves `idle` and the first half of `pictures`.
-CASES = {"ring": ring, "average": average, "camera": camera, "boards": boards, "starts": starts, "idle": idle, "pictures": pictures, "commands": commands, "storm": storm, "video": video}
+CASES = {"ring": ring, "average": average, "camera": camera, "boards": boards, "starts": starts, "idle": idle, "pictures": pictures, "commands": commands, "storm": storm, "video": video.case}
 NAMES = list(CASES)

@@ -6,19 +6,31 @@ import time
 
 
 class Viewer:
-    def __init__(self, port):
+    """Playing from the first key frame on. With `udp` the pictures come over UDP; without `drain` nothing more is read."""
+
+    def __init__(self, port, udp=False, drain=True):
+        self.udp = []
         self.began = time.monotonic()
         self.url = f"rtsp://127.0.0.1:{port}/stream"
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
         self.bytes, self.asked, self.session = b"", 0, None
         self._ask("DESCRIBE", self.url, "Accept: application/sdp\r\n")
-        self._ask("SETUP", self.url + "/stream=0", "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n")
+        way = "RTP/AVP/TCP;unicast;interleaved=0-1"
+        if udp:
+            self.udp = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+            for one in self.udp:
+                one.bind(("127.0.0.1", 0))
+                one.settimeout(30)
+            way = "RTP/AVP;unicast;client_port=" + "-".join(str(one.getsockname()[1]) for one in self.udp)
+        self._ask("SETUP", self.url + "/stream=0", f"Transport: {way}\r\n")
         self._ask("PLAY", self.url, "Range: npt=now-\r\n")
-        while not self._is_key(self._packet()):
+        while not self._is_key((0, self.udp[0].recv(65536)) if udp else self._packet()):
             pass
         self.first_ms = (time.monotonic() - self.began) * 1e3
-        self.thread = threading.Thread(target=self._drain, daemon=True)
-        self.thread.start()
+        # The longest time between two pieces of the stream.
+        self.worst_s, self.last = 0, time.monotonic()
+        if drain and not udp:
+            threading.Thread(target=self._drain, daemon=True).start()
 
     def _more(self):
         got = self.socket.recv(65536)
@@ -65,7 +77,8 @@ class Viewer:
     def _drain(self):
         try:
             while self.socket.recv(65536):
-                pass
+                now = time.monotonic()
+                self.worst_s, self.last = max(self.worst_s, now - self.last), now
         except OSError:
             pass
 
@@ -75,3 +88,9 @@ class Viewer:
         except OSError:
             pass
         self.socket.close()
+
+    def vanish(self):
+        """Gone with a reset, and its UDP ports with it."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        for one in (self.socket, *self.udp):
+            one.close()

@@ -5,6 +5,7 @@ mod controls;
 mod picture;
 mod record;
 mod status;
+mod update;
 mod video;
 mod words;
 
@@ -19,8 +20,9 @@ use crate::export::Exporter;
 use crate::health::{self, Gauges};
 use crate::jobs::Jobs;
 use crate::ring::Frames;
-use crate::server::Answer;
+use crate::server::{Answer, Body};
 use crate::tuning::Board;
+use crate::update::Updates;
 use crate::video::Video;
 use crate::video::record::Recorder;
 use crate::video::rtsp::Rtsp;
@@ -38,6 +40,8 @@ pub struct Line<'a> {
     pub trigger: BootUs,
     /// Whether the connection stays open, so that it can carry events.
     pub stays_open: bool,
+    /// The bytes behind the line, for `update`.
+    pub body: Option<Body>,
 }
 
 /// What commands work with.
@@ -66,6 +70,8 @@ pub struct Commands {
     pub recorder: Recorder,
     /// The server of the stream, where it is enabled.
     pub rtsp: Option<Rtsp>,
+    /// Updates of the image.
+    pub updates: Arc<Updates>,
     /// Told of every file that a command or the clock saved.
     pub events: Box<dyn Fn(String) + Send + Sync>,
     /// How many clients are connected.
@@ -90,8 +96,9 @@ impl Commands {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Finishes what is being recorded, then ends viewers and encoder.
+    /// Gives up an update that is coming in, finishes what is being recorded, then ends viewers and encoder.
     pub fn close_stream(&self) {
+        self.updates.close();
         self.recorder.close();
         if let Some(rtsp) = &self.rtsp {
             rtsp.close();
@@ -135,6 +142,7 @@ impl Commands {
             ("clip", _) => self.clip(line, &words, respond),
             ("files", _) => respond(self.files(&words)),
             ("delete", _) => respond(self.delete(&words)),
+            ("update", _) => self.update(&config, &words, line.body.clone(), respond),
             _ => respond(Answer::failed(UNKNOWN)),
         }
     }

@@ -60,11 +60,6 @@ impl Commands {
 
     fn record_start(&self, line: &Line<'_>, words: &Words, seconds: Option<f64>, respond: Respond) {
         if let Some(before) = words.before_s {
-            if self.config().ring.downscale.enable {
-                return respond(usage(
-                    "record start before= needs the camera's own size in the ring: ring.downscale is on; use clip",
-                ));
-            }
             if let Err(e) = self.reaches(line, "before", before) {
                 return respond(failed(&e));
             }

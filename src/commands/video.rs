@@ -15,6 +15,7 @@ impl Commands {
             Err(e) => failed(&e),
             Ok(new) => {
                 self.video.set(&new);
+                self.exporter.set_overlay(new.letters());
                 *config = Arc::new(new);
                 let said: Vec<String> = changes.iter().map(|(k, v)| format!("{k}={v}")).collect();
                 log::info!("Set {}", said.join(" "));

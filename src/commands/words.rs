@@ -6,7 +6,7 @@ use crate::export::Tag;
 use crate::server::{ANSWER_MAX, Answer};
 
 /// Verbs, spelled as they are answered.
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 19] = [
     "save",
     "pastStack",
     "night_level",
@@ -25,6 +25,7 @@ const VERBS: [&str; 18] = [
     "clip",
     "files",
     "delete",
+    "update",
 ];
 
 /// A command line taken apart.

@@ -244,7 +244,16 @@ fn rtsp(r: &file::Rtsp, n: &file::Network) -> Result<()> {
         let rule = "both or none, at most 64 visible ASCII characters without blanks, colons and quotes";
         return Err(refuse("rtsp.user and rtsp.password", rule, "these"));
     }
-    between("rtsp.max_clients", r.max_clients, 1, 64)
+    if r.tls_certificate.is_empty() != r.tls_key.is_empty() {
+        let value = format!("{:?} and {:?}", r.tls_certificate, r.tls_key);
+        return Err(refuse("rtsp.tls_certificate", "a file together with rtsp.tls_key, or neither", value));
+    }
+    between("rtsp.max_clients", r.max_clients, 1, 64)?;
+    if r.audio.device.len() > 128 || r.audio.device.chars().any(char::is_control) {
+        return Err(refuse("rtsp.audio.device", "at most 128 bytes without control characters", format!("{:?}", r.audio.device)));
+    }
+    // Below, speech is hard to follow; above, encoders refuse one channel.
+    between("rtsp.audio.bitrate_kbps", r.audio.bitrate_kbps, 16, 256)
 }
 
 fn network(w: &file::Network) -> Result<()> {

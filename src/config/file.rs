@@ -35,6 +35,10 @@ pub struct File {
     pub logging: Logging,
     /// Guards.
     pub limits: Limits,
+    /// Updates of the image.
+    pub update: Update,
+    /// What `status` shows besides.
+    pub status: Status,
 }
 
 /// `camera`
@@ -195,6 +199,8 @@ pub struct Export {
     pub auto_save_interval_s: f64,
     /// JPEG quality [1–100].
     pub jpeg_quality: u8,
+    /// Whether the text of `video.overlay` stands in jpg and png pictures too.
+    pub overlay: bool,
     /// Disk space that stays free [MiB]; the oldest pictures go for it.
     pub min_free_mib: u64,
     /// Bounds per kind of file.
@@ -212,6 +218,7 @@ impl Default for Export {
             stack_count: 4,
             auto_save_interval_s: 900.0,
             jpeg_quality: 95,
+            overlay: false,
             min_free_mib: 64,
             keep: Keep::default(),
         }
@@ -305,8 +312,14 @@ pub struct Rtsp {
     pub user: String,
     /// The password that goes with it.
     pub password: String,
+    /// File of the certificate for TLS [PEM]; empty: the stream is not encrypted.
+    pub tls_certificate: String,
+    /// File of its private key [PEM].
+    pub tls_key: String,
     /// Viewers at once.
     pub max_clients: u32,
+    /// Sound beside the pictures.
+    pub audio: Audio,
 }
 
 impl Default for Rtsp {
@@ -318,8 +331,27 @@ impl Default for Rtsp {
             allow: local_networks(),
             user: String::new(),
             password: String::new(),
+            tls_certificate: String::new(),
+            tls_key: String::new(),
             max_clients: 8,
+            audio: Audio::default(),
         }
+    }
+}
+
+/// `rtsp.audio`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Audio {
+    /// ALSA's name of the device, such as `hw:1` or `default`; empty: no sound.
+    pub device: String,
+    /// Bits a second [kbit/s].
+    pub bitrate_kbps: u32,
+}
+
+impl Default for Audio {
+    fn default() -> Self {
+        Audio { device: String::new(), bitrate_kbps: 64 }
     }
 }
 
@@ -403,4 +435,20 @@ impl Default for Limits {
     fn default() -> Self {
         Limits { max_rss_mib: 160, swap_slow_percent: 70.0, swap_pause_percent: 85.0, watchdog_device: String::new() }
     }
+}
+
+/// `update`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Update {
+    /// Folder in which the image's helper waits for a file from `update`; empty: this is no image, and there are no updates.
+    pub dir: String,
+}
+
+/// `status`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// File whose lines `status` shows as notes, such as a set-up file that was not taken over; empty: none.
+    pub notes_file: String,
 }

@@ -20,6 +20,15 @@ pub struct Config {
     pub file: File,
 }
 
+/// The files of a certificate [PEM].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, and behind it those that lead to a known authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
 impl std::ops::Deref for Config {
     type Target = File;
     fn deref(&self) -> &File {
@@ -36,33 +45,71 @@ fn allow_list(blocks: &[String]) -> Result<crate::server::AllowList> {
     crate::server::AllowList::parse(blocks)
 }
 
-impl Config {
-    /// Reads a file. `None` means `config.json` in the working folder, or the defaults where there is none.
-    pub fn load(path: Option<&Path>) -> Result<Config> {
-        let (path, must) = path.map_or((Path::new("config.json"), false), |p| (p, true));
-        match std::fs::read(path) {
-            Ok(bytes) => {
-                Config::parse(&bytes).map_err(|e| Error::caused(e.kind, format!("read the configuration {}", path.display()), e))
+/// A file's keys, each of which is known and has a value of its kind.
+fn written(bytes: &[u8]) -> Result<Value> {
+    // Windows editors put a byte-order mark in front.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let written: Value = serde_json::from_slice(bytes).map_err(|e| Error::caused(Kind::Config, "it is not JSON", e))?;
+    if !written.is_object() {
+        return Err(Error::new(Kind::Config, "the outermost value must be a group of keys in braces"));
+    }
+    let known = serde_json::to_value(File::default()).expect("plain data has a JSON form");
+    check::shape(&written, &known, "")?;
+    Ok(written)
+}
+
+/// Keys with their defaults, all in range.
+fn believe(written: &Value) -> Result<Config> {
+    let file: File = serde_json::from_value(written.clone())
+        .map_err(|e| check::misfit(written).unwrap_or_else(|| Error::caused(Kind::Config, "a value is out of range", e)))?;
+    check::values(&file)?;
+    Ok(Config { file })
+}
+
+/// Puts what `over` says in place of what `base` says, key by key.
+fn lay_over(base: &mut Value, over: Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                lay_over(base.entry(key).or_insert(Value::Null), value);
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must => Ok(Config::default()),
-            Err(e) => Err(Error::caused(Kind::Config, format!("read the configuration {}", path.display()), e)),
         }
+        (base, over) => *base = over,
+    }
+}
+
+impl Config {
+    /// Reads a file. `None` means `config.json` in the working folder, or the defaults where there is none. `base` is a file of
+    /// the same kind whose values take the place of the defaults.
+    pub fn load(path: Option<&Path>, base: Option<&Path>) -> Result<Config> {
+        let (path, must) = path.map_or((Path::new("config.json"), false), |p| (p, true));
+        let what = |p: &Path| format!("read the configuration {}", p.display());
+        let base = match base {
+            None => None,
+            Some(p) => Some(
+                std::fs::read(p)
+                    .map_err(|e| Error::caused(Kind::Config, what(p), e))
+                    .and_then(|bytes| written(&bytes).map_err(|e| Error::caused(e.kind, what(p), e)))?,
+            ),
+        };
+        let own = match std::fs::read(path) {
+            Ok(bytes) => written(&bytes).map_err(|e| Error::caused(e.kind, what(path), e))?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must => Value::Object(serde_json::Map::new()),
+            Err(e) => return Err(Error::caused(Kind::Config, what(path), e)),
+        };
+        believe(&match base {
+            None => own,
+            Some(mut base) => {
+                lay_over(&mut base, own);
+                base
+            }
+        })
+        .map_err(|e| Error::caused(e.kind, what(path), e))
     }
 
     /// Reads the bytes of a file.
     pub fn parse(bytes: &[u8]) -> Result<Config> {
-        // Windows editors put a byte-order mark in front.
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let written: Value = serde_json::from_slice(bytes).map_err(|e| Error::caused(Kind::Config, "it is not JSON", e))?;
-        if !written.is_object() {
-            return Err(Error::new(Kind::Config, "the outermost value must be a group of keys in braces"));
-        }
-        let known = serde_json::to_value(File::default()).expect("plain data has a JSON form");
-        check::shape(&written, &known, "")?;
-        let file: File = serde_json::from_value(written.clone())
-            .map_err(|e| check::misfit(&written).unwrap_or_else(|| Error::caused(Kind::Config, "a value is out of range", e)))?;
-        check::values(&file)?;
-        Ok(Config { file })
+        believe(&written(bytes)?)
     }
 
     /// The same configuration with some keys changed; values as JSON, or texts without their quotes.
@@ -106,6 +153,18 @@ impl Config {
     /// Who may watch.
     pub fn watchers(&self) -> crate::server::AllowList {
         allow_list(&self.rtsp.allow).expect("`check` has parsed the list before")
+    }
+
+    /// The text in pictures, if there is to be any.
+    pub fn letters(&self) -> Option<String> {
+        (self.export.overlay && !self.video.overlay.is_empty()).then(|| self.video.overlay.clone())
+    }
+
+    /// The certificate of the stream.
+    pub fn tls(&self) -> Option<Tls> {
+        let r = &self.rtsp;
+        let file = |name: &str| PathBuf::from(name);
+        (!r.tls_certificate.is_empty()).then(|| Tls { certificate: file(&r.tls_certificate), key: file(&r.tls_key) })
     }
 
     /// Who may send commands.

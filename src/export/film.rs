@@ -2,13 +2,13 @@
 //! after a crash; and the list of files, and the deleting of one by its name. Never encodes. Blocks for as long as the disk does.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::picture::{Format, Tag};
-use super::{Exporter, disk, lock, name};
+use super::{Exporter, disk, lock, mend, name};
 use crate::clock::{BootUs, Clock, SystemClock, WallUs};
 use crate::error::{Error, Kind, Result};
 
@@ -72,7 +72,7 @@ impl Film {
     /// Gives the whole file its name, once all of it is on the medium, and lets old files go for it.
     pub fn finish(self) -> Result<PathBuf> {
         if self.wall.is_set() {
-            if let Err(e) = date(&self.part, self.wall) {
+            if let Err(e) = mend::date(&self.part, self.wall) {
                 log::warn!("export: {}", disk::error("write the start's time into", &self.part, e));
             }
         }
@@ -89,9 +89,9 @@ impl Film {
 
     /// Makes of a file that could not be ended what the next start would make of it.
     pub fn salvage(self) -> Result<PathBuf> {
-        match cut(&self.part) {
+        match mend::mend(&self.part) {
             Ok(0) => {
-                let what = format!("keep the recording {}: it holds no whole second", self.name());
+                let what = format!("keep the recording {}: it holds no whole half second", self.name());
                 self.discard();
                 Err(Error::new(Kind::Disk, what))
             }
@@ -124,9 +124,9 @@ fn settle(dir: &Path, part: &Path, stem: &str) -> Result<PathBuf> {
     }
 }
 
-/// Finishes what a crash left in `dir`: cuts each recording behind its last whole second and gives it its name; one without
-/// such a second is removed.
-pub(super) fn mend(dir: &Path) -> Result<()> {
+/// Finishes what a crash left in `dir`: makes a plain file of what is whole in each recording and gives it its name; one
+/// without a whole half second is removed.
+pub(super) fn tidy(dir: &Path) -> Result<()> {
     let names = fs::read_dir(dir).map_err(|e| disk::error("read the folder", dir, e))?;
     for part in names.filter_map(|e| e.ok()?.file_name().into_string().ok()) {
         let Some((name, pid)) = name::of_part(&part) else { continue };
@@ -136,7 +136,7 @@ pub(super) fn mend(dir: &Path) -> Result<()> {
         }
         let at = dir.join(&part);
         let stem = name.strip_suffix(".mp4").unwrap_or(name);
-        let done = match cut(&at) {
+        let done = match mend::mend(&at) {
             Ok(0) => fs::remove_file(&at).map(|()| None).map_err(|e| disk::error("remove", &at, e)),
             Ok(_) => settle(dir, &at, stem).map(Some),
             Err(e) => Err(disk::error("mend the recording", &at, e)),
@@ -153,72 +153,6 @@ pub(super) fn mend(dir: &Path) -> Result<()> {
 /// Whether this process runs and is a pastcam: then it is another camera that shares the folder.
 fn is_pastcam(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "pastcam")
-}
-
-/// Cuts a recording behind the last box that says where pictures are (`moov`, `moof`); how many bytes are left.
-///
-/// `mp4mux` writes each second's pictures first (`mdat`) and its index behind them, so what follows the last index is of no use.
-fn cut(path: &Path) -> io::Result<u64> {
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    let length = file.metadata()?.len();
-    let (mut at, mut whole) = (0u64, 0u64);
-    while let Some((kind, end)) = next_box(&mut file, at, length)? {
-        if matches!(&kind, b"moov" | b"moof") {
-            whole = end;
-        }
-        at = end;
-    }
-    file.set_len(whole)?;
-    Ok(whole)
-}
-
-/// Seconds from 1904, where MP4 begins to count, to 1970.
-const MP4_EPOCH: i64 = 2_082_844_800;
-
-/// Writes the start's time into the heads of the file's last `moov`: the muxer puts there when the file was begun, which is
-/// another time for pictures of the past.
-fn date(path: &Path, wall: WallUs) -> io::Result<()> {
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    let length = file.metadata()?.len();
-    let (mut at, mut moov) = (0, None);
-    while let Some((kind, end)) = next_box(&mut file, at, length)? {
-        if &kind == b"moov" {
-            moov = Some(at);
-        }
-        at = end;
-    }
-    let Some(moov) = moov else { return Ok(()) };
-    // The three heads stand in front of the tables, within the first few hundred bytes.
-    let mut head = vec![0; (length - moov).min(1024) as usize];
-    file.seek(SeekFrom::Start(moov))?;
-    file.read_exact(&mut head)?;
-    let time = ((wall.0.div_euclid(1_000_000) + MP4_EPOCH) as u32).to_be_bytes();
-    for kind in [b"mvhd", b"tkhd", b"mdhd"] {
-        // Behind the kind: one byte of version, three of flags, the time of creation. Version 1 is for the year 2040.
-        if let Some(i) = head.windows(4).position(|w| w == kind).filter(|i| head.get(i + 4) == Some(&0)) {
-            file.seek(SeekFrom::Start(moov + i as u64 + 8))?;
-            file.write_all(&time)?;
-        }
-    }
-    Ok(())
-}
-
-/// Kind and end of the box that begins at `at`; `None` where no whole one does.
-fn next_box(file: &mut File, at: u64, length: u64) -> io::Result<Option<([u8; 4], u64)>> {
-    if at + 8 > length {
-        return Ok(None);
-    }
-    file.seek(SeekFrom::Start(at))?;
-    let mut head = [0; 8];
-    file.read_exact(&mut head)?;
-    let mut size = u64::from(u32::from_be_bytes([head[0], head[1], head[2], head[3]]));
-    if size == 1 && at + 16 <= length {
-        let mut long = [0; 8];
-        file.read_exact(&mut long)?;
-        size = u64::from_be_bytes(long);
-    }
-    let end = at.checked_add(size).filter(|end| size >= 8 && *end <= length);
-    Ok(end.map(|end| ([head[4], head[5], head[6], head[7]], end)))
 }
 
 impl Exporter {
@@ -309,7 +243,7 @@ mod tests {
         fs::write(at("20261120_083408_f3"), [whole.clone(), boxed(*b"mdat", 30), vec![0, 0]].concat()).unwrap();
         fs::write(dir.join("20261120_083408_f3.mp4"), "another").unwrap();
         fs::write(dir.join(".mine.mp4.5.part"), "foreign").unwrap();
-        mend(&dir).unwrap();
+        tidy(&dir).unwrap();
         assert_eq!(
             dir.names(),
             [".mine.mp4.5.part", "20261120_083408_f1.mp4", "20261120_083408_f3.mp4", "20261120_083408_f3_2.mp4"]

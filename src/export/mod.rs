@@ -8,6 +8,7 @@ mod exif;
 mod film;
 mod jpeg;
 mod keep;
+mod mend;
 mod name;
 mod picture;
 mod raster;
@@ -24,6 +25,7 @@ use self::keep::Keeper;
 pub use self::picture::{Format, Picture, Pixels, Tag};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
+use crate::overlay;
 
 /// Limits of one kind of picture. `None` = unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,12 +56,14 @@ pub struct Settings {
     pub latest: bool,
     /// What is kept.
     pub keep: Keep,
+    /// Text in jpg and png, with date and time as `strftime` writes them.
+    pub overlay: Option<String>,
 }
 
 impl Settings {
-    /// Quality 95, `latest.jpg`, no limits.
+    /// Quality 95, `latest.jpg`, no limits, no text.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Settings { dir: dir.into(), quality: 95, latest: true, keep: Keep::default() }
+        Settings { dir: dir.into(), quality: 95, latest: true, keep: Keep::default(), overlay: None }
     }
 
     fn believed(mut self) -> Result<Settings> {
@@ -104,7 +108,11 @@ impl Encoders {
     }
 
     fn write(&mut self, what: &Request<'_>, format: Format, to: &mut File) -> std::result::Result<(), Trouble> {
-        let (picture, planes) = (what.picture, what.picture.planes()?);
+        let picture = match &what.lettered {
+            Some(lettered) if format != Format::Npy => lettered,
+            _ => what.picture,
+        };
+        let planes = picture.planes()?;
         match format {
             Format::Png => Ok(raster::png(&planes, picture.meta.colour, to)?),
             Format::Npy => Ok(raster::npy(&planes, picture.meta.colour, to)?),
@@ -132,7 +140,18 @@ impl Encoders {
 struct Request<'a> {
     settings: &'a Settings,
     picture: &'a Picture,
+    /// The same with the text in it.
+    lettered: Option<Picture>,
     tag: Option<&'a Tag>,
+}
+
+/// A copy of the picture with the text in it: what was handed in may be the ring's own memory. It costs the picture's bytes for
+/// as long as it is being written.
+fn lettered(picture: &Picture, text: &str) -> Picture {
+    let layout = picture.meta.layout;
+    let mut pixels = picture.pixels.as_ref()[..layout.bytes()].to_vec();
+    overlay::stamp(&mut pixels, layout, text, picture.meta.wall);
+    Picture { pixels: Pixels::new(pixels), ..picture.clone() }
 }
 
 /// Saves pictures into one folder.
@@ -155,7 +174,7 @@ impl Exporter {
     pub fn new(settings: Settings) -> Result<Exporter> {
         let settings = settings.believed()?;
         let taken_over = disk::make_folder(&settings.dir)
-            .and_then(|()| film::mend(&settings.dir))
+            .and_then(|()| film::tidy(&settings.dir))
             .and_then(|()| Keeper::new(settings.dir.clone(), settings.keep));
         let keeper = taken_over.unwrap_or_else(|e| {
             log::error!("export: {e}; pictures cannot be saved until that is mended");
@@ -183,6 +202,12 @@ impl Exporter {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Changes the text alone, and waits for no disk.
+    pub fn set_overlay(&self, text: Option<String>) {
+        let mut settings = self.settings.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut settings).overlay = text;
+    }
+
     /// Bytes that can still be written to the folder's file system.
     pub fn free_bytes(&self) -> Result<u64> {
         disk::free_bytes(&self.settings().dir)
@@ -206,12 +231,14 @@ impl Exporter {
         tag: Option<&Tag>,
     ) -> Result<Vec<PathBuf>> {
         let settings = self.settings();
-        let what = Request { settings: &settings, picture, tag };
         let formats: Vec<Format> = Format::ALL.into_iter().filter(|f| formats.contains(f)).collect();
         if formats.is_empty() {
             return Err(Error::new(Kind::Usage, "save a picture: no format was named; use jpg, png or npy"));
         }
         picture.planes()?;
+        let text = settings.overlay.as_deref().filter(|_| formats.iter().any(|f| *f != Format::Npy));
+        let lettered = text.map(|text| lettered(picture, text));
+        let what = Request { settings: &settings, picture, lettered, tag };
         match self.attempt(encoders, &what, &formats) {
             Err(e) if disk::is_gone(&e) => {
                 log::warn!("export: {e}; making it again");

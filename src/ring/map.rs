@@ -1,5 +1,5 @@
 //! Owns the memory of one slot: a header page and the pixels behind it, private or in a file shared with the next process.
-//! One of two rooms where `unsafe` is allowed (the other is `source::camera::map`): mapping a file. Any thread.
+//! One of three rooms where `unsafe` is allowed (the others are `source::camera::map` and `video::rtsp::tls`): mapping a file. Any thread.
 
 use memmap2::{MmapMut, MmapOptions};
 

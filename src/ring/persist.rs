@@ -12,6 +12,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use super::header::HEADER_BYTES;
 use super::map;
 use super::{Ring, SPARE, Slot};
+use crate::claim;
 use crate::error::{Error, Kind, Result};
 
 /// The locked file behind a persisted ring. Keep it for as long as the ring lives.
@@ -43,8 +44,10 @@ impl Store {
                 ),
             ));
         }
-        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| {
-            Error::caused(Kind::Config, format!("{}: another pastcam uses it; give each its own ring.persist_path", what()), e)
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, e)| {
+            let who = claim::named(claim::holder(&file));
+            let what = format!("{}: another pastcam{who} uses it; give each its own ring.persist_path", what());
+            Error::caused(Kind::Config, what, e)
         })?;
         Ok(Store { file, path: path.to_path_buf() })
     }

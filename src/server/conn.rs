@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::poll::PollFlags;
 
 use super::Channel;
+use super::body::Body;
 use super::line::{Framer, Rules};
 use super::reply::{Answer, Wire};
 use crate::clock::BootUs;
@@ -119,7 +120,7 @@ impl Conn {
     pub(super) fn interest(&self) -> Option<(&TcpStream, PollFlags)> {
         let mut wanted = PollFlags::empty();
         let reads = match self.phase {
-            Phase::Open => !self.framer.is_done(),
+            Phase::Open => !self.framer.is_done() && !self.framer.is_body(),
             Phase::Draining { .. } => true,
             Phase::Ending | Phase::Closed => false,
         };
@@ -194,6 +195,14 @@ impl Conn {
                 self.lose(now);
             }
         }
+    }
+
+    /// The body behind the line that was just taken, to be read by somebody else from here on; no further line follows it.
+    pub(super) fn take_body(&mut self) -> Option<Body> {
+        let (head, behind_cr) = self.framer.take_body()?;
+        self.last = true;
+        let stream = self.stream.as_ref().and_then(|s| s.try_clone().ok())?;
+        Some(Body::new(head, behind_cr, stream))
     }
 
     /// Writes what waits.
@@ -292,7 +301,7 @@ impl Conn {
 
     /// A last look before the end: a line may have come while the one before was worked on and not been read yet.
     pub(super) fn has_more(&mut self, buffer: &mut [u8], now: BootUs) -> bool {
-        if self.last || self.eof || self.deaf || self.framer.is_done() {
+        if self.last || self.eof || self.deaf || self.framer.is_done() || self.framer.is_body() {
             return false;
         }
         self.read(buffer, now);
@@ -345,7 +354,7 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, peer) = listener.accept().unwrap();
         accepted.set_nonblocking(true).unwrap();
-        let words = Words { at_once: &[], verbs: &[] };
+        let words = Words { at_once: &[], verbs: &[], with_body: &[] };
         let rules = Rules { idle: Duration::from_millis(200), words, lines: 8, stays_open: false };
         let now = SystemClock.boot();
         (client, Conn::new(accepted, peer, Channel::Tcp, rules, Wire::default(), Duration::from_secs(1), now))

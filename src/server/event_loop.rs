@@ -273,7 +273,9 @@ impl EventLoop {
                         conn.subscription = Subscription::Asked;
                     }
                     let (peer, channel) = (conn.peer, conn.channel);
-                    self.hand_over(Request { line: text, trigger: first, peer, channel }, Target::Connection(id));
+                    // Only the last line of a connection has a body, and lines are taken in order.
+                    let body = if conn.framer.has_items() { None } else { conn.take_body() };
+                    self.hand_over(Request { line: text, trigger: first, peer, channel, body }, Target::Connection(id));
                 }
                 Some(failure) => {
                     conn.answer(&framing_error(&failure), now);
@@ -495,7 +497,7 @@ impl EventLoop {
                     }
                     self.datagrams_busy += 1;
                     let source = SocketAddr::new(ip, peer.port());
-                    let request = Request { line: text, trigger: first, peer: source, channel: Channel::Udp };
+                    let request = Request { line: text, trigger: first, peer: source, channel: Channel::Udp, body: None };
                     self.hand_over(request, Target::Datagram(index, peer));
                     self.work();
                 }

@@ -27,6 +27,8 @@ pub struct Words {
     pub at_once: &'static [&'static str],
     /// Every command word: a typed line that starts with one waits less for its end.
     pub verbs: &'static [&'static str],
+    /// Words whose line is followed by raw bytes on the same connection.
+    pub with_body: &'static [&'static str],
 }
 
 /// How one connection is framed.
@@ -72,6 +74,8 @@ enum Mode {
     Skip,
     /// In the stale bytes after an image; so many may follow.
     Tail(usize),
+    /// Behind a line with a body: nothing is a line any more. `true` right behind a CR, whose LF belongs to the line.
+    Body(bool),
     /// Nothing more is taken.
     Done,
 }
@@ -99,6 +103,8 @@ pub struct Framer {
     binary: bool,
     total: usize,
     out: VecDeque<Item>,
+    /// The beginning of a body, at most what came in the segment of its line.
+    body: Vec<u8>,
 }
 
 /// LF, CR and NUL end a line; their pairs leave an empty line, which is skipped.
@@ -149,6 +155,7 @@ impl Framer {
             binary: false,
             total: 0,
             out: VecDeque::new(),
+            body: Vec::new(),
         }
     }
 
@@ -162,7 +169,13 @@ impl Framer {
         }
         self.began_here = false;
         let before = self.received;
-        for &raw in bytes {
+        for (i, &raw) in bytes.iter().enumerate() {
+            if let Mode::Body(behind_cr) = self.mode {
+                let lf = usize::from(behind_cr && raw == b'\n');
+                self.mode = Mode::Body(false);
+                self.body.extend_from_slice(&bytes[i + lf..]);
+                break;
+            }
             if let Some(b) = self.telnet.pass(raw) {
                 self.received += 1;
                 self.last = now;
@@ -201,7 +214,9 @@ impl Framer {
             self.nothing.get_or_insert(now);
             self.push_nothing();
         }
-        self.mode = Mode::Done;
+        if !self.is_body() {
+            self.mode = Mode::Done;
+        }
     }
 
     /// The next line or error, in order of arrival.
@@ -229,6 +244,18 @@ impl Framer {
     /// True while a line has begun and not ended.
     pub fn collecting(&self) -> bool {
         matches!(self.mode, Mode::Image | Mode::Text)
+    }
+
+    /// True once a line with a body has come: what follows it is not for the framing, and is not to be read here.
+    pub fn is_body(&self) -> bool {
+        matches!(self.mode, Mode::Body(_))
+    }
+
+    /// What of the body came together with its line, once; and whether a LF that comes next still belongs to the line.
+    pub fn take_body(&mut self) -> Option<(Vec<u8>, bool)> {
+        let Mode::Body(behind_cr) = self.mode else { return None };
+        self.mode = Mode::Done;
+        Some((std::mem::take(&mut self.body), behind_cr))
     }
 
     /// True when lines wait.
@@ -260,7 +287,13 @@ impl Framer {
                 self.line.push(b);
                 self.recognise(now);
             }
-            Mode::Text if ends(b) => self.finish(),
+            Mode::Text if ends(b) => {
+                let body = self.has_body();
+                self.finish();
+                if body {
+                    self.mode = Mode::Body(b == b'\r');
+                }
+            }
             Mode::Text if self.line.len() >= LINE_MAX => self.fail(Item::TooLong),
             Mode::Text => {
                 self.line.push(b);
@@ -271,6 +304,8 @@ impl Framer {
                 self.mode = Mode::Start;
                 self.push(b, now);
             }
+            // Reached only where bytes are read once more; all others go there in one piece.
+            Mode::Body(_) => self.body.push(b),
             Mode::Skip | Mode::Done => {}
         }
     }
@@ -384,6 +419,12 @@ impl Framer {
         if let Some(first) = self.nothing {
             self.emit(Item::Line { text: String::new(), first });
         }
+    }
+
+    /// The line begins with a word that has a body behind its line.
+    fn has_body(&self) -> bool {
+        let verb = trim(&self.line).split(|&b| b == b' ').next().unwrap_or(&[]);
+        self.rules.words.with_body.iter().any(|w| w.as_bytes().eq_ignore_ascii_case(verb))
     }
 
     /// The line is one of the words that run at once. A blank behind it promises an argument.

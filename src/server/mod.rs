@@ -8,6 +8,7 @@
 
 mod allow;
 pub(crate) mod bind;
+mod body;
 mod conn;
 mod event_loop;
 mod image;
@@ -22,6 +23,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use allow::{AllowList, LOCAL_NETWORKS, Network};
+pub use body::{Body, Got};
 pub use line::{Framer, Item, LINE_MAX, Rules, Words};
 pub use reply::{ANSWER_MAX, Answer, Notifier, Reply};
 
@@ -53,7 +55,7 @@ impl Channel {
 }
 
 /// One line from one client.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Request {
     /// 1–1024 bytes of 0x20–0x7E without blanks at the ends; empty when the client sent only blank or binary input, or
     /// nothing before it closed its sending half.
@@ -64,6 +66,8 @@ pub struct Request {
     pub peer: SocketAddr,
     /// The way it came.
     pub channel: Channel,
+    /// The bytes behind a line of [`Words::with_body`]; only over TCP. The connection ends with this line.
+    pub body: Option<Body>,
 }
 
 /// Whatever understands the lines.
@@ -170,7 +174,9 @@ impl Default for Settings {
                     "clip",
                     "files",
                     "delete",
+                    "update",
                 ],
+                with_body: &["update"],
             },
             limits: Limits::default(),
         }

@@ -57,7 +57,7 @@ impl Coder {
     }
 
     /// The part of the pipeline that encodes, its element called `encoder`.
-    fn line(self, s: &Settings) -> String {
+    pub(super) fn line(self, s: &Settings) -> String {
         let (gop, kbps) = (s.gop(), s.bitrate_kbps);
         match self {
             // Without a level the driver takes level 1 and refuses the first frame (raspberrypi/linux#3974).
@@ -108,6 +108,8 @@ pub type Out = Box<dyn FnMut(&Unit) + Send>;
 /// What a picture in the encoder is, found again by its time stamp.
 type Known = (gst::ClockTime, u64, WallUs);
 
+/// Pictures that may wait in front of it.
+const WAITING: u64 = 2;
 /// Pictures that may be inside an encoder at once, far more than real ones hold.
 const INSIDE: usize = 16;
 
@@ -149,17 +151,12 @@ impl Encoder {
     ) -> Result<Encoder> {
         let failed = |e: gst::glib::Error| Error::caused(Kind::Media, format!("build the encoder {}", coder.word()), e);
         let scale = match settings.size {
-            Some(size) if size != picture.0 => {
-                format!(
-                    "videoscale add-borders=true ! video/x-raw,width={},height={},pixel-aspect-ratio=1/1 ! ",
-                    size.width, size.height
-                )
-            }
+            Some(size) if size != picture.0 => scaled(size, true),
             _ => String::new(),
         };
         door::init()?;
         let pipeline = gst::parse::launch(&format!(
-            "appsrc name=in is-live=true format=time max-buffers=2 max-bytes=0 leaky-type=downstream ! {scale}{line} \
+            "appsrc name=in is-live=true format=time max-buffers={WAITING} max-bytes=0 leaky-type=downstream ! {scale}{line} \
              ! h264parse config-interval=-1 ! video/x-h264,stream-format=byte-stream,alignment=au ! appsink name=out sync=false"
         ))
         .map_err(failed)?
@@ -233,6 +230,11 @@ impl Encoder {
         (self.flow.fed.load(Relaxed), self.flow.out.load(Relaxed))
     }
 
+    /// Whether one picture more would drive the oldest waiting one out.
+    pub fn is_full(&self) -> bool {
+        self.source.property::<u64>("current-level-buffers") >= WAITING
+    }
+
     /// What the encoder has to complain of since the last look.
     pub fn complaint(&self) -> Option<Error> {
         door::pending_error(Kind::Media, &self.bus)
@@ -283,6 +285,12 @@ impl Drop for Encoder {
         // A pipeline that cannot be stopped is dropped all the same; there is nobody to tell.
         let _ = self.pipeline.set_state(gst::State::Null);
     }
+}
+
+/// The part of a pipeline that scales to this size: with bars where the shape differs, or stretched.
+pub(super) fn scaled(to: Layout, bars: bool) -> String {
+    let (w, h) = (to.width, to.height);
+    format!("videoscale add-borders={bars} ! video/x-raw,width={w},height={h},pixel-aspect-ratio=1/1 ! ")
 }
 
 /// What came out, in the time of what went in: an encoder may shift its time stamps (x264enc by 1000 hours) and says so in its segment.

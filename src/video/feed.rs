@@ -11,12 +11,12 @@ use gstreamer as gst;
 use super::choose;
 use super::encode::{Coder, Encoder, Out, Settings};
 use super::hub::Hub;
-use super::overlay;
 use crate::clock::{BootUs, Clock, WallUs};
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;
 use crate::frame::{Colour, FrameMeta, Layout};
 use crate::health::{Gauges, State};
+use crate::overlay;
 use crate::ring::{Frames, Slot};
 
 /// What the feeder is to do; changes while it runs.
@@ -59,6 +59,14 @@ pub struct Feeder {
 const TIMES: u32 = 3;
 /// Between two key frames that were asked for: a storm of viewers must not make all frames key frames.
 const KEY_PAUSE: Duration = Duration::from_millis(100);
+/// A processor that had no time for so long makes up for it from the ring, so that recordings have no gap.
+const BEHIND: Duration = Duration::from_secs(1);
+/// One that could not make up for it within this time never will: then viewers had better see what is new.
+const HOPELESS: Duration = Duration::from_secs(10);
+/// Between looks at an encoder that has to take more than it can for the moment.
+const FULL: Duration = Duration::from_millis(5);
+/// For so long it may be full before the oldest waiting picture is driven out of it.
+const STUCK: Duration = Duration::from_millis(200);
 /// Between two pictures that stand in for a camera that is away.
 const STAND_IN: Duration = Duration::from_millis(500);
 /// A camera that has not given its first frame yet is not away before this time is over.
@@ -79,8 +87,12 @@ struct Sent {
     stamp: BootUs,
     at: BootUs,
     key_at: BootUs,
+    /// When frames were last left out.
+    leapt: Option<BootUs>,
     /// How often the newest frame was sent.
     times: u32,
+    /// How late the newest frame was when it was first sent.
+    lag: Duration,
 }
 
 /// The encoder at work, and what tells whether it works.
@@ -202,6 +214,10 @@ impl Session<'_> {
         let key = asked && now.since(self.sent.key_at) >= KEY_PAUSE;
         let soon = if asked && !key { KEY_PAUSE } else { STAND_IN };
         let asleep = now.since(self.sent.at);
+        let more = self.f.frames.whole().newest().is_some_and(|n| n.meta().boot > self.sent.frame);
+        if more && asleep < STUCK && self.work.as_ref().is_some_and(|w| w.encoder.is_full()) {
+            return Ok(FULL);
+        }
         let due = match self.f.gauges.state() {
             State::Running => self.due(key, gap, now).map(|slot| self.of_slot(slot, now)),
             State::Starting if now.since(self.begun) < STARTING => None,
@@ -216,8 +232,8 @@ impl Session<'_> {
     }
 
     /// The frame to send now: the next new one, or the newest again when somebody has joined or the camera is slow.
-    fn due(&self, key: bool, gap: Duration, now: BootUs) -> Option<Arc<Slot>> {
-        let (ring, sent) = (self.f.frames.whole(), &self.sent);
+    fn due(&mut self, key: bool, gap: Duration, now: BootUs) -> Option<Arc<Slot>> {
+        let (ring, sent) = (self.f.frames.whole(), &mut self.sent);
         let newest = ring.newest()?;
         // Where full pictures come on demand, what lies there may be from the last demand.
         if self.f.frames.past.newest().is_some_and(|p| p.meta().id > newest.meta().id + 1) {
@@ -226,8 +242,17 @@ impl Session<'_> {
         if newest.meta().boot > sent.frame {
             // In order, one after the other, unless the encoder is far behind: then straight to the newest.
             let next = ring.first_since(sent.frame + Duration::from_micros(1))?;
-            let late = sent.frame == BootUs(0) || newest.meta().id.saturating_sub(next.meta().id) > 2;
-            return Some(if late { newest } else { next });
+            let behind = newest.meta().id.saturating_sub(next.meta().id);
+            let hopeless = sent.leapt.is_some_and(|at| now.since(at) < HOPELESS);
+            let most = if hopeless { 2 } else { (BEHIND.as_secs_f64() / gap.as_secs_f64()).ceil().max(2.0) as u64 };
+            if sent.frame == BootUs(0) {
+                return Some(newest);
+            }
+            if behind > most {
+                sent.leapt = Some(now);
+                return Some(newest);
+            }
+            return Some(next);
         }
         // The hardware is reported to hang below 9 frames a second (raspberrypi/linux#4739).
         let steady = self.work.as_ref().is_some_and(|w| w.encoder.coder() == Coder::Hardware);
@@ -238,10 +263,16 @@ impl Session<'_> {
     fn of_slot(&mut self, slot: Arc<Slot>, now: BootUs) -> Shot {
         let meta: FrameMeta = *slot.meta();
         let fresh = meta.boot > self.sent.frame;
+        // The first frame of all may have lain there for any time.
+        if fresh && self.sent.frame != BootUs(0) {
+            self.sent.lag = now.since(meta.boot);
+        }
         self.sent.times = if fresh { 1 } else { self.sent.times + 1 };
         self.sent.frame = self.sent.frame.max(meta.boot);
         let pixels = dressed(slot, &self.wish.overlay, &mut self.drawn);
-        let stamp = if fresh { meta.boot } else { now };
+        // A picture that is sent again is shown at once, so it is of the moment whose own frame would have arrived now: of no
+        // later one, or the next frame could not keep its instant.
+        let stamp = if fresh { meta.boot } else { now.back(self.sent.lag).max(meta.boot) };
         Shot { picture: (meta.layout, meta.colour), pixels, id: meta.id, stamp, wall: meta.wall }
     }
 

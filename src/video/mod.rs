@@ -6,7 +6,6 @@ pub mod encode;
 mod feed;
 pub mod hub;
 mod mp4;
-mod overlay;
 mod past;
 mod queue;
 pub mod record;

@@ -1,7 +1,7 @@
 //! Owns one MP4 file while it is written: a `GStreamer` pipeline behind a queue of its own limit. Blocks while the disk does,
 //! so it is for threads that may wait. Knows nothing of names or rings.
 //!
-//! The file is written in fragments of half a second and becomes a plain MP4 at the end (`first-moov-then-finalise`), each write
+//! The file is written in fragments of half a second, in the first second of a tenth, and becomes a plain MP4 at the end (`first-moov-then-finalise`), each write
 //! reaching the medium before the next (`o-sync`): a crash or a power cut costs what came after the last whole fragment.
 
 use std::path::Path;
@@ -18,6 +18,11 @@ use crate::gst as door;
 
 /// Bytes that may wait inside the pipeline; more wait where the owner has its own limit.
 const INSIDE: u64 = 512 << 10;
+/// Length of a fragment [ms], and of those in the first second: what a crash in that second leaves is worth a few small writes.
+const FRAGMENT: (u32, u32) = (500, 100);
+/// Ticks a second of the pictures' times. Left to itself the muxer takes 100 times the frame rate, in which a picture sent again
+/// and the next one, 100 µs apart, are of the same time, and players complain. 32 bits of these last for five days.
+const TICKS: u32 = 10_000;
 /// A disk that takes nothing for so long has failed.
 const STUCK: Duration = Duration::from_secs(30);
 
@@ -26,6 +31,8 @@ pub struct Mp4 {
     pipeline: gst::Pipeline,
     source: gst_app::AppSrc,
     bus: gst::Bus,
+    /// The muxer, while fragments are to become longer.
+    mux: Option<gst::Element>,
     /// Time stamp of the first unit.
     first: gst::ClockTime,
     last: gst::ClockTime,
@@ -38,10 +45,11 @@ impl Mp4 {
         for element in ["h264parse", "mp4mux"] {
             door::element(element)?;
         }
-        let pipeline = gst::parse::launch(
+        let pipeline = gst::parse::launch(&format!(
             "appsrc name=in format=time block=true ! h264parse ! video/x-h264,stream-format=avc,alignment=au \
-             ! mp4mux name=mux fragment-duration=500 fragment-mode=first-moov-then-finalise ! filesink name=file o-sync=true",
-        )
+             ! mux.video_0 mp4mux name=mux fragment-duration={} fragment-mode=first-moov-then-finalise ! filesink name=file o-sync=true",
+            FRAGMENT.1
+        ))
         .map_err(failed)?
         .downcast::<gst::Pipeline>()
         .expect("a launch line of several elements is a pipeline");
@@ -50,6 +58,7 @@ impl Mp4 {
         let source = named("in").downcast::<gst_app::AppSrc>().expect("it is an appsrc");
         source.set_max_bytes(INSIDE);
         source.set_caps(Some(&unit.caps));
+        named("mux").static_pad("video_0").expect("the line above links it").set_property("trak-timescale", TICKS);
         let mux = named("mux").dynamic_cast::<gst::TagSetter>().expect("mp4mux takes tags");
         if wall.is_set() {
             let to_the_second =
@@ -62,8 +71,9 @@ impl Mp4 {
         if let Some(title) = title {
             mux.add_tag::<gst::tags::Title>(&title, gst::TagMergeMode::Replace);
         }
+        let element = named("mux");
         let bus = pipeline.bus().expect("a pipeline has a bus");
-        let this = Mp4 { pipeline, source, bus, first: unit.time(), last: unit.time() };
+        let this = Mp4 { pipeline, source, bus, mux: Some(element), first: unit.time(), last: unit.time() };
         if let Err(e) = this.pipeline.set_state(gst::State::Playing) {
             return Err(this.complaint().unwrap_or_else(|| Error::caused(Kind::Disk, format!("begin {}", path.display()), e)));
         }
@@ -85,6 +95,9 @@ impl Mp4 {
         b.set_pts(time);
         b.set_dts(time);
         self.last = unit.time();
+        if let Some(mux) = self.mux.take_if(|_| time > gst::ClockTime::SECOND) {
+            mux.set_property("fragment-duration", FRAGMENT.0);
+        }
         self.source
             .push_buffer(buffer)
             .map(drop)

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 
-use super::encode::Encoder;
+use super::encode::{Encoder, Out, Settings, scaled};
 use super::feed::{Wish, dressed};
 use super::hub::Unit;
 use super::{Coder, Video};
 use crate::clock::BootUs;
 use crate::error::{Error, Kind, Result};
+use crate::frame::{Colour, Layout};
 use crate::ring::Ring;
 
 /// An encoder that gives nothing back for so long swallowed a picture, which some do.
@@ -57,11 +58,20 @@ impl Work {
     }
 }
 
+/// An encoder whose pictures are first stretched to the camera's size, as the ring has squeezed them.
+fn stretching(coder: Coder, picture: (Layout, Colour), wish: &Wish, out: Out) -> Result<Encoder> {
+    let shown = wish.settings.size.filter(|s| *s != wish.camera).map_or(String::new(), |s| scaled(s, true));
+    let line = format!("{}{shown}{}", scaled(wish.camera, false), coder.line(&wish.settings));
+    Encoder::with(coder, &line, picture, &Settings { size: None, ..wish.settings.clone() }, out)
+}
+
 /// Encodes the ring's frames from `from` up to `until`, which is not among them, and hands the units to `to`. Stops early when
 /// `stop` says so. Frames that the ring has given away meanwhile are left out.
+///
+/// `whole`: pictures that the ring holds smaller than the camera's are stretched back to that size, so that the stream can follow.
 pub fn encode(
     video: &Video,
-    ring: &Ring,
+    (ring, whole): (&Ring, bool),
     from: BootUs,
     until: BootUs,
     stop: &dyn Fn() -> bool,
@@ -83,7 +93,12 @@ pub fn encode(
                 let (send, units) = channel();
                 // A receiver that has gone has no use for the unit.
                 let out = Box::new(move |unit: &Unit| drop(send.send(unit.clone())));
-                none.insert(Work { encoder: Encoder::new(coder, picture, &wish.settings, out)?, units, fed: 0 })
+                let encoder = if whole && meta.layout != wish.camera {
+                    stretching(coder, picture, &wish, out)?
+                } else {
+                    Encoder::new(coder, picture, &wish.settings, out)?
+                };
+                none.insert(Work { encoder, units, fed: 0 })
             }
         };
         let pixels = dressed(slot, &wish.overlay, &mut drawn);

@@ -273,7 +273,8 @@ impl Shared {
         if let Some(before) = order.before {
             let (from, until) = (order.trigger.back(before), BootUs(first.time().useconds()));
             let stop = || self.lock().closed;
-            written = past::encode(&self.parts.video, &self.parts.frames.past, from, until, &stop, &mut |u| put(u, started));
+            written =
+                past::encode(&self.parts.video, (&self.parts.frames.past, true), from, until, &stop, &mut |u| put(u, started));
         }
         let (mut next, mut looked) = (Some(first), Instant::now());
         while written.is_ok() {
@@ -321,7 +322,7 @@ impl Shared {
     fn clip(&self, from: BootUs, until: BootUs, tag: Option<&Tag>) -> Result<Recorded> {
         let mut take: Option<Take> = None;
         let closed = || self.lock().closed;
-        let encoded = past::encode(&self.parts.video, &self.parts.frames.past, from, until, &closed, &mut |unit| {
+        let encoded = past::encode(&self.parts.video, (&self.parts.frames.past, false), from, until, &closed, &mut |unit| {
             if let Some(old) = take.take_if(|t| !t.goes_on_with(unit)) {
                 // The picture's size changed in these seconds: two files.
                 self.finished(old)?;

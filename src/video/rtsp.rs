@@ -2,6 +2,11 @@
 //! Never encodes. The thread `rtsp` accepts connections and sees to time limits; the server library's own threads speak to
 //! viewers and send pictures.
 
+pub mod auth;
+mod leaving;
+pub mod sound;
+mod tls;
+
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,12 +17,16 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_rtsp_server as rtsp;
-use gstreamer_rtsp_server::gio;
+use gstreamer_rtsp_server::gio::{self, TlsCertificate};
+use gstreamer_rtsp_server::glib;
 use gstreamer_rtsp_server::prelude::*;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 
+use self::auth::{Tls, VIEWER};
+use self::leaving::Leaving;
+use self::sound::Sound;
 use super::hub::{Hub, Taking, Unit};
 use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
@@ -31,8 +40,6 @@ const IDLE: Duration = Duration::from_secs(15);
 const ROUND: Duration = Duration::from_secs(2);
 /// Units that may wait for the senders [bytes]; more means that they hang.
 const WAITING: u64 = 1 << 20;
-/// Name of the one role there is; the library wants one.
-const VIEWER: &str = "viewer";
 
 /// What the server is to be.
 #[derive(Debug, Clone)]
@@ -45,6 +52,10 @@ pub struct Settings {
     pub allow: AllowList,
     /// Name and password, where they are wanted.
     pub login: Option<(String, String)>,
+    /// The certificate to show, where the stream is to be encrypted.
+    pub tls: Option<Tls>,
+    /// The sound beside the pictures, where there is to be any.
+    pub sound: Option<sound::Settings>,
     /// Viewers at once.
     pub max_clients: u32,
 }
@@ -76,6 +87,7 @@ struct Shared {
 /// The running server.
 pub struct Rtsp {
     shared: Arc<Shared>,
+    auth: rtsp::RTSPAuth,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -93,23 +105,34 @@ impl Rtsp {
         for element in ["appsrc", "rtph264pay"] {
             crate::gst::element(element)?;
         }
+        if settings.sound.is_some() {
+            sound::check()?;
+        }
+        let certificate = settings.tls.as_ref().map(Tls::load).transpose()?;
+        let encrypted = certificate.is_some();
+        let auth = auth::auth(settings.login.as_ref(), certificate.as_ref());
         let listeners = crate::server::bind::tcp(&settings.bind, settings.port, "rtsp.port")?;
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|e| Error::caused(Kind::Io, "open an eventfd for the rtsp port", e))?;
-        let server = rtsp::RTSPServer::new();
+        let (server, leaving) = (rtsp::RTSPServer::new(), Arc::new(Leaving::default()));
         let sessions = rtsp::RTSPSessionPool::new();
         sessions.set_max_sessions(settings.max_clients);
         server.set_session_pool(Some(&sessions));
         let mounts = rtsp::RTSPMountPoints::new();
-        mounts.add_factory("/stream", factory(hub));
+        mounts.add_factory("/stream", factory(hub, encrypted, settings.sound.as_ref(), &leaving));
         server.set_mount_points(Some(&mounts));
-        if let Some((user, password)) = &settings.login {
-            server.set_auth(Some(&login(user, password)));
-        }
+        server.set_auth(Some(&auth));
         let inside = Inside { allow: settings.allow.clone(), ..Inside::default() };
         let shared = Arc::new(Shared { inside: Mutex::new(inside), stop, sessions });
-        let (hub, known) = (hub.clone(), shared.clone());
-        server.connect_client_connected(move |_, client| see_to(client, &hub, &known));
+        let (hub, known, shown) = (hub.clone(), shared.clone(), auth.clone());
+        server.connect_client_connected(move |_, client| {
+            let leaving = leaving.clone();
+            client.connect_pre_describe_request(move |_, _| {
+                leaving.wait();
+                rtsp::gst_rtsp::RTSPStatusCode::Ok
+            });
+            see_to(client, &shown, &hub, &known);
+        });
         let most = settings.max_clients as usize;
         let accepts = shared.clone();
         let thread = std::thread::Builder::new()
@@ -117,8 +140,9 @@ impl Rtsp {
             .stack_size(512 << 10)
             .spawn(move || accept(&accepts, &server, &listeners, most))
             .map_err(|e| Error::caused(Kind::Io, "start the thread rtsp", e))?;
-        log::info!("The stream is at rtsp://THIS_MACHINE:{}/stream, for {}", settings.port, settings.allow);
-        Ok(Rtsp { shared, thread: Mutex::new(Some(thread)) })
+        let scheme = if encrypted { "rtsps" } else { "rtsp" };
+        log::info!("The stream is at {scheme}://THIS_MACHINE:{}/stream, for {}", settings.port, settings.allow);
+        Ok(Rtsp { shared, auth, thread: Mutex::new(Some(thread)) })
     }
 
     /// How many watch.
@@ -129,6 +153,11 @@ impl Rtsp {
     /// Replaces the list of who may connect. Those who watch go on.
     pub fn set_allow(&self, allow: AllowList) {
         self.shared.lock().allow = allow;
+    }
+
+    /// Replaces the certificate for those who connect from now on: renewed ones keep their file's name.
+    pub fn set_certificate(&self, certificate: &TlsCertificate) {
+        self.auth.set_tls_certificate(Some(certificate));
     }
 
     /// Ends all connections and the thread.
@@ -142,25 +171,23 @@ impl Rtsp {
     }
 }
 
-fn login(user: &str, password: &str) -> rtsp::RTSPAuth {
-    let auth = rtsp::RTSPAuth::new();
-    auth.set_supported_methods(rtsp::gst_rtsp::RTSPAuthMethod::Digest);
-    let token = rtsp::RTSPToken::builder().field(rtsp::RTSP_TOKEN_MEDIA_FACTORY_ROLE, VIEWER).build();
-    auth.add_digest(user, password, &token);
-    auth
-}
-
 /// The factory of the one media that all viewers share.
-fn factory(hub: &Arc<Hub>) -> rtsp::RTSPMediaFactory {
+fn factory(hub: &Arc<Hub>, encrypted: bool, sound: Option<&sound::Settings>, leaving: &Arc<Leaving>) -> rtsp::RTSPMediaFactory {
     let factory = rtsp::RTSPMediaFactory::new();
     // Parameter sets are in the units; the payloader's own way of repeating them breaks pictures of several slices (1.22).
-    factory.set_launch(
-        "( appsrc name=in is-live=true format=time max-bytes=0 ! rtph264pay name=pay0 pt=96 config-interval=0 aggregate-mode=zero-latency )",
-    );
+    let pictures = "appsrc name=in is-live=true format=time max-bytes=0 ! rtph264pay name=pay0 pt=96 config-interval=0 aggregate-mode=zero-latency";
+    let beside = sound.map_or(String::new(), |_| {
+        let room = sound::WAITING;
+        format!("appsrc name=sound is-live=true format=time max-bytes={room} leaky-type=downstream ! rtpmp4gpay name=pay1 pt=97")
+    });
+    factory.set_launch(&format!("( {pictures} {beside} )"));
     factory.set_shared(true);
     // `Reset` would take the source apart at each pause.
     factory.set_suspend_mode(rtsp::RTSPSuspendMode::None);
-    factory.set_protocols(rtsp::gst_rtsp::RTSPLowerTrans::UDP | rtsp::gst_rtsp::RTSPLowerTrans::TCP);
+    let udp = rtsp::gst_rtsp::RTSPLowerTrans::UDP;
+    // Datagrams would go past the encryption.
+    let datagrams = if encrypted { rtsp::gst_rtsp::RTSPLowerTrans::empty() } else { udp };
+    factory.set_protocols(rtsp::gst_rtsp::RTSPLowerTrans::TCP | datagrams);
     // A key frame of the largest pictures fits into it.
     factory.set_buffer_size(512 << 10);
     factory.add_role_from_structure(
@@ -169,10 +196,14 @@ fn factory(hub: &Arc<Hub>) -> rtsp::RTSPMediaFactory {
             .field(rtsp::RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, true)
             .build(),
     );
-    let hub = hub.clone();
+    let (hub, sound, leaving) = (hub.clone(), sound.cloned(), leaving.clone());
     factory.connect_media_configure(move |_, media| {
-        let source = media.element().downcast::<gst::Bin>().ok().and_then(|b| b.by_name("in"));
-        let Some(source) = source.and_then(|s| s.downcast::<gst_app::AppSrc>().ok()) else { return };
+        leaving.watch(media);
+        let named = |name: &str| {
+            let element = media.element().downcast::<gst::Bin>().ok()?.by_name(name)?;
+            element.downcast::<gst_app::AppSrc>().ok()
+        };
+        let Some(source) = named("in") else { return };
         if let Some(pipeline) = source.parent().and_then(|bin| bin.parent()).and_then(|p| p.downcast::<gst::Bin>().ok()) {
             // Sinks allow themselves 20 ms of work and so send every picture 20 ms late once two ways of transport are in use.
             pipeline.connect_deep_element_added(|_, _, element| {
@@ -181,9 +212,13 @@ fn factory(hub: &Arc<Hub>) -> rtsp::RTSPMediaFactory {
                 }
             });
         }
-        let place = Mutex::new(Some(take(&hub, source)));
+        let heard = sound
+            .clone()
+            .zip(named("sound"))
+            .and_then(|(settings, to)| Sound::start(settings, to).inspect_err(|e| log::warn!("RTSP: {e}")).ok());
+        let place = Mutex::new(Some((take(&hub, source), heard)));
         media.connect_unprepared(move |_| {
-            let place: Option<Taking> = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let place: Option<(Taking, Option<Sound>)> = place.lock().unwrap_or_else(PoisonError::into_inner).take();
             drop(place);
         });
     });
@@ -230,8 +265,13 @@ fn ask_again(hub: &std::sync::Weak<Hub>) {
 }
 
 /// A new connection: it is known by the number that was given out last.
-fn see_to(client: &rtsp::RTSPClient, hub: &Arc<Hub>, shared: &Arc<Shared>) {
+fn see_to(client: &rtsp::RTSPClient, auth: &rtsp::RTSPAuth, hub: &Arc<Hub>, shared: &Arc<Shared>) {
     let number = shared.lock().next;
+    if let Some(Err(e)) = auth.tls_certificate().map(|c| tls::encrypt(client, &c)) {
+        log::warn!("RTSP: {e}");
+        // Never in clear text.
+        shared.lock().connections.iter_mut().filter(|c| c.number == number).for_each(end);
+    }
     // Whole units or none, but never a growing queue.
     client.set_drop_backlog(true);
     let known = shared.clone();
@@ -278,6 +318,8 @@ fn accept(shared: &Shared, server: &rtsp::RTSPServer, listeners: &[TcpListener],
             }
         }
         shared.sessions.cleanup();
+        // The end of each handshake of TLS waits here, and holds its connection until somebody takes it.
+        while glib::MainContext::default().iteration(false) {}
         let mut inside = shared.lock();
         for idle in inside.connections.iter_mut().filter(|c| !c.watches && c.since.elapsed() > IDLE) {
             end(idle);
@@ -325,11 +367,11 @@ fn admit(shared: &Shared, server: &rtsp::RTSPServer, socket: std::net::TcpStream
     drop(inside);
     log::debug!("RTSP: {ip} connects");
     let forget = || shared.lock().connections.retain(|c| c.number != number);
-    let glib = gio::Socket::from_fd(OwnedFd::from(socket)).map_err(|e| {
+    let socket = gio::Socket::from_fd(OwnedFd::from(socket)).map_err(|e| {
         forget();
         Error::caused(Kind::Io, format!("take the connection of {peer}"), e)
     })?;
-    server.transfer_connection(glib, &ip.to_string(), i32::from(peer.port()), None).map_err(|e| {
+    server.transfer_connection(socket, &ip.to_string(), i32::from(peer.port()), None).map_err(|e| {
         forget();
         Error::caused(Kind::Io, format!("take the connection of {peer}"), e)
     })

@@ -38,7 +38,10 @@ impl Rig {
     fn publish(&self, id: u64) -> BootUs {
         // No camera makes two frames within a millisecond.
         std::thread::sleep(Duration::from_millis(1));
-        let boot = SystemClock.boot();
+        self.publish_of(id, SystemClock.boot())
+    }
+
+    fn publish_of(&self, id: u64, boot: BootUs) -> BootUs {
         let mut slot = self.frames.past.take().unwrap();
         slot.pixels().fill((id * 20 % 200) as u8);
         let meta = FrameMeta {
@@ -106,6 +109,41 @@ fn a_slow_frame_is_sent_again_and_somebody_who_joins_gets_it_at_once() {
     let (_other, joined) = rig.take();
     let unit = next(&joined);
     assert!(unit.key && unit.id == 7);
+}
+
+#[test]
+fn a_picture_sent_again_leaves_the_next_one_its_own_instant() {
+    let rig = Rig::new(&[]);
+    // A camera whose frames arrive late, as long exposures do.
+    let late = || SystemClock.boot().back(Duration::from_millis(300));
+    rig.publish_of(1, late());
+    let (_place, from) = rig.take();
+    let nth = |id: u64, n: usize| std::iter::from_fn(|| Some(next(&from))).filter(|u| u.id == id).nth(n).unwrap();
+    nth(1, 0);
+    for id in 2..6 {
+        // Units are known by their instants, to half a millisecond.
+        std::thread::sleep(Duration::from_millis(5));
+        let boot = rig.publish_of(id, late());
+        assert_eq!(nth(id, 0).time().useconds(), boot.0, "frame {id}");
+        let again = nth(id, 1).time().useconds();
+        assert!(again > boot.0 && again <= late().0, "{again} after {}", boot.0);
+    }
+}
+
+#[test]
+fn what_a_busy_processor_had_no_time_for_comes_from_the_ring() {
+    let rig = Rig::new(&[]);
+    rig.publish(1);
+    let (_place, from) = rig.take();
+    next(&from);
+    // Far more than the encoder holds, all at once.
+    for id in 2..10 {
+        rig.publish(id);
+    }
+    let mut ids: Vec<u64> = std::iter::from_fn(|| Some(next(&from).id)).take_while(|id| *id < 9).collect();
+    ids.dedup();
+    ids.retain(|id| *id > 1);
+    assert_eq!(ids, [2, 3, 4, 5, 6, 7, 8]);
 }
 
 #[test]

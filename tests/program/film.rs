@@ -47,7 +47,8 @@ pub fn decoded(file: &Path) -> (Vec<(u64, u64)>, String) {
         .unwrap();
     // The full-range formats of JPEG's colour are called deprecated by the scaler; that is not about the file.
     let said = String::from_utf8_lossy(&out.stderr);
-    let said: Vec<&str> = said.lines().filter(|l| !l.contains("deprecated pixel format")).collect();
+    let said: Vec<&str> =
+        said.lines().filter(|l| !l.contains("deprecated pixel format") && !l.contains("Last message repeated")).collect();
     (codes(&out.stdout), said.join("\n"))
 }
 

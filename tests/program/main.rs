@@ -3,19 +3,29 @@
 //! Every wait ends on what it waits for; a deadline only ends a test that has failed already.
 
 mod answers;
+mod bikes;
+mod browser;
 mod cli;
 mod client;
+mod coming;
 mod configuration;
 mod disks;
+mod encrypted;
 mod film;
 mod harness;
 mod hostile;
 mod image;
+mod instances;
+mod lettering;
 mod lifecycle;
 mod persist;
 mod pictures;
+mod power;
 mod recordings;
 mod said;
+mod sound;
 mod sources;
 mod supervision;
+mod update;
 mod viewers;
+mod vlc;

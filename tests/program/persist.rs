@@ -150,7 +150,8 @@ fn two_programs_on_one_ring_are_told_apart() {
     assert_eq!(code, 1, "{said}");
     let path = file.0.to_str().unwrap();
     assert!(
-        said.contains(&format!("open the ring's file {path}: another pastcam uses it; give each its own ring.persist_path")),
+        said.contains(&format!("open the ring's file {path}: another pastcam (pid {}: ", first.pid()))
+            && said.contains(" uses it; give each its own ring.persist_path"),
         "{said}"
     );
     until("the first to go on", || first.ask("night_level").starts_with("LEVEL=").then_some(()));

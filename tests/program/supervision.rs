@@ -75,8 +75,13 @@ fn a_hardware_watchdog_is_fed_by_frames_and_let_go_at_the_end() {
     let before = fed();
     until("rounds without a frame", || (r.status()["frame"]["age_s"].as_f64()? > 3.5).then_some(()));
     assert_eq!(fed(), before);
+    until("the loss of the camera", || (r.status()["state"] == "LOST").then_some(()));
+    let before = fed();
+    until("meals while it is being brought back", || (fed() > before).then_some(()));
     setup.control("lux=400");
-    until("meals again", || (fed() > before).then_some(()));
+    until("frames again", || (r.status()["state"] == "RUNNING").then_some(()));
+    let before = fed();
+    until("meals by them", || (fed() > before).then_some(()));
     assert_eq!(r.terminate().code(), Some(0));
     let all = fs::read(&device).unwrap();
     assert_eq!(all.last(), Some(&b'V'));

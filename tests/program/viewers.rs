@@ -13,20 +13,20 @@ use crate::film::{SIZE, assert_gapless, has_ffmpeg};
 use crate::harness::{PATIENCE, Running, Setup, free_port, until};
 
 /// ffmpeg as a viewer: grey pictures as they are decoded.
-struct Viewer {
+pub struct Viewer {
     child: Child,
     out: ChildStdout,
-    size: (usize, usize),
+    pub size: (usize, usize),
 }
 
 /// A picture that came to a viewer: its number and instant [µs] where it carries them, and how late it was [µs].
-struct Seen {
-    code: Option<(u64, u64)>,
-    late_us: u64,
+pub struct Seen {
+    pub code: Option<(u64, u64)>,
+    pub late_us: u64,
 }
 
 impl Viewer {
-    fn of(url: &str, transport: &str) -> Viewer {
+    pub fn of(url: &str, transport: &str) -> Viewer {
         let mut child = Command::new("ffmpeg")
             .args(["-v", "error", "-nostdin", "-rtsp_transport", transport, "-fflags", "nobuffer", "-probesize", "32"])
             .args(["-analyzeduration", "0", "-threads", "1", "-i", url, "-vf", "settb=1/90000", "-enc_time_base", "1:90000"])
@@ -49,12 +49,12 @@ impl Viewer {
         Some(Seen { code, late_us })
     }
 
-    fn pictures(&mut self, n: usize) -> Vec<Seen> {
+    pub fn pictures(&mut self, n: usize) -> Vec<Seen> {
         (0..n).map(|k| self.next().unwrap_or_else(|| panic!("the stream ended after {k} pictures"))).collect()
     }
 
     /// What it says when it fails, which it must.
-    fn failure(mut self) -> String {
+    pub fn failure(mut self) -> String {
         assert!(self.next().is_none(), "a picture came");
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -70,7 +70,8 @@ impl Drop for Viewer {
     }
 }
 
-fn served(word: &str) -> (Setup, String) {
+/// A setup that serves the stream, and its address.
+pub fn served(word: &str) -> (Setup, String) {
     let port = free_port();
     let setup = Setup::new(word)
         .set("rtsp.enable", true)
@@ -89,15 +90,15 @@ fn codes(seen: &[Seen]) -> Vec<(u64, u64)> {
 }
 
 /// A viewer that speaks RTSP itself and can misbehave.
-struct Rude {
-    socket: TcpStream,
+pub struct Rude {
+    pub socket: TcpStream,
     url: String,
     session: String,
     count: u32,
 }
 
 impl Rude {
-    fn connect(url: &str) -> Rude {
+    pub fn connect(url: &str) -> Rude {
         let address = url.trim_start_matches("rtsp://").split('/').next().unwrap();
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -105,7 +106,7 @@ impl Rude {
     }
 
     /// Asks and returns the first line of the answer; an empty one where the connection was closed.
-    fn ask(&mut self, method: &str, url: &str, more: &str) -> String {
+    pub fn ask(&mut self, method: &str, url: &str, more: &str) -> String {
         self.count += 1;
         let session = if self.session.is_empty() { String::new() } else { format!("Session: {}\r\n", self.session) };
         let asked = format!("{method} {url} RTSP/1.0\r\nCSeq: {}\r\n{session}{more}\r\n", self.count);
@@ -131,7 +132,7 @@ impl Rude {
     }
 
     /// Up to the first pictures, over this connection; the status of the last answer.
-    fn play(&mut self) -> String {
+    pub fn play(&mut self) -> String {
         let (url, track) = (self.url.clone(), format!("{}/stream=0", self.url));
         for (method, url, more) in [
             ("DESCRIBE", &url, "Accept: application/sdp\r\n"),
@@ -163,7 +164,7 @@ impl Rude {
     }
 
     /// Vanishes with a reset.
-    fn vanish(self) {
+    pub fn vanish(self) {
         let now = nix::libc::linger { l_onoff: 1, l_linger: 0 };
         nix::sys::socket::setsockopt(&self.socket, nix::sys::socket::sockopt::Linger, &now).unwrap();
     }
@@ -188,8 +189,8 @@ fn viewers_over_tcp_and_udp_see_every_frame_in_order_and_at_once() {
         let mut late: Vec<u64> = seen.iter().map(|s| s.late_us).collect();
         late.sort_unstable();
         println!("picture to picture: p50 {} ms, longest {} ms", late[15] / 1000, late[29] / 1000);
-        // ffmpeg holds two frames back: 200 ms of the 10 frames a second.
-        assert!(late[15] < 400_000, "{late:?}");
+        // ffmpeg holds two frames back: 200 ms of the 10 frames a second. The rest is for a busy machine.
+        assert!(late[15] < 600_000, "{late:?}");
     }
     drop((tcp, udp));
     until("nobody", || (viewers(&r) == 0 && r.status()["video"]["encoder"].is_null()).then_some(()));

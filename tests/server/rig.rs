@@ -86,6 +86,7 @@ pub fn settings() -> Settings {
         words: Words {
             at_once: &["night_level", "health", "ping"],
             verbs: &["save", "pastStack", "night_level", "health", "ping", "status", "hold", "fail", "sleep"],
+            with_body: &["update"],
         },
         ..Settings::default()
     }

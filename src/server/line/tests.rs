@@ -2,8 +2,11 @@
 
 use super::*;
 
-const WORDS: Words =
-    Words { at_once: &["night_level", "health", "ping"], verbs: &["save", "pastStack", "night_level", "health", "ping"] };
+const WORDS: Words = Words {
+    at_once: &["night_level", "health", "ping"],
+    verbs: &["save", "pastStack", "night_level", "health", "ping"],
+    with_body: &["update"],
+};
 const ONCE: Rules = Rules { idle: Duration::from_millis(200), words: WORDS, lines: 8, stays_open: false };
 const OPEN: Rules = Rules { stays_open: true, ..ONCE };
 
@@ -322,5 +325,26 @@ fn random_bytes_never_panic_and_never_make_a_bad_line() {
         f.end(now);
         assert_eq!(f.deadline(), None, "round {round}: something is due after the end");
         assert!(rules.stays_open || lines <= 8);
+    }
+}
+
+#[test]
+fn a_line_with_a_body_ends_the_framing_at_its_end() {
+    let now = BootUs(1_000_000);
+    for (head, behind_cr) in [("update 9\n", false), ("update 9\0", false), ("UPDATE 9\r\n", false), ("update 9\r", true)] {
+        let mut f = Framer::new(Rules { idle: Duration::from_millis(200), words: WORDS, lines: 8, stays_open: false });
+        f.feed(b"ping\n", now);
+        let mut segment = head.as_bytes().to_vec();
+        if !behind_cr {
+            segment.extend(b"save\n\xff\xf0\0");
+        }
+        f.feed(&segment, now);
+        assert!(f.is_body() && !f.collecting() && f.deadline().is_none());
+        f.end(now);
+        let texts: Vec<Item> = std::iter::from_fn(|| f.next_item()).collect();
+        assert!(matches!(&texts[..], [Item::Line { .. }, Item::Line { text, .. }] if text.ends_with(" 9")), "{texts:?}");
+        let expected = if behind_cr { (vec![], true) } else { (b"save\n\xff\xf0\0".to_vec(), false) };
+        assert_eq!(f.take_body(), Some(expected), "{head:?}");
+        assert!(f.take_body().is_none() && f.is_done());
     }
 }

@@ -1,0 +1,229 @@
+//! Owns the sound of the stream: an ALSA device, an AAC encoder, and silence while the device is away, so that viewers keep
+//! the pictures whatever becomes of it. Never runs while nobody watches: it lives as long as the media that viewers share.
+//! Its thread `sound` tries the device; sound itself passes through `GStreamer`'s own threads.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+
+use crate::error::{Error, Kind, Result};
+use crate::gst as door;
+
+/// Encoders of AAC, the cheapest for a small processor first: the first two calculate with whole numbers.
+const ENCODERS: [&str; 4] = ["fdkaacenc", "voaacenc", "avenc_aac", "faac"];
+/// One voice is what a camera hears; 48 kHz is what devices run at.
+const FORMAT: &str = "audio/x-raw,rate=48000,channels=1";
+/// Units a second: 1024 samples each. A device of twice as many would be encoded with all the processor has.
+const UNITS: f64 = 48_000.0 / 1024.0;
+/// A device that gives nothing for so long is away.
+const SILENT: Duration = Duration::from_secs(2);
+/// Between looks at a device that runs.
+const ROUND: Duration = Duration::from_millis(200);
+/// Between attempts to open the device: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// Sound that may wait for the senders [bytes]: seconds. More means that they hang, and the oldest goes.
+pub const WAITING: u64 = 64 << 10;
+
+/// What is to be heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The device by its name in ALSA, such as `hw:1`.
+    pub device: String,
+    /// Bits a second [kbit/s].
+    pub bitrate_kbps: u32,
+}
+
+/// Sound on its way to one media; dropping it ends the thread.
+pub struct Sound {
+    _stop: Sender<()>,
+}
+
+/// Where sound goes.
+struct Out {
+    source: gst_app::AppSrc,
+    /// Time stamp of the newest unit: what overlaps at a change of sources is left out.
+    last: Mutex<gst::ClockTime>,
+}
+
+/// One pipeline from a source to units of AAC.
+struct Pipe {
+    pipeline: gst::Pipeline,
+    bus: gst::Bus,
+    units: Arc<AtomicU64>,
+}
+
+/// The encoder that is installed.
+fn encoder() -> Result<&'static str> {
+    let cure = "install gstreamer1.0-plugins-bad (voaacenc) or gstreamer1.0-libav (avenc_aac), or empty rtsp.audio.device";
+    let none = || Error::new(Kind::Media, format!("encode sound: no AAC encoder is installed; {cure}"));
+    ENCODERS.into_iter().find(|e| door::has(e)).ok_or_else(none)
+}
+
+/// Fails where a part of the system is missing, with the name of its package. The device itself may be away.
+pub fn check() -> Result<()> {
+    for element in ["alsasrc", "audiotestsrc", "audioconvert", "audioresample", "rtpmp4gpay"] {
+        door::element(element)?;
+    }
+    encoder().map(drop)
+}
+
+impl Sound {
+    /// Sends sound into `source` until it is dropped.
+    pub fn start(settings: Settings, source: gst_app::AppSrc) -> Result<Sound> {
+        let (stop, stopped) = channel();
+        let out = Arc::new(Out { source, last: Mutex::new(gst::ClockTime::ZERO) });
+        std::thread::Builder::new()
+            .name("sound".into())
+            .stack_size(256 << 10)
+            .spawn(move || run(&settings, &out, &stopped))
+            .map_err(|e| Error::caused(Kind::Io, "start the thread sound", e))?;
+        Ok(Sound { _stop: stop })
+    }
+}
+
+/// Silence from the first moment on, for the library waits for sound before it answers a viewer; the device as soon as it
+/// gives something, and again and again when it does not.
+fn run(settings: &Settings, out: &Arc<Out>, stopped: &Receiver<()>) {
+    let (mut silence, mut pause, mut told) = (None, PAUSES.0, false);
+    loop {
+        if silence.is_none() {
+            silence = match Pipe::begin("audiotestsrc name=source wave=silence is-live=true", settings, out) {
+                Ok(pipe) => Some(pipe),
+                Err(e) => {
+                    log::warn!("Sound: {e}");
+                    None
+                }
+            };
+        }
+        let mut heard = || {
+            silence = None;
+            log::info!("Sound: from {}", settings.device);
+        };
+        match listen(settings, out, stopped, &mut heard) {
+            Ok(()) => return,
+            Err(e) => {
+                if silence.is_none() {
+                    (pause, told) = (PAUSES.0, false);
+                }
+                if told {
+                    log::debug!("Sound: {e}");
+                } else {
+                    log::warn!("Sound: {e}; viewers hear silence until it is back");
+                }
+                told = true;
+            }
+        }
+        if !matches!(stopped.recv_timeout(pause), Err(RecvTimeoutError::Timeout)) {
+            return;
+        }
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+/// Sound from the device until the end, which is `Ok`, or until it fails; `heard` is called with its first unit.
+fn listen(settings: &Settings, out: &Arc<Out>, stopped: &Receiver<()>, heard: &mut dyn FnMut()) -> Result<()> {
+    let pipe = Pipe::begin("alsasrc name=source provide-clock=false", settings, out)?;
+    let (begun, mut seen, mut since) = (Instant::now(), 0, Instant::now());
+    loop {
+        if !matches!(stopped.recv_timeout(ROUND), Err(RecvTimeoutError::Timeout)) {
+            return Ok(());
+        }
+        if let Some(e) = door::pending_error(Kind::Media, &pipe.bus) {
+            return Err(e);
+        }
+        let units = pipe.units.load(Relaxed);
+        if units as f64 > UNITS * (2.0 * begun.elapsed().as_secs_f64() + 1.0) {
+            let why = "gives sound faster than time goes by, so it is no microphone (`null`, a file, one that was pulled out)";
+            return Err(Error::new(Kind::Media, format!("{} {why}", settings.device)));
+        }
+        if units != seen {
+            if seen == 0 {
+                heard();
+            }
+            (seen, since) = (units, Instant::now());
+        } else if since.elapsed() > SILENT {
+            let what = format!("{} gives nothing for {} s", settings.device, SILENT.as_secs());
+            return Err(Error::new(Kind::Media, what));
+        }
+    }
+}
+
+impl Pipe {
+    fn begin(source: &str, settings: &Settings, out: &Arc<Out>) -> Result<Pipe> {
+        let failed = |e: gst::glib::Error| Error::caused(Kind::Media, "build the sound's pipeline", e);
+        let (encoder, bits) = (encoder()?, settings.bitrate_kbps * 1000);
+        let pipeline = gst::parse::launch(&format!(
+            "{source} ! audioconvert ! audioresample ! {FORMAT} ! audioconvert ! {encoder} bitrate={bits} \
+             ! audio/mpeg,mpegversion=4,stream-format=raw ! appsink name=out sync=false"
+        ))
+        .map_err(failed)?
+        .downcast::<gst::Pipeline>()
+        .expect("a launch line of several elements is a pipeline");
+        let named = |name: &str| pipeline.by_name(name).expect("the line above names it");
+        if named("source").has_property("device") {
+            named("source").set_property("device", &settings.device);
+        }
+        // Time stamps are those of the system's clock, as the media's are.
+        pipeline.use_clock(Some(&gst::SystemClock::obtain()));
+        pipeline.set_start_time(gst::ClockTime::NONE);
+        pipeline.set_base_time(gst::ClockTime::ZERO);
+        let (to, units) = (out.clone(), Arc::new(AtomicU64::new(0)));
+        let counted = units.clone();
+        let sink = named("out").downcast::<gst_app::AppSink>().expect("it is an appsink");
+        sink.set_callbacks(
+            gst_app::AppSinkCallbacks::builder()
+                .new_sample(move |sink| {
+                    let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                    counted.fetch_add(1, Relaxed);
+                    to.push(&sample);
+                    Ok(gst::FlowSuccess::Ok)
+                })
+                .build(),
+        );
+        let bus = pipeline.bus().expect("a pipeline has a bus");
+        let pipe = Pipe { pipeline, bus, units };
+        if let Err(e) = pipe.pipeline.set_state(gst::State::Playing) {
+            let why = door::pending_error(Kind::Media, &pipe.bus);
+            return Err(why.unwrap_or_else(|| Error::caused(Kind::Media, format!("listen to {}", settings.device), e)));
+        }
+        Ok(pipe)
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        // A device that hangs holds up the thread `sound` alone.
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+impl Out {
+    fn push(&self, sample: &gst::Sample) {
+        let segment = sample.segment().and_then(|s| s.downcast_ref::<gst::ClockTime>());
+        let (Some(buffer), Some(segment)) = (sample.buffer_owned(), segment) else { return };
+        // Before the media runs it needs no sound but for its description, whatever the time in it.
+        let base = self.source.base_time().unwrap_or_default();
+        let Some(time) = buffer.pts().and_then(|t| segment.to_running_time(t)).map(|t| t.saturating_sub(base)) else { return };
+        {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            if time <= *last {
+                return;
+            }
+            *last = time;
+        }
+        let mut buffer = buffer;
+        let b = buffer.make_mut();
+        b.set_pts(time);
+        b.set_dts(gst::ClockTime::NONE);
+        if let Some(caps) = sample.caps_owned().filter(|c| self.source.caps().as_ref() != Some(c)) {
+            self.source.set_caps(Some(&caps));
+        }
+        // Refused only while the media is being put away.
+        let _ = self.source.push_buffer(buffer);
+    }
+}
