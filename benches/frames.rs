@@ -5,7 +5,8 @@
 //! `capture`: the real capture loop on a thread of its own with the pattern as its source: allocations and page faults of
 //! that thread per frame, and what a frame costs it;
 //! `average`: the mean of 8 frames against reading those bytes once, in pairs;
-//! `count-average N`, `count-read N`: N passes and nothing else, for a tool that counts instructions.
+//! `count-average N`, `count-read N`, `count-capture N`, `count-copy N`: N passes and nothing else, for a tool that counts
+//! instructions; `capture` is what the capture does with a frame (copy, sample of luma, night rule, ring), `copy` the copy alone.
 //!
 //! Memory: two pools of up to 300 frames, larger than the caches of today's machines; fewer where memory is short.
 //! Started by `cargo test`, it does nothing.
@@ -21,13 +22,14 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
-use pastcam::capture::Capture;
+use pastcam::capture::{Capture, SAMPLE_STEP};
 use pastcam::clock::{BootUs, Clock, SystemClock, WallUs};
 use pastcam::config::Presets;
 use pastcam::error::Result;
 use pastcam::frame::{Ae, Colour, FrameMeta, Layout, Planes};
 use pastcam::health::Gauges;
-use pastcam::night::{Night, Settings};
+use pastcam::night::level::Histogram;
+use pastcam::night::{Measurement, Night, Settings};
 use pastcam::ring::{Frames, Ring};
 use pastcam::shutdown::Shutdown;
 use pastcam::source::camera::Mount;
@@ -95,7 +97,7 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let has = |word: &str| args.iter().any(|a| a == word);
     let after = |word: &str| args.iter().position(|a| a == word).and_then(|i| args.get(i + 1));
-    for case in ["count-average", "count-read"] {
+    for case in ["count-average", "count-read", "count-capture", "count-copy"] {
         if let Some(n) = after(case) {
             return counted(case, n.parse().expect("a number of passes follows the case"));
         }
@@ -340,18 +342,43 @@ fn average(quick: bool) -> Result<Value> {
     Ok(json!({ "ratio": ratio, "average_us": ours, "read_us": read, "frames_in_average": STACK, "pool_frames": frames }))
 }
 
+/// Frames in a ring that goes round a few times in a short count.
+const COUNTED_RING: usize = 8;
+
 fn counted(case: &str, passes: usize) -> Result<()> {
-    let ring = filled_ring(STACK)?;
-    let held = ring.hold(|m| 0..m.len()).unwrap_or_default();
-    let all: Vec<&[u8]> = held.iter().map(|s| s.pixels()).collect();
+    let ring = filled_ring(COUNTED_RING)?;
     let mut out = vec![0; layout().bytes()];
-    for _ in 0..passes {
-        if case == "count-average" {
-            stack::average(black_box(&all), &mut out);
-        } else {
-            black_box(read_once(black_box(&all)));
+    if case == "count-average" || case == "count-read" {
+        let held = ring.hold(|m| 0..m.len()).unwrap_or_default();
+        let all: Vec<&[u8]> = held[..STACK].iter().map(|s| s.pixels()).collect();
+        for _ in 0..passes {
+            if case == "count-average" {
+                stack::average(black_box(&all), &mut out);
+            } else {
+                black_box(read_once(black_box(&all)));
+            }
         }
+        black_box(&out);
+        return Ok(());
     }
-    black_box(&out);
+    let mut source = vec![0; layout().bytes()];
+    fill(&mut source, 7);
+    let mut night = Night::new(Settings::default());
+    let mut histogram = Histogram::default();
+    for id in (COUNTED_RING as u64..).take(passes) {
+        let planes = Planes::of(layout(), black_box(&source));
+        if case == "count-copy" {
+            planes.copy_to(black_box(&mut out));
+            continue;
+        }
+        let mut slot = ring.take().expect("nobody reads");
+        planes.copy_to(slot.pixels());
+        histogram.clear();
+        histogram.measure(&source[layout().y()], layout().y_stride(), layout(), SAMPLE_STEP);
+        let now = BootUs(id * 100_000);
+        let colour = Colour::default();
+        black_box(night.step(&Measurement { now, histogram: &histogram, span: colour.span, exposure: None, ae: Ae::Converged }));
+        slot.publish(meta(id))?;
+    }
     Ok(())
 }

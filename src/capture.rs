@@ -78,7 +78,7 @@ pub struct Capture {
 }
 
 /// The step between luma samples of the night rule, in both directions: 12,288 samples of 1024×768.
-const SAMPLE_STEP: usize = 8;
+pub const SAMPLE_STEP: usize = 8;
 /// How long one wait for a frame lasts at most: how soon a stop is seen.
 const POLL: Duration = Duration::from_millis(250);
 

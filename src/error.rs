@@ -3,6 +3,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::path::Path;
 
 /// What sort of thing went wrong. The kind is also the word after `ERR` in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,6 +75,22 @@ impl Error {
     pub fn caused(kind: Kind, what: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {
         Error { kind, what: what.into(), source: Some(source.into()) }
     }
+}
+
+/// A disk error in one sentence: what was tried on which path, why it failed as far as the errno tells, and what to do.
+pub fn disk(attempt: &str, path: &Path, e: std::io::Error) -> Error {
+    use nix::errno::Errno as E;
+    let errno = e.raw_os_error().map(E::from_raw);
+    let why = match errno {
+        Some(E::ENOSPC | E::EDQUOT) => ": the disk is full; delete files or lower the limits of export",
+        Some(E::EROFS) => ": the file system is read-only; remount it writable and check the card",
+        Some(E::ENOENT) => ": the folder is gone; create it or correct export.base_dir",
+        Some(E::EACCES | E::EPERM) => ": no permission; give this program's user write access to the folder",
+        Some(E::ENOTDIR | E::EEXIST) => ": a file stands where the folder should be; move it away",
+        Some(E::EIO) => ": the medium fails; replace the card",
+        _ => "",
+    };
+    Error::caused(Kind::Disk, format!("{attempt} {}{why}", path.display()), e)
 }
 
 impl fmt::Display for Error {

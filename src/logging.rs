@@ -10,7 +10,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use gstreamer::glib;
 use log::{Level, LevelFilter};
 use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
 
@@ -107,8 +106,7 @@ struct Stamped {
 impl Write for Stamped {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.line.is_empty() {
-            let now = glib::DateTime::now_local().and_then(|t| t.format("%Y-%m-%d %H:%M:%S"));
-            self.line.extend_from_slice(now.as_ref().map_or("", |t| t.as_str()).as_bytes());
+            self.line.extend_from_slice(now().as_bytes());
             self.line.push(b' ');
         }
         self.line.extend_from_slice(bytes);
@@ -129,6 +127,18 @@ impl Write for Stamped {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+#[cfg(feature = "media")]
+fn now() -> String {
+    use gstreamer::glib::DateTime;
+    DateTime::now_local().and_then(|t| t.format("%Y-%m-%d %H:%M:%S")).map_or_else(|_| String::new(), Into::into)
+}
+
+/// Who knows the time zone is `GLib`, which the core alone does without.
+#[cfg(not(feature = "media"))]
+fn now() -> String {
+    String::new()
 }
 
 /// A file that moves itself aside: `x.log` → `x.log.1` → … → `x.log.3`.

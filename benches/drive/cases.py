@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import time
 
-from . import machine, video
+from . import instructions, machine, video
 from .report import of_spread, row, spread
 from .service import FPS, HEIGHT, RING, WIDTH, Pastcam
 
@@ -92,6 +92,20 @@ def _instructions(bench, case, n):
     command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", bench.programs["frames"], case, str(n)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     return int(said.split("Collected :")[1].split()[0])
+
+
+def boards(bench):
+    """Instructions a frame on the boards' processors, against what was kept; skipped where they cannot be built for."""
+    try:
+        counted = instructions.measure()
+    except instructions.Skip as why:
+        bench.raw["boards"] = {"skipped": str(why)}
+        return [row("instructions a frame on the boards' processors", None, None, "", f"SKIP: {why}")]
+    bench.raw["boards"] = counted
+    what = {"frame": "a frame into the ring, with the night rule", "copy": "  the copy in it", "stack": "the mean of 8 frames"}
+    return [row(f"{cpu}: {what[case]}", n / 1000, old * instructions.ROOM / 1000 if verdict != "-" else None, "k instr.",
+                f"counted under qemu-user, kept {old or 0:,}; not the speed of a Pi", digits=1)
+            for cpu, case, n, old, verdict in instructions.rows(counted)]
 
 
 def starts(bench):
@@ -278,5 +292,5 @@ def camera(bench):
 
 
 # In this order: a pair of services serves `idle` and the first half of `pictures`.
-CASES = {"ring": ring, "average": average, "camera": camera, "starts": starts, "idle": idle, "pictures": pictures, "commands": commands, "storm": storm, "video": video.case}
+CASES = {"ring": ring, "average": average, "camera": camera, "boards": boards, "starts": starts, "idle": idle, "pictures": pictures, "commands": commands, "storm": storm, "video": video.case}
 NAMES = list(CASES)

@@ -135,7 +135,7 @@ pub(super) fn values(f: &File) -> Result<()> {
     export(&f.export)?;
     video(&f.video)?;
     for text in &f.record.schedule {
-        crate::video::schedule::Span::parse(text).map_err(|rule| refuse("record.schedule", rule, format!("{text:?}")))?;
+        super::schedule::Span::parse(text).map_err(|rule| refuse("record.schedule", rule, format!("{text:?}")))?;
     }
     between("record.split_s", f.record.split_s, 0, 86_400)?;
     rtsp(&f.rtsp, &f.network)?;

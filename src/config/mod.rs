@@ -3,13 +3,13 @@
 
 mod check;
 pub mod file;
+pub mod schedule;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Number, Value};
 
 use crate::error::{Error, Kind, Result};
-use crate::video::rtsp::auth::Tls;
 pub use check::nearest;
 pub use file::{File, Presets};
 
@@ -18,6 +18,15 @@ pub use file::{File, Presets};
 pub struct Config {
     /// The file's keys and values.
     pub file: File,
+}
+
+/// The files of a certificate [PEM].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, and behind it those that lead to a known authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 impl std::ops::Deref for Config {

@@ -10,23 +10,8 @@ use std::time::SystemTime;
 
 use nix::sys::statvfs::statvfs;
 
-use crate::error::{Error, Kind};
-
-/// A disk error in one sentence: what was tried on which path, why it failed as far as the errno tells, and what to do.
-pub fn error(attempt: &str, path: &Path, e: io::Error) -> Error {
-    use nix::errno::Errno as E;
-    let errno = e.raw_os_error().map(E::from_raw);
-    let why = match errno {
-        Some(E::ENOSPC | E::EDQUOT) => ": the disk is full; delete files or lower the limits of export",
-        Some(E::EROFS) => ": the file system is read-only; remount it writable and check the card",
-        Some(E::ENOENT) => ": the folder is gone; create it or correct export.base_dir",
-        Some(E::EACCES | E::EPERM) => ": no permission; give this program's user write access to the folder",
-        Some(E::ENOTDIR | E::EEXIST) => ": a file stands where the folder should be; move it away",
-        Some(E::EIO) => ": the medium fails; replace the card",
-        _ => "",
-    };
-    Error::caused(Kind::Disk, format!("{attempt} {}{why}", path.display()), e)
-}
+use crate::error::Error;
+pub use crate::error::disk as error;
 
 /// Whether the error says that a file or folder is not there.
 pub fn is_gone(e: &Error) -> bool {

@@ -20,7 +20,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use self::disk::Unfinished;
-pub use self::disk::error as disk_error;
 pub use self::film::{Film, Listed};
 use self::keep::Keeper;
 pub use self::picture::{Format, Picture, Pixels, Tag};

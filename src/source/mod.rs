@@ -5,6 +5,7 @@
 mod barcode;
 pub mod camera;
 pub mod control;
+#[cfg(feature = "media")]
 pub mod ip;
 pub mod pattern;
 
@@ -17,7 +18,12 @@ use crate::frame::{Ae, Colour, Exposure, Layout, Planes};
 
 pub use barcode::read as read_barcode;
 pub use control::{Control, Setting, Value};
+#[cfg(feature = "media")]
 pub use ip::{Coded, CodedUnit, Outlet, no_outlet};
+
+/// Where what a source encodes by itself goes: without `media` no source does.
+#[cfg(not(feature = "media"))]
+pub struct Outlet;
 
 /// One frame, borrowed from the source until the sink returns.
 pub struct Incoming<'a> {
@@ -171,11 +177,19 @@ impl Spec {
             Spec::Auto => self.clone().settled().make(wanted, outlet),
             Spec::Camera(which) => camera::open(which, wanted),
             Spec::Pattern(options) => Ok(Box::new(pattern::Pattern::new(options, wanted)?)),
+            #[cfg(feature = "media")]
             Spec::File(path) => Ok(Box::new(ip::Decoded::file(path, wanted)?)),
+            #[cfg(feature = "media")]
             Spec::Url(url, transport) if url.starts_with("rtsp") => {
                 Ok(Box::new(ip::Stream::new(url, *transport, wanted, outlet)))
             }
+            #[cfg(feature = "media")]
             Spec::Url(url, _) => Ok(Box::new(ip::Decoded::url(url, wanted, outlet))),
+            #[cfg(not(feature = "media"))]
+            Spec::File(_) | Spec::Url(..) => {
+                let Outlet = outlet;
+                Err(Error::new(Kind::Source, "decode a film or a stream: this build has no `media`"))
+            }
         }
     }
 

@@ -7,8 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::Map;
-use crate::error::{Error, Kind, Result};
-use crate::export;
+use crate::error::{self, Error, Kind, Result};
 
 /// The file's name.
 pub const NAME: &str = "tuning.json";
@@ -52,7 +51,7 @@ pub fn load(dir: &Path) -> (Map, Option<Result<String>>) {
 /// `tuning.json.bad`.
 pub fn save(dir: &Path, values: &Map) -> Result<()> {
     let path = dir.join(NAME);
-    let failed = |attempt: &str, e: io::Error| export::disk_error(attempt, &path, e);
+    let failed = |attempt: &str, e: io::Error| error::disk(attempt, &path, e);
     if fs::read(&path).is_ok_and(|old| parse(&old).is_err()) {
         fs::rename(&path, dir.join(format!("{NAME}.bad"))).map_err(|e| failed("keep the broken", e))?;
     }

@@ -8,13 +8,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use gstreamer::glib::DateTime;
+
 use super::hub::Unit;
 use super::mp4::Mp4;
 use super::nal;
 use super::queue::Queue;
-use super::{Video, past, schedule};
+use super::{Video, past};
 use crate::clock::{BootUs, Clock};
 use crate::config::file::Record;
+use crate::config::schedule;
 use crate::error::{Error, Kind, Result};
 use crate::export::{Exporter, Film, Tag};
 use crate::health::Gauges;
@@ -26,6 +29,16 @@ const LOOK: Duration = Duration::from_secs(2);
 const FIRST: Duration = Duration::from_secs(10);
 /// Between looks at the clock, and how long one wait for a unit lasts.
 const ROUND: Duration = Duration::from_millis(500);
+
+/// Whether the schedule covers the present, in local time.
+fn due_now(lines: &[String]) -> bool {
+    // Most have no schedule, and then nobody's time zone is asked for.
+    if lines.is_empty() {
+        return false;
+    }
+    let Ok(now) = DateTime::now_local() else { return false };
+    schedule::covered(lines, now.day_of_week() as u32 - 1, (now.hour() * 60 + now.minute()) as u32)
+}
 
 /// What became of a recording or a clip.
 #[derive(Debug, Clone)]
@@ -173,7 +186,7 @@ impl Shared {
                 self.record(&order, false, Some(started));
                 continue;
             }
-            let now = schedule::is_now(&inside.clock.schedule);
+            let now = due_now(&inside.clock.schedule);
             stopped &= now;
             if now && !stopped {
                 inside.under = Some(Under { by_clock: true, ..Under::default() });
@@ -288,7 +301,7 @@ impl Shared {
                     log::warn!("Recording: it ends here: {e}");
                     break;
                 }
-                if by_clock && !schedule::is_now(&self.lock().clock.schedule) {
+                if by_clock && !due_now(&self.lock().clock.schedule) {
                     break;
                 }
             }

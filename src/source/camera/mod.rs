@@ -10,6 +10,7 @@ mod configure;
 mod exposure;
 mod facts;
 mod format;
+#[cfg(feature = "media")]
 mod jpeg;
 #[cfg(feature = "libcamera")]
 mod library;

@@ -3,28 +3,20 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gstreamer_rtsp_server as rtsp;
 use gstreamer_rtsp_server::gio::{self, TlsCertificate, TlsError};
 use gstreamer_rtsp_server::glib;
 use gstreamer_rtsp_server::prelude::*;
 
+pub use crate::config::Tls;
 use crate::error::{Error, Kind, Result};
 
 /// Name of the one role there is; the library wants one.
 pub const VIEWER: &str = "viewer";
 /// What a player shows when it asks for the password.
 const REALM: &str = "pastcam";
-
-/// The files of a certificate [PEM].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// The certificate, and behind it those that lead to a known authority.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
 
 impl Tls {
     /// Reads both files. An error names the file, or the package where the system has no TLS.

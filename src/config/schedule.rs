@@ -1,7 +1,5 @@
 //! Owns the times at which recordings run by themselves: how they are written, and whether an instant lies within. Pure.
 
-use gstreamer::glib::DateTime;
-
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const RULE: &str = "always, HH:MM-HH:MM, or days before it such as Mon-Fri 08:00-17:30";
 
@@ -58,14 +56,9 @@ impl Span {
     }
 }
 
-/// Whether any of these lines covers the present, in local time. Lines that break the rule cover nothing; the configuration
-/// has refused them.
-pub fn is_now(schedule: &[String]) -> bool {
-    if schedule.is_empty() {
-        return false;
-    }
-    let Ok(now) = DateTime::now_local() else { return false };
-    let (day, minute) = (now.day_of_week() as u32 - 1, (now.hour() * 60 + now.minute()) as u32);
+/// Whether any of these lines covers this minute of this day (Monday 0). Lines that break the rule cover nothing; the
+/// configuration has refused them.
+pub fn covered(schedule: &[String], day: u32, minute: u32) -> bool {
     schedule.iter().filter_map(|s| Span::parse(s).ok()).any(|s| s.covers(day, minute))
 }
 
