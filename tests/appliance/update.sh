@@ -70,6 +70,35 @@ echo "good 0.3.0" >"$ROOT/data/update/incoming.raucb"
 script usr/sbin/pastcam-update incoming
 is "a good one takes the note back" "$(notes)" ""
 
+stage link-as-verdict
+echo "secret" >"$SET/wpa_supplicant.conf"
+chmod 600 "$SET/wpa_supplicant.conf"
+ln -s "$SET/wpa_supplicant.conf" "$ROOT/data/update/verdict.new"
+echo "unsigned" >"$ROOT/data/update/incoming.raucb"
+script usr/sbin/pastcam-update incoming
+is "a link of the program's does not lead root's pen" "$(cat "$SET/wpa_supplicant.conf") $(stat -c %a "$SET/wpa_supplicant.conf")" "secret 600"
+mkdir "$ROOT/data/update/incoming.raucb"
+script usr/sbin/pastcam-update incoming
+is "a folder is no file, and does not stay" "$(cat "$ROOT/data/update/verdict") $(ls "$ROOT/data/rauc")" "ERR not a plain file "
+
+stage cut
+echo "good 0.2.0" >"$ROOT/data/update/incoming.raucb"
+stub rauc <<'S'
+echo "rauc $1 $2" >>"$ROOT/calls"
+[ "$1" != info ] || echo "RAUC_MF_VERSION='0.2.0'"
+[ "$1" != install ] || kill -9 "$PPID"
+S
+script usr/sbin/pastcam-update incoming
+is "on trial before the first byte" "$(cat "$SET/trial")" "B 0.2.0 unfinished"
+echo 'kill -9 "$PPID"' >"$ROOT/later"
+script usr/sbin/pastcam-update watch
+is "cut short: the running one is first, and the next update may come" "$(grep -c 'mark-active' "$ROOT/calls") $(ls "$SET/trial" "$ROOT/data/rauc" 2>/dev/null)" "1 $ROOT/data/rauc:"
+has "it is told" "$(notes)" "update: at the start: installing 0.2.0 was cut short"
+echo "A 0.2.0" >"$SET/distrusted"
+echo "good 0.3.0" >"$ROOT/data/update/incoming.raucb"
+script usr/sbin/pastcam-update incoming
+has "no update over the way back from a slot that failed" "$(cat "$ROOT/data/update/verdict")" "ERR the version that runs is still on trial"
+
 stage on-trial
 echo "A 0.2.0" >"$SET/trial"
 echo "good 0.3.0" >"$ROOT/data/update/incoming.raucb"

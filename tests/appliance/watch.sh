@@ -114,6 +114,34 @@ is "the slot before is good" "$(marked)" 1
 has "and status says what happened" "$(notes)" "update: version 0.2.0 did not prove itself in slot B; slot A runs again"
 is "which the report keeps" "$(cat "$SET/last-update")" "version 0.2.0 did not prove itself in slot B; slot A runs again"
 is "the trial is over" "$(ls "$SET/trial" 2>/dev/null)" ""
+is "the slot before is the first one again" "$(grep -c 'rauc status mark-active booted' "$ROOT/calls")" 1
+# Three cut starts later U-Boot may come back to the slot that failed.
+sed -i 's/slot=A/slot=B/' "$ROOT/proc/cmdline"
+rm -rf "$RUN"
+: >"$ROOT/calls"
+answer ""
+cp "$WORK/trial-silent/events" "$ROOT/events"
+watch_until 5000
+is "a slot that failed once is not good by itself" "$(marked) $(reboots)" "0 1"
+rm "$ROOT/events"
+echo "100.00 90.00" >"$ROOT/uptime"
+answer "OK state=RUNNING"
+watch_until 250
+is "but when it has proven itself after all" "$(marked) $(ls "$SET/distrusted" 2>/dev/null)" "1 "
+
+stage unfinished
+echo "B 0.2.0 unfinished" >"$SET/trial"
+watch_until 110
+is "what was never installed is no failure of it" "$(notes) $(cat "$SET/trial")" " B 0.2.0 unfinished"
+
+stage takes-no-writes
+echo "A 0.2.0" >"$SET/trial"
+stub rm <<'S'
+case "$*" in *trial*) exit 1 ;; esac
+exec "$TOOLS/rm" "$@"
+S
+watch_until 1500
+is "a mark that cannot be removed is not taken back again and again" "$(marked)" 1
 
 fresh report
 echo "barn: something" >"$RUN/notes"
@@ -138,6 +166,20 @@ script usr/lib/pastcam/report
 has "news are" "$(cat "$CARD/PASTCAM-REPORT.TXT")" "last update: OK network: installed 0.2.0"
 echo "/dev/mmcblk0p1 $CARD vfat ro 0 0" >"$ROOT/proc/mounts"
 echo x >>"$RUN/notes"
+script usr/lib/pastcam/report
+cat >"$ROOT/stubs/mv" <<'S'
+#!/bin/sh
+exit 1
+S
+chmod +x "$ROOT/stubs/mv"
+echo y >>"$RUN/notes"
+: >"$ROOT/calls"
+script usr/lib/pastcam/report
+script usr/lib/pastcam/report
+is "one that cannot be written is tried once" "$(grep -c 'remount,rw' "$ROOT/calls") $(ls "$CARD")" "1 PASTCAM-REPORT.TXT"
+rm "$ROOT/stubs/mv"
+echo "z" >>"$RUN/notes"
+: >"$ROOT/calls"
 script usr/lib/pastcam/report
 is "writable only for that moment" "$(grep '^mount' "$ROOT/calls" | tr '\n' ',')" "mount -o remount,rw $CARD,mount -o remount,ro $CARD,"
 finish
