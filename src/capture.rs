@@ -81,6 +81,10 @@ pub struct Capture {
 pub const SAMPLE_STEP: usize = 8;
 /// How long one wait for a frame lasts at most: how soon a stop is seen.
 const POLL: Duration = Duration::from_millis(250);
+/// Making or starting a source that takes longer hangs; connecting to what is far away has limits of its own below that.
+const START: Duration = Duration::from_secs(6 * 60);
+/// The same between two looks for a frame.
+const SOON: Duration = Duration::from_secs(10);
 
 /// The loop with its state.
 struct Loop<'a> {
@@ -138,6 +142,7 @@ impl Loop<'_> {
                 Err(e) => e,
             };
             self.c.gauges.set_state(State::Lost);
+            self.at_work(START);
             self.c.tuner.lost();
             self.refuse_orders();
             self.tally.log(Level::Warn, &format!("Frames lost: {failed}"));
@@ -169,15 +174,22 @@ impl Loop<'_> {
                     return End::CameraLost;
                 }
             };
+            self.at_work(pause + SOON);
             if shutdown.sleep(pause) {
                 return End::Stopped;
             }
         }
     }
 
+    /// Tells the keeper that what comes now may take so long; see [`Gauges::at_work_until_us`].
+    fn at_work(&self, time: Duration) {
+        self.c.gauges.at_work_until_us.store((self.c.clock.boot() + time).0, Relaxed);
+    }
+
     /// From making or starting the source until it fails (`Err`) or the program stops (`Ok`).
     fn episode(&mut self, source: &mut Option<Box<dyn Source>>, shutdown: &Shutdown) -> Result<()> {
         self.absent = self.absent.or_else(|| Some(self.c.clock.boot()));
+        self.at_work(START);
         if source.is_none() {
             self.c.spec = self.c.spec.clone().settled();
             let made = self.c.spec.make(&self.c.camera, &self.c.outlet)?;
@@ -213,6 +225,7 @@ impl Loop<'_> {
                     self.follow(source.as_mut())?;
                 }
                 Polled::Nothing => {
+                    self.at_work(SOON);
                     let waited = self.c.clock.boot().since(since);
                     let limit = silence(self.longest.frame());
                     if waited > self.c.late && !late_told {

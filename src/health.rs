@@ -54,6 +54,8 @@ pub struct Gauges {
     pub failed: AtomicU64,
     /// Shortest time between kept frames [ms]; above 0 while swap use slows the capture down.
     pub pace_ms: AtomicU32,
+    /// Until when the capture, while it has no frames, is at work or resting on purpose [µs since boot]; beyond that it hangs.
+    pub at_work_until_us: AtomicU64,
 }
 
 impl Gauges {

@@ -14,7 +14,6 @@ use crate::jobs::{Order, Past};
 use crate::logging::Tally;
 use crate::notify::{Hardware, Systemd};
 use crate::shutdown::Shutdown;
-use crate::source::Spec;
 
 /// Why the keeper ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +28,6 @@ pub enum End {
 const ROUND: Duration = Duration::from_secs(1);
 /// Between lines about memory, and between looks for old pictures [s].
 const MINUTE: u64 = 60;
-/// A lost camera is given up within 5 min; see `capture`. What takes longer hangs.
-const RECOVERY: Duration = Duration::from_secs(6 * 60);
 /// Between looks at memory and swap [s].
 const LOOK: u64 = 3;
 
@@ -49,7 +46,6 @@ impl Keeper {
     pub fn run(mut self, shutdown: &Shutdown) -> End {
         let mut fed = self.commands.frames.past.published();
         let (mut ready, mut hungry) = (false, false);
-        let mut heard = self.commands.clock.boot();
         let mut cadence = Cadence::default();
         let tally = Tally::default();
         // A third of the supervisor's limit or one round, whichever is shorter: a limit of a second is kept as well.
@@ -66,11 +62,13 @@ impl Keeper {
                     ready = true;
                     self.systemd.tell("READY=1");
                 }
-                self.systemd.tell("WATCHDOG=1");
-                heard = self.commands.clock.boot();
                 hungry = true;
             }
-            if std::mem::take(&mut hungry) || self.recovers(heard) {
+            if std::mem::take(&mut hungry) || self.recovers() {
+                // Its watchdog waits for nothing before the first frame.
+                if ready {
+                    self.systemd.tell("WATCHDOG=1");
+                }
                 if let Some(Err(e)) = self.hardware.as_mut().map(Hardware::feed) {
                     tally.log(log::Level::Warn, &format!("The watchdog cannot be fed: {e}"));
                 }
@@ -99,14 +97,12 @@ impl Keeper {
         }
     }
 
-    /// Whether the camera is being brought back, which is no reason to restart the board: the way from the first lost frame to exit
-    /// code 43 is longer than any hardware watchdog waits. Nor is a network camera that is away. Beyond that time the capture
-    /// itself hangs.
-    fn recovers(&self, heard: BootUs) -> bool {
-        let config = self.commands.config();
-        let remote = Spec::parse(&config.camera.source).is_ok_and(|s| s.is_remote());
-        let in_time = self.commands.clock.boot().since(heard) < RECOVERY;
-        self.commands.gauges.state() != State::Running && (remote || in_time)
+    /// Whether the camera is being brought back, which is no reason to restart program or board: the way from the first lost frame to exit
+    /// code 43 is longer than watchdogs wait, and a network camera may be away for days: a new start would only lose the past. The
+    /// capture says itself until when it is at work; one that hangs says nothing more, and then the watchdogs bite.
+    fn recovers(&self) -> bool {
+        let gauges = &self.commands.gauges;
+        gauges.state() != State::Running && self.commands.clock.boot() < BootUs(gauges.at_work_until_us.load(Relaxed))
     }
 
     /// An end on purpose: nobody's watchdog shall bite.

@@ -79,7 +79,7 @@ fn connect(host: &str, port: u16) -> Result<TcpStream> {
     })
 }
 
-/// One command and the first line that comes back, within `patience` in all. The end of the connection is not waited for:
+/// One command and the first line that comes back, within `patience` of the last byte sent. The end of the connection is not waited for:
 /// on the port that stays open it never comes.
 fn exchange(
     mut stream: TcpStream,
@@ -89,13 +89,14 @@ fn exchange(
     what: &dyn Fn(&str) -> String,
 ) -> Result<Answer> {
     let failed = |e: std::io::Error| Error::caused(Kind::Io, what("talk to"), e);
-    let until = Instant::now() + patience;
     stream.set_write_timeout(Some(patience)).map_err(failed)?;
     stream.write_all(format!("{command}\n").as_bytes()).map_err(failed)?;
     if let Some(mut file) = file {
         // A refusal comes while the file is still on its way, and then nobody takes the rest: the answer says why.
         let _ = std::io::copy(&mut file, &mut stream);
     }
+    // Behind the file: on a slow line that alone may take as long as the verdict.
+    let until = Instant::now() + patience;
     let mut answer = Vec::new();
     let mut part = [0; 4096];
     while !answer.contains(&b'\n') {

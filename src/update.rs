@@ -20,6 +20,8 @@ pub const LARGEST: u64 = 512 << 20;
 const BESIDE: u64 = 16 << 20;
 /// A sender that is silent for so long has gone.
 const SILENCE: Duration = Duration::from_secs(30);
+/// One that is slower than this for the whole file holds the only place for nothing: 100 MB in so long are 14 kB a second.
+const WHOLE: Duration = Duration::from_secs(2 * 60 * 60);
 /// How long the helper may take: a Pi 1 writes its 100 MB in about two minutes, a worn card takes several times that.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
 /// Between looks for the verdict, and for the end of the program.
@@ -43,6 +45,7 @@ pub struct Updates {
     busy: Mutex<bool>,
     closed: AtomicBool,
     silence: Duration,
+    whole: Duration,
     patience: Duration,
 }
 
@@ -61,7 +64,14 @@ impl Updates {
         if let Some(dir) = &dir {
             let _ = fs::remove_file(dir.join(PART));
         }
-        Arc::new(Updates { dir, busy: Mutex::new(false), closed: AtomicBool::new(false), silence: SILENCE, patience: PATIENCE })
+        Arc::new(Updates {
+            dir,
+            busy: Mutex::new(false),
+            closed: AtomicBool::new(false),
+            silence: SILENCE,
+            whole: WHOLE,
+            patience: PATIENCE,
+        })
     }
 
     /// Ends what is under way, soon.
@@ -142,9 +152,14 @@ impl Updates {
         let mut file = File::create(&part).map_err(|e| disk("create", &part, e))?;
         let mut piece = vec![0; PIECE];
         let (mut taken, mut unsaved) = (0u64, 0u64);
-        let mut heard = Instant::now();
+        let begun = Instant::now();
+        let mut heard = begun;
         while taken < size {
             self.going_on()?;
+            if begun.elapsed() > self.whole {
+                let waited = self.whole.as_secs();
+                return Err(Error::new(Kind::Timeout, format!("the sender gave only {taken} of {size} bytes in {waited} s")));
+            }
             let most = PIECE.min(usize::try_from(size - taken).unwrap_or(PIECE));
             match body.read(&mut piece[..most], LOOK).map_err(|e| Error::caused(Kind::Io, "read the update", e))? {
                 Got::Bytes(n) => {
@@ -221,8 +236,14 @@ mod tests {
         fs::create_dir_all(&dir).unwrap();
         let soon = Duration::from_millis(300);
         let dir_of = Some(dir.clone());
-        let updates =
-            Updates { dir: dir_of, busy: Mutex::new(false), closed: AtomicBool::new(false), silence: soon, patience: soon };
+        let updates = Updates {
+            dir: dir_of,
+            busy: Mutex::new(false),
+            closed: AtomicBool::new(false),
+            silence: soon,
+            whole: 10 * soon,
+            patience: soon,
+        };
         (dir, Arc::new(updates))
     }
 
@@ -248,6 +269,24 @@ mod tests {
             let e = told(&updates, 9, body).unwrap_err();
             assert!(e.kind == Kind::Timeout && e.what.ends_with("after 3 of 9 bytes"), "{e}");
         }
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_sender_that_only_trickles_is_given_up_too() {
+        let (dir, updates) = way("trickle");
+        let (mut client, body) = body(b"a");
+        let (to, from) = channel();
+        updates.begin(1 << 20, body, move |result| to.send(result).unwrap());
+        // Never silent for long, and never done.
+        let e = loop {
+            let _ = client.write_all(b"a");
+            if let Ok(result) = from.recv_timeout(Duration::from_millis(50)) {
+                break result.unwrap_err();
+            }
+        };
+        assert!(e.kind == Kind::Timeout && e.what.contains("of 1048576 bytes in 3 s"), "{e}");
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
         fs::remove_dir_all(dir).unwrap();
     }

@@ -30,7 +30,16 @@ fn open(ip: IpAddr, port: u16, only_v6: bool, kind: SockType) -> nix::Result<Own
         setsockopt(&fd, sockopt::TcpKeepInterval, &KEEP_INTERVAL_S)?;
         setsockopt(&fd, sockopt::TcpKeepCount, &KEEP_COUNT)?;
     }
-    bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(ip, port)))?;
+    let address = SockaddrStorage::from(SocketAddr::new(ip, port));
+    match bind(fd.as_raw_fd(), &address) {
+        // A board starts faster than its network, or without one: it listens as soon as the address comes.
+        Err(Errno::EADDRNOTAVAIL) if !ip.is_unspecified() => {
+            setsockopt(&fd, sockopt::IpFreebind, &true)?;
+            bind(fd.as_raw_fd(), &address)?;
+            log::warn!("This machine has no address {ip} yet; port {port} waits for it there");
+        }
+        bound => bound?,
+    }
     if kind == SockType::Stream {
         // The kernel's own limit (net.core.somaxconn): a burst waits in the queue instead of repeating its SYN after 1 s.
         listen(&fd, Backlog::MAXALLOWABLE)?;
@@ -45,7 +54,6 @@ fn refused(e: Errno, ip: IpAddr, port: u16, protocol: &str, key: &str) -> Error 
             "address in use: another program owns port {port}; stop it (`ss -lnp 'sport = :{port}'` names it) or change {key}"
         ),
         Errno::EACCES => format!("not permitted: ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher {key}"),
-        Errno::EADDRNOTAVAIL => format!("this machine has no address {ip}; correct {bind}"),
         Errno::EMFILE | Errno::ENFILE => "too many open files; raise LimitNOFILE".to_owned(),
         _ => format!("check {bind} and {key}"),
     };
@@ -120,9 +128,20 @@ mod tests {
         let port = port[0].local_addr().map(|a| (a.port(), port)).unwrap();
         let said = tcp(&here, port.0, "network.port").unwrap_err().to_string();
         assert!(said.contains(&format!("another program owns port {}", port.0)) && said.contains("network.port"), "{said}");
-        // 192.0.2.0/24 is kept for documentation (RFC 5737).
-        let said = tcp(&["192.0.2.1".parse().unwrap()], 0, "network.port").unwrap_err().to_string();
-        assert!(said.contains("no address 192.0.2.1; correct network.bind"), "{said}");
+    }
+
+    #[test]
+    fn an_address_may_come_later() {
+        // 192.0.2.0/24 and 2001:db8::/32 are kept for documentation (RFC 5737, RFC 3849).
+        for address in ["192.0.2.1", "2001:db8::1"] {
+            let ip: IpAddr = address.parse().unwrap();
+            match tcp(&[ip], 0, "network.port") {
+                Ok(listeners) => assert_eq!(listeners[0].local_addr().unwrap().ip(), ip),
+                Err(e) if ip.is_ipv6() && e.to_string().contains("(os error 97)") => println!("SKIP: no IPv6 here"),
+                Err(e) => panic!("{e}"),
+            }
+        }
+        assert_eq!(udp(&["192.0.2.1".parse().unwrap()], 0, "network.udp_port").unwrap().len(), 1);
     }
 
     #[test]

@@ -54,6 +54,9 @@ fn the_supervisor_hears_of_frames_and_of_nothing_else() {
     supervisor.heard();
     until("more rounds without a frame", || (r.status()["frame"]["age_s"].as_f64()? > 2.2).then_some(()));
     assert_eq!(supervisor.heard(), [""; 0], "the watchdog is fed without frames");
+    // A camera that is lost and worked on is no reason for a new start, which would only lose the past.
+    until("WATCHDOG=1 while the camera is brought back", || supervisor.heard().contains(&"WATCHDOG=1".to_string()).then_some(()));
+    assert_eq!(r.status()["state"], "LOST");
 
     setup.control("lux=400");
     until("WATCHDOG=1 again", || supervisor.heard().contains(&"WATCHDOG=1".to_string()).then_some(()));
