@@ -78,6 +78,11 @@ bad wpa_supplicant.conf 'network={\nssid="a"\n' 'a block is not closed'
 bad wpa_supplicant.conf 'ssid my network\n' 'line 1: a setting is NAME=VALUE'
 bad wpa_supplicant.conf 'country=de\nnetwork={\nssid="a"\n}\n' 'line 1: country= takes two capital letters'
 bad wpa_supplicant.conf 'country=DE\n' 'there is no network={ ... } in it'
+printf 'network={ # home\n\tssid="my = "barn" #1" # its name\n psk="c2VjcmV0IHdvcmQ==" # secret\n}\n' >"$CARD/wpa_supplicant.conf"
+take
+is "quotes, an equals sign and remarks in wireless networks" "$(notes) $(grep -c barn "$SET/wpa_supplicant.conf")" " 1"
+rm "$CARD/wpa_supplicant.conf"
+cp "$ROOT/before.wpa_supplicant.conf" "$SET/wpa_supplicant.conf"
 bad authorized_keys '-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n' 'this is a private key'
 bad authorized_keys 'hello\n' 'line 1 is no public key'
 bad hostname 'my_cam\n' "a host name is made of letters, digits and hyphens, not 'my_cam'"
@@ -91,6 +96,8 @@ bad network.txt 'address=192.168.1.300/24\n' 'line 1: address= is like'
 bad network.txt 'gateway=192.168.1.1\n' 'gateway= needs address='
 bad network.txt 'dns=router\n' 'line 1: dns= is one or more addresses'
 bad network.txt 'adress=192.168.1.20/24\n' 'line 1: known here:'
+bad network.txt 'address=192.168.1.20/24=1\n' 'line 1: address= is like 192.168.1.20/24'
+bad network.txt 'ntp=a=$(reboot)\n' 'line 1: ntp= is one or more names'
 bad network.txt 'ntp=$(reboot)\n' 'line 1: ntp= is one or more names'
 for name in config.json wpa_supplicant.conf timezone network.txt; do
 	is "$name stayed in force" "$(cmp "$SET/$name" "$ROOT/before.$name" 2>&1)" ""
@@ -106,6 +113,19 @@ script usr/sbin/pastcam-setup boot
 is "the FAT partition is mounted read-only" "$(grep '^mount' "$ROOT/calls")" "mount -t vfat -o ro,nosuid,nodev,noexec,umask=077 /dev/mmcblk0p1 $CARD"
 has "the host name is set" "$(cat "$ROOT/calls")" "hostname shed"
 is "the time zone is set" "$(readlink "$ROOT/run/localtime")" /usr/share/zoneinfo/Europe/Berlin
+printf 'barn \nsecond line\n' >"$CARD/hostname"
+printf 'Europe/Berlin  \n\n' >"$CARD/timezone"
+: >"$ROOT/calls"
+script usr/sbin/pastcam-setup boot
+is "only the word that was checked, without blanks and lines behind it" "$(grep -A 1 hostname "$ROOT/calls") $(readlink "$ROOT/run/localtime")" \
+	"hostname barn /usr/share/zoneinfo/Europe/Berlin"
+program <<'S'
+exec sleep 100
+S
+sed -i 's/timeout 60/timeout 1/' "$ROOT/usr/lib/pastcam/checks"
+echo '{}' >"$CARD/config.json"
+script usr/sbin/pastcam-setup boot
+has "a check that hangs does not stop the boot" "$(notes)" "config.json: not taken over: the program cannot check it"
 stub mount <<'S'
 exit 1
 S

@@ -14,6 +14,8 @@ play() { # LIVES…
 	program <<-'S'
 		[ "$1" = --version ] && echo "pastcam 0.1.0" && exit
 		echo "$*" >>"$ROOT/started"
+		# As this life found it.
+		[ ! -e "$ROOT/dev/watchdog" ] || cp "$ROOT/dev/watchdog" "$ROOT/dev/watchdog.before"
 		[ ! -e "$ROOT/data/pastcam/config.json" ] || cat "$ROOT/data/pastcam/config.json" >>"$ROOT/started"
 		if ! read -r lasted code words <"$ROOT/lives"; then
 			kill -HUP "$PPID"
@@ -79,6 +81,22 @@ play "1 1 why" "1 1 why"
 is "without a proven one the image's own settings run" "$(ls "$SET/config.json" 2>/dev/null) $(tail -n 1 "$ROOT/started")" " --defaults $RUN/defaults.json"
 has "and that is told" "$(notes)" "the image's own settings are in force"
 
+fresh crashes
+echo '{"a": 1}' >"$SET/config.json.proven"
+echo '{"a": 2}' >"$SET/config.json"
+play "5 139" "5 42" "5 139" "5 139" "90 139" "5 42" "5 42" "5 42" "5 42"
+is "a crash now and then is no reason" "$(cat "$SET/config.json")" '{"a": 2}'
+play "5 42" "5 42" "5 42" "5 42" "5 139"
+is "five short lives with settings that never ran are" "$(cat "$SET/config.json")" '{"a": 1}'
+has "which is told" "$(notes)" "it ended 5 times in a row, the last time with code 139; the last one that ran is in force"
+play "5 42" "5 42" "5 42" "5 42" "5 139" "5 139"
+is "those that ran stay" "$(cat "$SET/config.json") $(cat "$SET/config.json.refused")" '{"a": 1} {"a": 2}'
+
+fresh armed
+: >"$ROOT/dev/watchdog"
+play
+is "what U-Boot started is disarmed before the program may leave it alone" "$(cat "$ROOT/dev/watchdog.before")" V
+
 fresh proven-fails
 echo '{"a": 1}' | tee "$SET/config.json" >"$SET/config.json.proven"
 play "1 1 x" "1 1 x" "1 1 x" "1 1 x"
@@ -106,6 +124,7 @@ play "30 43" "30 43" "30 43" "30 43" "30 43" "30 43" "30 43"
 is "one restart of the board at the sixth" "$(grep -c reboot "$ROOT/calls")" 1
 play "30 43" "30 43" "30 43" "30 43" "30 43" "30 43" "30 43" "30 43"
 is "and never a second one" "$(grep -c reboot "$ROOT/calls")" 1
+has "the note does not count for ever, for each number is a write to the FAT partition" "$(notes)" "camera: lost more than 6 times in a row"
 play "30 43" "30 43" "30 43" "30 43" "30 43" "400 43" "30 43" "30 43" "30 43" "30 43"
 rm "$SET/restarted-for-camera"
 is "a long life in between counts anew" "$(grep -c reboot "$ROOT/calls")" 1
@@ -155,6 +174,7 @@ sh "$ROOT/usr/lib/pastcam/defaults" >"$ROOT/defaults.json"
 is "the real program takes them" "$("$PASTCAM_BIN" check-config --defaults "$ROOT/defaults.json" --config "$ROOT/defaults.json" 2>&1 | head -n 1)" "The configuration is good."
 : >"$RUN/data-in-ram"
 has "no updates without the card" "$(sh "$ROOT/usr/lib/pastcam/defaults")" '"update": {"dir": ""}'
+has "and a floor that 128 MiB of RAM can keep" "$(sh "$ROOT/usr/lib/pastcam/defaults")" '"min_free_mib": 16}'
 
 fresh starts
 for _ in 1 2 3; do
