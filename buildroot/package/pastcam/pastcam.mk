@@ -32,15 +32,15 @@ PASTCAM_DEPENDENCIES = \
 # Cargo.toml, from BR2_OPTIMIZE_*: no LTO, 16 units. A variable given twice on one command line takes
 # its later value, so this is Cargo.toml's profile again: the loops over pixels need it.
 #
-# libcamera's bindings are made by bindgen, which asks libclang: it must be the host's, look into the
-# target's sysroot, and find the C++ library's headers, which lie with the target's gcc.
+# libcamera's bindings are made by bindgen, which asks libclang: it must be the host's, find its own
+# headers, look into the target's sysroot, and find the C++ library's headers, which lie with the target's gcc.
 PASTCAM_CARGO_ENV = \
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=3 \
 	CARGO_PROFILE_RELEASE_LTO=thin \
 	CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
 	PKG_CONFIG_ALLOW_CROSS=1 \
 	LIBCLANG_PATH=$(HOST_DIR)/lib \
-	BINDGEN_EXTRA_CLANG_ARGS="--target=$(GNU_TARGET_NAME) --sysroot=$(STAGING_DIR) --gcc-install-dir=$$(dirname $$($(TARGET_CC) -print-libgcc-file-name))"
+	BINDGEN_EXTRA_CLANG_ARGS="--target=$(GNU_TARGET_NAME) --sysroot=$(STAGING_DIR) -resource-dir=$(HOST_DIR)/lib/clang/$(CLANG_VERSION_MAJOR) --gcc-install-dir=$$(dirname $$($(TARGET_CC) -print-libgcc-file-name))"
 
 PASTCAM_CARGO_BUILD_OPTS = --features libcamera
 PASTCAM_CARGO_INSTALL_OPTS = --features libcamera
