@@ -281,4 +281,7 @@ class Suite:
         with self.power() as board:
             board.wait_console("both get three tries again", 120)
             healthy(board)
+            told = notes(board)
+            demand(told and any("neither slot had a try left" in note for note in told), f"status json does not tell of it: {told}")
+            self.settled(board, BOOT_A_LEFT="3", BOOT_ROUNDS=None)
         demand("pastcam.rounds=1" in board.console(), "the kernel was not told of the round")
