@@ -1,40 +1,43 @@
 //! Owns the program as a whole: builds its parts in order, joins every thread, decides the exit code.
 //! Runs on the main thread; the table of all threads stands in `docs/design.md`.
 
+mod reload;
+mod settings;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use serde_json::Value;
-
+pub use self::reload::AT_START;
+use self::reload::Reload;
+use self::settings::{camera, export_settings, persisted_controls, rtsp_settings, server_settings, spec};
+pub use self::settings::{night_settings, plan, ring_layout};
 use crate::capture::{self, Capture};
 use crate::claim::Claim;
 use crate::clock::{self, Clock, SystemClock};
 use crate::commands::{Commands, Line};
-use crate::config::{Config, real};
+use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::export::{self, Exporter, KeepKind};
+use crate::export::Exporter;
 use crate::frame::Layout;
 use crate::health::Gauges;
 use crate::jobs::Jobs;
 use crate::keeper::{self, Keeper};
 use crate::logging;
-use crate::night::{self, Night};
+use crate::night::Night;
 use crate::notify::{Hardware, Systemd};
 use crate::ring::persist::Store;
-use crate::ring::size::{self, Memory, Wish};
 use crate::ring::{Frames, Locking, Ring};
-use crate::server::{self, Channel, Handler, Reply, Request, Server, ServerControl};
+use crate::server::{Channel, Handler, Reply, Request, Server, ServerControl};
 use crate::shutdown::{self, Shutdown};
-use crate::source::camera::Mount;
-use crate::source::{Camera, Spec, Transport};
-use crate::tuning::{self, Board, Clerk, Tuner};
+use crate::source::Spec;
+use crate::tuning::{Board, Clerk, Tuner};
 use crate::update::Updates;
 use crate::video::Video;
 use crate::video::record::{Parts, Recorder};
-use crate::video::rtsp::{self, Rtsp};
+use crate::video::rtsp::Rtsp;
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,126 +86,6 @@ const STOP: Duration = Duration::from_millis(4500);
 enum Ended {
     Capture(capture::End),
     Keeper(keeper::End),
-}
-
-/// The size of the ring's pictures.
-pub fn ring_layout(config: &Config) -> Layout {
-    let d = &config.ring.downscale;
-    if d.enable { Layout::new(d.width, d.height) } else { Layout::new(config.camera.width, config.camera.height) }
-}
-
-/// What the sizing rule makes of the configuration on this machine; `own` is memory an old ring file holds already [bytes].
-pub fn plan(config: &Config, store: Option<&Store>) -> Result<size::Plan> {
-    let camera = Layout::new(config.camera.width, config.camera.height);
-    let beside = if ring_layout(config) == camera { 0 } else { crate::ring::FULL_SLOTS * camera.bytes() };
-    let wish = Wish {
-        frames: config.ring.size,
-        layout: ring_layout(config),
-        downscaled: config.ring.downscale.enable,
-        percent: config.ring.memory_percent,
-        reserve: config.ring.reserve_mib << 20,
-        beside: beside as u64,
-        fps: config.camera.framerate,
-    };
-    let memory = Memory::read(store.map_or(0, Store::bytes), store.and_then(Store::room))?;
-    let mut plan = size::plan(wish, memory)?;
-    // Free memory trembles from start to start. A kept ring of nearly this size stays as it is: cutting it would cost frames.
-    let old = store.map_or(0, |s| s.frames(wish.layout.bytes()));
-    if plan.frames < wish.frames && old <= wish.frames && old.abs_diff(plan.frames) * 10 <= plan.frames {
-        plan.frames = old;
-    }
-    Ok(plan)
-}
-
-/// What the source is asked for.
-/// Where frames come from.
-fn spec(config: &Config) -> Result<Spec> {
-    let c = &config.camera;
-    Ok(Spec::parse(&c.source)?.of_device(&c.device).over(Transport::of(&c.transport)))
-}
-
-fn camera(config: &Config) -> Camera {
-    let c = &config.camera;
-    Camera {
-        layout: Layout::new(c.width, c.height),
-        fps: c.framerate,
-        day_gain_ceiling: config.night.day_gain_ceiling,
-        mount: Mount {
-            hflip: c.hflip,
-            vflip: c.vflip,
-            upside_down: c.rotation == 180,
-            low: config.ring.downscale.enable.then(|| ring_layout(config)),
-        },
-    }
-}
-
-/// The settings of the night rule.
-pub fn night_settings(config: &Config) -> night::Settings {
-    let n = &config.night;
-    night::Settings {
-        enable: n.enable,
-        dark_threshold: real(&n.dark_threshold),
-        bright_threshold: real(&n.bright_threshold),
-        min_dark_frames: n.min_dark_frames,
-        exposure_us: n.exposure_us as u64,
-        gain: n.gain,
-        fps: config.camera.framerate,
-        day_gain_max: n.day_gain_ceiling,
-        ..night::Settings::default()
-    }
-}
-
-fn export_settings(config: &Config) -> export::Settings {
-    let e = &config.export;
-    let kind = |b: &crate::config::file::Bound| KeepKind {
-        max_bytes: (b.max_bytes > 0).then_some(b.max_bytes),
-        max_age_s: (b.max_age_s > 0.0).then_some(b.max_age_s.ceil() as u64),
-    };
-    let mut s = export::Settings::new(&e.base_dir);
-    s.quality = e.jpeg_quality;
-    s.overlay = config.letters();
-    s.keep = export::Keep {
-        min_free_mib: e.min_free_mib,
-        kinds: [kind(&e.keep.jpg), kind(&e.keep.png), kind(&e.keep.npy), kind(&e.keep.mp4)],
-    };
-    s
-}
-
-fn server_settings(config: &Config) -> Result<server::Settings> {
-    let n = &config.network;
-    let bad = |e: std::net::AddrParseError| Error::caused(Kind::Config, "network.bind", e);
-    let mut s = server::Settings {
-        bind: n.bind.iter().map(|a| a.parse().map_err(bad)).collect::<Result<_>>()?,
-        port: n.trigger_port,
-        persistent_port: (n.persistent_port > 0).then_some(n.persistent_port),
-        persistent_pad: n.persistent_pad,
-        persistent_nul: n.persistent_nul,
-        udp_port: (n.udp_port > 0).then_some(n.udp_port),
-        idle: Duration::from_millis(u64::from(n.idle_ms)),
-        allow: config.allow(),
-        ..server::Settings::default()
-    };
-    s.limits.active = n.max_clients;
-    if !n.token.is_empty() {
-        // With a token every command has an argument that may still be on its way.
-        s.words.at_once = &[];
-    }
-    Ok(s)
-}
-
-fn rtsp_settings(config: &Config) -> Result<rtsp::Settings> {
-    let r = &config.rtsp;
-    let bad = |e: std::net::AddrParseError| Error::caused(Kind::Config, "rtsp.bind", e);
-    Ok(rtsp::Settings {
-        bind: r.bind.iter().map(|a| a.parse().map_err(bad)).collect::<Result<_>>()?,
-        port: r.port,
-        allow: config.watchers(),
-        login: (!r.user.is_empty()).then(|| (r.user.clone(), r.password.clone())),
-        tls: config.tls(),
-        sound: (!r.audio.device.is_empty())
-            .then(|| rtsp::sound::Settings { device: r.audio.device.clone(), bitrate_kbps: r.audio.bitrate_kbps }),
-        max_clients: r.max_clients,
-    })
 }
 
 /// Lines from the server to the commands, answers back.
@@ -352,17 +235,6 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
     Ok(exit)
 }
 
-/// What `tuning.json` holds.
-fn persisted_controls(config: &Config) -> tuning::Map {
-    let (persisted, said) = tuning::load(Path::new(&config.export.base_dir));
-    match said {
-        Some(Ok(said)) => log::info!("{said}"),
-        Some(Err(e)) => log::warn!("{e}"),
-        None => {}
-    }
-    persisted
-}
-
 /// Sleeps until a signal, the capture or the keeper ends the program.
 fn wait(ends: &Receiver<Ended>, shutdown: &Shutdown) -> Exit {
     shutdown.wait();
@@ -467,98 +339,4 @@ fn spawn_warm_up(frames: Arc<Frames>, config: &Config) -> Result<std::thread::Jo
             Locking::NotAsked => log::info!("The ring is populated"),
         }
     })
-}
-
-/// SIGHUP: reads the configuration again and takes over what can change while the program runs.
-struct Reload {
-    options: Options,
-    commands: Arc<Commands>,
-    control: ServerControl,
-    to_capture: Sender<capture::Order>,
-    /// Where `tuning.json` lies: beside the pictures.
-    tuning_dir: Arc<Mutex<PathBuf>>,
-    /// That folder is nobody else's.
-    claim: Arc<Mutex<Claim>>,
-}
-
-/// Keys that are used once, at start.
-pub const AT_START: [&str; 23] = [
-    "camera",
-    "ring",
-    "rtsp.enable",
-    "rtsp.port",
-    "rtsp.bind",
-    "rtsp.user",
-    "rtsp.password",
-    "rtsp.tls_certificate",
-    "rtsp.tls_key",
-    "rtsp.max_clients",
-    "rtsp.audio",
-    "network.trigger_port",
-    "network.bind",
-    "network.idle_ms",
-    "network.max_clients",
-    "network.persistent_port",
-    "network.persistent_pad",
-    "network.persistent_nul",
-    "network.udp_port",
-    "network.token",
-    "logging.dir",
-    "limits.watchdog_device",
-    "update",
-];
-
-impl Reload {
-    fn run(&self) {
-        match self.options.load().and_then(|new| self.take(new)) {
-            Ok(()) => log::info!("The configuration was read again"),
-            Err(e) => log::error!("The configuration stays as it was: {e}"),
-        }
-    }
-
-    fn take(&self, mut new: Config) -> Result<()> {
-        let old = self.commands.config();
-        let value =
-            |c: &Config| serde_json::to_value(&c.file).map_err(|e| Error::caused(Kind::Config, "compare configurations", e));
-        let (mut wanted, in_force) = (value(&new)?, value(&old)?);
-        for key in AT_START {
-            let path = format!("/{}", key.replace('.', "/"));
-            let (Some(w), Some(f)) = (wanted.pointer_mut(&path), in_force.pointer(&path)) else { continue };
-            if w != f {
-                log::warn!("{key} has changed and takes effect at the next start");
-                Value::clone_from(w, f);
-            }
-        }
-        new.file = serde_json::from_value(wanted).map_err(|e| Error::caused(Kind::Config, "take over the configuration", e))?;
-        let serving = self.commands.rtsp.as_ref();
-        let certificate = new.tls().filter(|_| serving.is_some()).map(|tls| tls.load()).transpose()?;
-        let claim = if new.export.base_dir == old.export.base_dir {
-            None
-        } else {
-            Some(Claim::folder("export.base_dir", Path::new(&new.export.base_dir))?)
-        };
-        self.commands.exporter.reconfigure(export_settings(&new))?;
-        if let Some(claim) = claim.filter(Claim::holds) {
-            *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
-        }
-        log::set_max_level(new.level());
-        self.control.set_allow(new.allow());
-        self.commands.video.set(&new);
-        if let Some(rtsp) = serving {
-            rtsp.set_allow(new.watchers());
-            if let Some(certificate) = &certificate {
-                rtsp.set_certificate(certificate);
-            }
-            rtsp.share(!self.commands.video.may_pass());
-        }
-        self.commands.recorder.set(&new.record);
-        // A capture that has ended is on its way out with the program.
-        let _ = self.to_capture.send(capture::Order::Night(night_settings(&new)));
-        if new.presets != old.presets {
-            let _ = self.to_capture.send(capture::Order::Presets(new.presets.clone()));
-        }
-        *self.tuning_dir.lock().unwrap_or_else(PoisonError::into_inner) = PathBuf::from(&new.export.base_dir);
-        *self.commands.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
-        Ok(())
-    }
 }

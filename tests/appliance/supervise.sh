@@ -187,4 +187,12 @@ script etc/init.d/S60pastcam start
 has "the fourth without" "$(ls "$RUN") $(notes)" "watchdog: off for this start: the 3 starts before did not last ten minutes"
 script etc/init.d/S60pastcam restart
 is "a restart of the service is no start of the board" "$(cat "$SET/unproven-starts")" 4
+
+fresh trial
+echo "A 2.0" >"$SET/trial"
+for _ in 1 2 3 4; do
+	rm -f "$RUN/counted"
+	script etc/init.d/S60pastcam start
+done
+is "a slot on trial keeps the watchdog at every try" "$(ls "$RUN/no-watchdog" "$SET/unproven-starts" 2>/dev/null)" ""
 finish

@@ -20,8 +20,12 @@ stage() { # NAME
 		info\ *) echo "RAUC_MF_COMPATIBLE='pastcam-rpi3'"; echo "RAUC_MF_VERSION='$(sed 's/^[a-z]* //' "$file")'" ;;
 		install\ broken*)
 			echo "  0% Installing"
-			echo "LastError: failed to write slot rootfs.1: no space" >&2
-			echo " 99% Installing failed."
+			# As RAUC 1.15 without D-Bus, whose stdout comes last into a pipe.
+			echo "rauc-event-Message: 14:48:14.145: Installation ae7d6df0 failed: failed to write slot rootfs.1: no space" >&2
+			echo "(rauc:22122): rauc-WARNING **: 14:48:14.167: failed to write slot rootfs.1: no space" >&2
+			echo "Installing \`incoming.raucb' failed" >&2
+			echo "100% Installing failed."
+			echo "finished"
 			exit 1
 			;;
 		esac
@@ -58,7 +62,7 @@ is "nothing was written, nothing restarts" "$(installed) $(reboots) $(ls "$SET/t
 has "status says so" "$(notes)" "update: network: not accepted: signature verification failed"
 echo "broken 1" >"$ROOT/data/update/incoming.raucb"
 script usr/sbin/pastcam-update incoming
-is "fails while it is written" "$(cat "$ROOT/data/update/verdict")" "ERR not installed: LastError: failed to write slot rootfs.1: no space"
+is "fails while it is written" "$(cat "$ROOT/data/update/verdict")" "ERR not installed: failed to write slot rootfs.1: no space"
 is "no trial, no restart" "$(reboots) $(ls "$SET/trial" 2>/dev/null)" "0 "
 ln -s /etc/shadow "$ROOT/data/update/incoming.raucb"
 script usr/sbin/pastcam-update incoming

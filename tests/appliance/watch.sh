@@ -40,12 +40,19 @@ reboots() {
 	grep -c '^reboot' "$ROOT/calls"
 }
 
+stage out-of-tries
+echo "console=ttyS1 root=/dev/mmcblk0p2 ro rauc.slot=A pastcam.rounds=2" >"$ROOT/proc/cmdline"
+watch_until 110
+has "status tells of it" "$(notes)" "start: neither slot had a try left, 2 times; both were given new ones"
+has "the boot loader counts anew" "$(cat "$ROOT/calls")" "fw_setenv BOOT_ROUNDS"
+
 stage ordinary
 echo '{"a": 1}' >"$SET/config.json"
 echo 2 >"$SET/unproven-starts"
 echo 0.1.0 >"$SET/restarted-for-camera"
 watch_until 130
 is "a slot that was good is marked at once" "$(marked)" 1
+is "there is no count to take back" "$(grep -c fw_setenv "$ROOT/calls")" 0
 is "nothing is proven in half a minute" "$(ls "$SET/config.json.proven" 2>/dev/null)" ""
 is "the question" "$(head -n 1 "$ROOT/asked")" "--defaults $RUN/defaults.json --config $SET/config.json send here status"
 watch_until 250

@@ -28,7 +28,6 @@ def free_port():
 class Machine:
     """One boot of a board with a card."""
 
-    # Where the screen's and the first serial line's talk goes.
     def __init__(self, qemu, machine, uboot, dtb, words, card, logs, name):
         self.port = free_port()
         self.serial = Path(logs) / f"{name}.serial"
@@ -62,11 +61,11 @@ class Machine:
     def seconds(self):
         return time.monotonic() - self.begin
 
-    def wait_console(self, pattern, limit, since=0):
-        """Until the serial line has said it; the match."""
+    def wait_console(self, pattern, limit):
+        """Until the serial line has said it; the match. It is searched from the power-on."""
         end = time.monotonic() + limit
         while time.monotonic() < end:
-            found = re.search(pattern, self.console()[since:])
+            found = re.search(pattern, self.console())
             if found:
                 return found
             if self.process.poll() is not None:

@@ -1,0 +1,148 @@
+//! Owns the way from the configuration to what each part of the program is told. Never starts anything. Any thread.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::config::{Config, real};
+use crate::error::{Error, Kind, Result};
+use crate::export::{self, KeepKind};
+use crate::frame::Layout;
+use crate::night;
+use crate::ring::persist::Store;
+use crate::ring::size::{self, Memory, Wish};
+use crate::server;
+use crate::source::camera::Mount;
+use crate::source::{Camera, Spec, Transport};
+use crate::tuning;
+use crate::video::rtsp;
+
+/// The size of the ring's pictures.
+pub fn ring_layout(config: &Config) -> Layout {
+    let d = &config.ring.downscale;
+    if d.enable { Layout::new(d.width, d.height) } else { Layout::new(config.camera.width, config.camera.height) }
+}
+
+/// What the sizing rule makes of the configuration on this machine; `own` is memory an old ring file holds already [bytes].
+pub fn plan(config: &Config, store: Option<&Store>) -> Result<size::Plan> {
+    let camera = Layout::new(config.camera.width, config.camera.height);
+    let beside = if ring_layout(config) == camera { 0 } else { crate::ring::FULL_SLOTS * camera.bytes() };
+    let wish = Wish {
+        frames: config.ring.size,
+        layout: ring_layout(config),
+        downscaled: config.ring.downscale.enable,
+        percent: config.ring.memory_percent,
+        reserve: config.ring.reserve_mib << 20,
+        beside: beside as u64,
+        fps: config.camera.framerate,
+    };
+    let memory = Memory::read(store.map_or(0, Store::bytes), store.and_then(Store::room))?;
+    let mut plan = size::plan(wish, memory)?;
+    // Free memory trembles from start to start. A kept ring of nearly this size stays as it is: cutting it would cost frames.
+    let old = store.map_or(0, |s| s.frames(wish.layout.bytes()));
+    if plan.frames < wish.frames && old <= wish.frames && old.abs_diff(plan.frames) * 10 <= plan.frames {
+        plan.frames = old;
+    }
+    Ok(plan)
+}
+
+/// Where frames come from.
+pub(super) fn spec(config: &Config) -> Result<Spec> {
+    let c = &config.camera;
+    Ok(Spec::parse(&c.source)?.of_device(&c.device).over(Transport::of(&c.transport)))
+}
+
+/// What the source is asked for.
+pub(super) fn camera(config: &Config) -> Camera {
+    let c = &config.camera;
+    Camera {
+        layout: Layout::new(c.width, c.height),
+        fps: c.framerate,
+        day_gain_ceiling: config.night.day_gain_ceiling,
+        mount: Mount {
+            hflip: c.hflip,
+            vflip: c.vflip,
+            upside_down: c.rotation == 180,
+            low: config.ring.downscale.enable.then(|| ring_layout(config)),
+        },
+    }
+}
+
+/// The settings of the night rule.
+pub fn night_settings(config: &Config) -> night::Settings {
+    let n = &config.night;
+    night::Settings {
+        enable: n.enable,
+        dark_threshold: real(&n.dark_threshold),
+        bright_threshold: real(&n.bright_threshold),
+        min_dark_frames: n.min_dark_frames,
+        exposure_us: n.exposure_us as u64,
+        gain: n.gain,
+        fps: config.camera.framerate,
+        day_gain_max: n.day_gain_ceiling,
+        ..night::Settings::default()
+    }
+}
+
+pub(super) fn export_settings(config: &Config) -> export::Settings {
+    let e = &config.export;
+    let kind = |b: &crate::config::file::Bound| KeepKind {
+        max_bytes: (b.max_bytes > 0).then_some(b.max_bytes),
+        max_age_s: (b.max_age_s > 0.0).then_some(b.max_age_s.ceil() as u64),
+    };
+    let mut s = export::Settings::new(&e.base_dir);
+    s.quality = e.jpeg_quality;
+    s.overlay = config.letters();
+    s.keep = export::Keep {
+        min_free_mib: e.min_free_mib,
+        kinds: [kind(&e.keep.jpg), kind(&e.keep.png), kind(&e.keep.npy), kind(&e.keep.mp4)],
+    };
+    s
+}
+
+pub(super) fn server_settings(config: &Config) -> Result<server::Settings> {
+    let n = &config.network;
+    let bad = |e: std::net::AddrParseError| Error::caused(Kind::Config, "network.bind", e);
+    let mut s = server::Settings {
+        bind: n.bind.iter().map(|a| a.parse().map_err(bad)).collect::<Result<_>>()?,
+        port: n.trigger_port,
+        persistent_port: (n.persistent_port > 0).then_some(n.persistent_port),
+        persistent_pad: n.persistent_pad,
+        persistent_nul: n.persistent_nul,
+        udp_port: (n.udp_port > 0).then_some(n.udp_port),
+        idle: Duration::from_millis(u64::from(n.idle_ms)),
+        allow: config.allow(),
+        ..server::Settings::default()
+    };
+    s.limits.active = n.max_clients;
+    if !n.token.is_empty() {
+        // With a token every command has an argument that may still be on its way.
+        s.words.at_once = &[];
+    }
+    Ok(s)
+}
+
+pub(super) fn rtsp_settings(config: &Config) -> Result<rtsp::Settings> {
+    let r = &config.rtsp;
+    let bad = |e: std::net::AddrParseError| Error::caused(Kind::Config, "rtsp.bind", e);
+    Ok(rtsp::Settings {
+        bind: r.bind.iter().map(|a| a.parse().map_err(bad)).collect::<Result<_>>()?,
+        port: r.port,
+        allow: config.watchers(),
+        login: (!r.user.is_empty()).then(|| (r.user.clone(), r.password.clone())),
+        tls: config.tls(),
+        sound: (!r.audio.device.is_empty())
+            .then(|| rtsp::sound::Settings { device: r.audio.device.clone(), bitrate_kbps: r.audio.bitrate_kbps }),
+        max_clients: r.max_clients,
+    })
+}
+
+/// What `tuning.json` holds.
+pub(super) fn persisted_controls(config: &Config) -> tuning::Map {
+    let (persisted, said) = tuning::load(Path::new(&config.export.base_dir));
+    match said {
+        Some(Ok(said)) => log::info!("{said}"),
+        Some(Err(e)) => log::warn!("{e}"),
+        None => {}
+    }
+    persisted
+}
