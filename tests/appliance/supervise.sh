@@ -195,4 +195,12 @@ for _ in 1 2 3 4; do
 	script etc/init.d/S60pastcam start
 done
 is "a slot on trial keeps the watchdog at every try" "$(ls "$RUN/no-watchdog" "$SET/unproven-starts" 2>/dev/null)" ""
+mv "$SET/trial" "$SET/distrusted"
+rm -f "$RUN/counted"
+script etc/init.d/S60pastcam start
+is "so does one that failed before" "$(ls "$SET/unproven-starts" 2>/dev/null)" ""
+sed -i 's/slot=A/slot=B/' "$ROOT/proc/cmdline"
+rm -f "$RUN/counted"
+script etc/init.d/S60pastcam start
+is "not the other one" "$(cat "$SET/unproven-starts")" 1
 finish
