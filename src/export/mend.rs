@@ -5,6 +5,7 @@
 //! plays such a file; VLC 3 shows no picture of it and `qtdemux` no time. The muxer itself turns it into a plain
 //! one at the end: a `moov` for all behind it, and the first `mdat` made so large that the small indexes lie inside it.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -15,6 +16,10 @@ use crate::clock::WallUs;
 const MP4_EPOCH: i64 = 2_082_844_800;
 /// No index of half a second, and no first one, is larger [bytes].
 const LARGEST: u64 = 4 << 20;
+/// No recording has more pictures: a day at 60 a second. A damaged number must not take all memory there is.
+const MOST: usize = 6 << 20;
+/// A time further on than this is damage [ticks]: it leaves room for calculating with it.
+const LATEST: u64 = 1 << 40;
 
 type Kind = [u8; 4];
 
@@ -38,6 +43,20 @@ struct Track {
     samples: Vec<Sample>,
     /// When the last sample ends [ticks].
     end: u64,
+}
+
+impl Track {
+    /// Adds a sample that lasts so long and lies before `limit`, where its index ends; returns where it ends itself.
+    fn push(&mut self, (at, size): (u64, u32), limit: u64, key: bool, ticks: u32) -> io::Result<u64> {
+        if self.samples.len() >= MOST || self.end > LATEST {
+            return Err(broken("more or later samples than any recording has"));
+        }
+        let end = at.checked_add(u64::from(size)).filter(|end| size > 0 && *end <= limit);
+        let end = end.ok_or_else(|| broken("samples where there can be none"))?;
+        self.samples.push(Sample { at, time: self.end, size, key });
+        self.end += u64::from(ticks);
+        Ok(end)
+    }
 }
 
 /// Makes a plain file of what a crash left; how many bytes of it were of use, 0 where it holds no picture with an index.
@@ -80,13 +99,13 @@ fn flatten(file: &mut File) -> io::Result<()> {
                 if inside(&moov).all(|(kind, _)| &kind != b"mvex") {
                     return Ok(());
                 }
-                tracks = tracks_of(&moov)?;
+                tracks = tracks_of(&moov, next)?;
                 (first, end) = (Some(moov), next);
             }
             // A crash struck at the end, when the index for all was there already: it is made again.
             b"moov" => break,
             b"moof" => {
-                add(&mut tracks, &content(file, at, next)?, at)?;
+                add(&mut tracks, &content(file, at, next)?, at, next)?;
                 end = next;
             }
             _ => {}
@@ -94,7 +113,7 @@ fn flatten(file: &mut File) -> io::Result<()> {
         at = next;
     }
     let (Some(moov), Some(mdat)) = (first, mdat) else { return Err(broken("no pictures with an index")) };
-    let index = boxed(*b"moov", &rebuilt(&moov, &tracks, None)?);
+    let index = boxed(*b"moov", &rebuilt(&moov, &tracks, None, 0)?);
     file.set_len(end)?;
     file.seek(SeekFrom::Start(end))?;
     file.write_all(&index)?;
@@ -220,8 +239,8 @@ fn table(kind: Kind, numbers: impl IntoIterator<Item = u32>) -> Vec<u8> {
     boxed(kind, &content)
 }
 
-/// The tracks with the samples that the first index names.
-fn tracks_of(moov: &[u8]) -> io::Result<Vec<Track>> {
+/// The tracks with the samples that the first index names; it ends at `limit`.
+fn tracks_of(moov: &[u8], limit: u64) -> io::Result<Vec<Track>> {
     let mut tracks = Vec::new();
     for (_, trak) in inside(moov).filter(|(kind, _)| kind == b"trak") {
         let (head, times) = (child(trak, &[b"tkhd"])?, child(trak, &[b"mdia", b"mdhd"])?);
@@ -235,26 +254,33 @@ fn tracks_of(moov: &[u8]) -> io::Result<Vec<Track>> {
         let stbl = child(trak, &[b"mdia", b"minf", b"stbl"])?;
         let sizes = child(stbl, &[b"stsz"])?;
         let (one_size, count) = (word(sizes, 4)?, word(sizes, 8)? as usize);
-        let keys: Option<Vec<u32>> = child(stbl, &[b"stss"]).ok().map(|b| words(b, 8).collect());
+        if count > MOST {
+            return Err(broken("more samples than any recording has"));
+        }
+        let keys: Option<HashSet<u32>> = child(stbl, &[b"stss"]).ok().map(|b| words(b, 8).collect());
         let mut ticks: Vec<u32> = Vec::new();
         for run in words(child(stbl, &[b"stts"])?, 8).collect::<Vec<_>>().chunks_exact(2) {
             ticks.extend(std::iter::repeat_n(run[1], (run[0] as usize).min(count - ticks.len().min(count))));
         }
         let chunks: Vec<u64> = match child(stbl, &[b"stco"]) {
             Ok(b) => words(b, 8).map(u64::from).collect(),
-            Err(_) => child(stbl, &[b"co64"])?[8..].chunks_exact(8).map(|b| long(b, 0)).collect::<io::Result<_>>()?,
+            Err(_) => {
+                let offsets = child(stbl, &[b"co64"])?.get(8..).ok_or_else(|| broken("an empty co64"))?;
+                offsets.chunks_exact(8).map(|b| long(b, 0)).collect::<io::Result<_>>()?
+            }
         };
         let runs: Vec<u32> = words(child(stbl, &[b"stsc"])?, 8).collect();
-        let mut n = 0;
+        let (mut n, mut runs, mut here) = (0, runs.chunks_exact(3).peekable(), None);
         for (chunk, &offset) in chunks.iter().enumerate() {
-            let here = runs.chunks_exact(3).take_while(|r| r[0] as usize <= chunk + 1).last();
+            while let Some(run) = runs.next_if(|r| r[0] as usize <= chunk + 1) {
+                here = Some(run);
+            }
             let mut at = offset;
             for _ in 0..here.map_or(0, |r| r[1]) {
                 let size = if one_size == 0 { word(sizes, 12 + 4 * n)? } else { one_size };
                 let key = keys.as_ref().is_none_or(|k| k.contains(&(n as u32 + 1)));
-                track.samples.push(Sample { at, time: track.end, size, key });
-                track.end += u64::from(*ticks.get(n).ok_or_else(|| broken("a sample without a time"))?);
-                at += u64::from(size);
+                let ticks = *ticks.get(n).ok_or_else(|| broken("a sample without a time"))?;
+                at = track.push((at, size), limit, key, ticks)?;
                 n += 1;
             }
         }
@@ -263,8 +289,8 @@ fn tracks_of(moov: &[u8]) -> io::Result<Vec<Track>> {
     Ok(tracks)
 }
 
-/// Adds what a `moof` that begins at `start` says.
-fn add(tracks: &mut [Track], moof: &[u8], start: u64) -> io::Result<()> {
+/// Adds what a `moof` from `start` to `limit` says.
+fn add(tracks: &mut [Track], moof: &[u8], start: u64, limit: u64) -> io::Result<()> {
     for (_, traf) in inside(moof).filter(|(kind, _)| kind == b"traf") {
         let head = child(traf, &[b"tfhd"])?;
         let (flags, id) = (word(head, 0)?, word(head, 4)?);
@@ -292,9 +318,6 @@ fn add(tracks: &mut [Track], moof: &[u8], start: u64) -> io::Result<()> {
             if flags & 0x800 != 0 {
                 return Err(broken("pictures out of order"));
             }
-            if u64::from(count) > LARGEST {
-                return Err(broken("more samples than an index has bytes"));
-            }
             let mut next = 8;
             let mut given = |bit: u32| -> io::Result<Option<u32>> {
                 if flags & bit == 0 {
@@ -312,17 +335,15 @@ fn add(tracks: &mut [Track], moof: &[u8], start: u64) -> io::Result<()> {
                 let (ticks, size) = (ticks.unwrap_or(usual[0]), size.unwrap_or(usual[1]));
                 let how = first.take().or(said).unwrap_or(usual[2]);
                 // Bit 16: not one to begin with.
-                track.samples.push(Sample { at, time: track.end, size, key: how & 0x1_0000 == 0 });
-                track.end += u64::from(ticks);
-                at += u64::from(size);
+                at = track.push((at, size), limit, how & 0x1_0000 == 0, ticks)?;
             }
         }
     }
     Ok(())
 }
 
-/// The content of a box with new tables and durations; `track` is the one it belongs to.
-fn rebuilt(bytes: &[u8], tracks: &[Track], track: Option<&Track>) -> io::Result<Vec<u8>> {
+/// The content of a box with new tables and durations; `track` is the one it belongs to, so deep in it.
+fn rebuilt(bytes: &[u8], tracks: &[Track], track: Option<&Track>, depth: u32) -> io::Result<Vec<u8>> {
     // Ticks of the movie a second, which are not the tracks'.
     let scale = |movie: &[u8]| word(movie, 12).map(u64::from);
     let mut out = Vec::new();
@@ -332,14 +353,15 @@ fn rebuilt(bytes: &[u8], tracks: &[Track], track: Option<&Track>) -> io::Result<
         match (&kind, track) {
             (b"mvex", _) => continue,
             (b"mvhd", _) => {
-                let longest = tracks.iter().map(|t| t.end * movie / u64::from(t.scale.max(1))).max().unwrap_or_default();
+                let longest =
+                    tracks.iter().map(|t| t.end.saturating_mul(movie) / u64::from(t.scale.max(1))).max().unwrap_or_default();
                 put(&mut content, 16, longest)?;
             }
-            (b"trak", _) => {
+            (b"trak", None) => {
                 let id = word(child(&content, &[b"tkhd"])?, 12)?;
                 let track = tracks.iter().find(|t| t.id == id).ok_or_else(|| broken("a track without a number"))?;
-                let length = track.end * movie / u64::from(track.scale.max(1));
-                content = rebuilt(&content, tracks, Some(track))?;
+                let length = track.end.saturating_mul(movie) / u64::from(track.scale.max(1));
+                content = rebuilt(&content, tracks, Some(track), 0)?;
                 patch(&mut content, &[b"tkhd"], |b| put(b, 20, length))?;
                 // The last of its entries is the one for the samples.
                 let edits = patch(&mut content, &[b"edts", b"elst"], |b| {
@@ -351,7 +373,8 @@ fn rebuilt(bytes: &[u8], tracks: &[Track], track: Option<&Track>) -> io::Result<
                 }
             }
             (b"mdhd", Some(t)) => put(&mut content, 16, t.end)?,
-            (b"mdia" | b"minf", Some(_)) => content = rebuilt(&content, tracks, track)?,
+            // One in the other and no deeper: a damaged file's could go on to the end of the stack.
+            (b"mdia" | b"minf", Some(_)) if depth < 2 => content = rebuilt(&content, tracks, track, depth + 1)?,
             (b"stbl", Some(t)) => {
                 let described = boxed(*b"stsd", child(&content, &[b"stsd"])?);
                 content = described.into_iter().chain(tables(t)).collect();
@@ -419,106 +442,4 @@ fn tables(t: &Track) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::export::tests::Scratch;
-
-    fn numbers(kind: Kind, n: &[u32]) -> Vec<u8> {
-        boxed(kind, &n.iter().flat_map(|n| n.to_be_bytes()).collect::<Vec<_>>())
-    }
-
-    fn nested(path: &[&Kind], content: &[u8]) -> Vec<u8> {
-        path.iter().rev().fold(content.to_vec(), |inner, kind| boxed(**kind, &inner))
-    }
-
-    /// Two pictures with the first index, then fragments of two and of one, as mp4mux writes them, and the beginning of a third.
-    fn left() -> Vec<u8> {
-        let tables = [
-            numbers(*b"stsd", &[0, 0]),
-            table(*b"stts", [2, 1, 100, 1, 104]),
-            table(*b"stss", [1, 1]),
-            table(*b"stsc", [1, 1, 2, 1]),
-            table(*b"stsz", [0, 2, 30, 10]),
-            table(*b"stco", [1, 32]),
-        ];
-        let track = [
-            numbers(*b"tkhd", &[0, 0, 0, 1, 0, 200]),
-            nested(&[b"edts", b"elst"], &numbers(*b"free", &[0, 1, 200, 0, 0x1_0000])[8..]),
-            boxed(*b"mdia", &[numbers(*b"mdhd", &[0, 0, 0, 1000, 204]), nested(&[b"minf", b"stbl"], &tables.concat())].concat()),
-        ];
-        let trex = numbers(*b"trex", &[0, 1, 1, 0, 0, 0x1_0000]);
-        let moov = [
-            numbers(*b"mvhd", &[0, 0, 0, 2000, 400]),
-            boxed(*b"trak", &track.concat()),
-            boxed(*b"mvex", &trex),
-            boxed(*b"udta", b"name"),
-        ];
-        let mut file = [boxed(*b"ftyp", b"mp42mp42"), boxed(*b"free", b""), boxed(*b"mdat", &[1; 40])].concat();
-        file.extend(boxed(*b"moov", &moov.concat()));
-        for (time, of) in [(204u32, vec![(100u32, 20u32, 0x40), (90, 21, 0x1_0000)]), (500, vec![(80, 22, 0x1_0000)])] {
-            let start = file.len() as u32;
-            file.extend([boxed(*b"free", b""), boxed(*b"mdat", &vec![2; of.iter().map(|s| s.1 as usize).sum()])].concat());
-            let (tfhd, trun) = if let [only] = of[..] {
-                ([0x39, 1, 0, start, only.0, only.1, only.2].to_vec(), vec![1, 1, 16])
-            } else {
-                let each = of.iter().flat_map(|s| [s.0, s.1, s.2]);
-                (vec![1, 1, 0, start], [0x701, of.len() as u32, 16].into_iter().chain(each).collect())
-            };
-            let fragment = [numbers(*b"tfhd", &tfhd), numbers(*b"tfdt", &[0, time]), numbers(*b"trun", &trun)];
-            file.extend(nested(&[b"moof", b"traf"], &fragment.concat()));
-        }
-        file.extend(&boxed(*b"mdat", &[3; 50])[..40]);
-        file
-    }
-
-    #[test]
-    fn fragments_become_one_plain_file() {
-        let dir = Scratch::new("flatten");
-        let path = dir.join("film");
-        std::fs::write(&path, left()).unwrap();
-        assert!(mend(&path).unwrap() > 0);
-        let plain = std::fs::read(&path).unwrap();
-        let kinds: Vec<Kind> = inside(&plain).map(|b| b.0).collect();
-        assert_eq!(kinds, [*b"ftyp", *b"free", *b"mdat", *b"moov"]);
-        let moov = inside(&plain).last().unwrap().1;
-        assert_eq!(inside(moov).map(|b| b.0).collect::<Vec<_>>(), [*b"mvhd", *b"trak", *b"udta"]);
-        let stbl = child(moov, &[b"trak", b"mdia", b"minf", b"stbl"]).unwrap();
-        let said = |kind: &Kind| words(child(stbl, &[kind]).unwrap(), 4).collect::<Vec<_>>();
-        // 90 became 196: a picture was lost behind it.
-        assert_eq!(said(b"stts"), [5, 1, 100, 1, 104, 1, 100, 1, 196, 1, 80]);
-        assert_eq!(said(b"stss"), [2, 1, 3]);
-        assert_eq!(said(b"stsz"), [0, 5, 30, 10, 20, 21, 22]);
-        assert_eq!(said(b"stsc"), [2, 1, 2, 1, 3, 1, 1]);
-        let pictures: Vec<&[u8]> = said(b"stco")[1..].iter().map(|at| &plain[*at as usize..][..3]).collect();
-        assert_eq!(pictures, [[1; 3], [2; 3], [2; 3]]);
-        // 580 ticks of 1000 a second; the movie has 2000.
-        assert_eq!(word(child(moov, &[b"trak", b"mdia", b"mdhd"]).unwrap(), 16).unwrap(), 580);
-        for (path, at) in [(&[b"mvhd"] as &[&Kind], 16), (&[b"trak", b"tkhd"], 20), (&[b"trak", b"edts", b"elst"], 8)] {
-            assert_eq!(word(child(moov, path).unwrap(), at).unwrap(), 1160);
-        }
-        // What is plain stays as it is; a crash before the last step of the mending costs nothing.
-        mend(&path).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), plain);
-        let mdat = 16 + 8;
-        let between = [&plain[..mdat], &48u32.to_be_bytes(), &plain[mdat + 4..]].concat();
-        std::fs::write(&path, between).unwrap();
-        mend(&path).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), plain);
-    }
-
-    #[test]
-    fn what_cannot_be_read_stays_as_it_was_cut() {
-        let dir = Scratch::new("unread");
-        let path = dir.join("film");
-        let left = left();
-        let whole = left.len() - 40;
-        // A step through the file that meets every box.
-        for at in (60..whole).step_by(7) {
-            let mut bad = left.clone();
-            bad[at..at + 4].fill(0xff);
-            std::fs::write(&path, &bad).unwrap();
-            mend(&path).unwrap();
-            assert!(std::fs::metadata(&path).unwrap().len() < 3 * left.len() as u64);
-        }
-    }
-}
+mod tests;

@@ -249,7 +249,10 @@ impl Session<'_> {
             return Ok(if next.is_zero() { soon } else { next.min(soon) });
         };
         self.send(&shot, key, now)?;
-        Ok(soon.min(gap * 3 / 2))
+        // One frame for each that comes would leave viewers behind for good after a busy moment. Twice the camera's speed and no
+        // more: from a burst ffmpeg learns to hold pictures back, and then shows a night frame only when the next one is there.
+        let late = self.f.frames.whole().newest().is_some_and(|n| n.meta().boot > self.sent.frame);
+        Ok(if late && self.f.gauges.state() == State::Running { gap / 2 } else { soon.min(gap * 3 / 2) })
     }
 
     /// The frame to send now: the next new one, or the newest again when somebody has joined or the camera is slow.

@@ -5,6 +5,9 @@ use super::hub::Unit;
 
 /// Units that are kept, all together [bytes]: 3 s at 8 Mbit/s. A camera that needs more makes who joins wait for its key frame.
 pub const MOST: usize = 3 << 20;
+/// Units that are kept: a key frame a minute at 30 a second. Where nothing moves they are of a few bytes, and each costs some
+/// hundred more; and whoever joins runs through them one by one.
+const MOST_UNITS: usize = 1800;
 
 /// See the module's first lines.
 #[derive(Default)]
@@ -22,7 +25,7 @@ impl Kept {
             return;
         }
         self.bytes += unit.buffer.size();
-        if self.bytes > MOST {
+        if self.bytes > MOST || self.units.len() >= MOST_UNITS {
             self.clear();
             return;
         }
@@ -74,5 +77,11 @@ mod tests {
         assert_eq!(after(7, false), none, "too much of it");
         assert_eq!(after(8, false), none, "and no beginning");
         assert_eq!(after(9, true), [9]);
+        let empty = |id: u64, key: bool| Unit { buffer: gst::Buffer::new(), ..unit(id, key) };
+        kept.add(&empty(10, true));
+        (0..MOST_UNITS as u64 - 1).for_each(|n| kept.add(&empty(11 + n, false)));
+        assert_eq!(kept.units().len(), MOST_UNITS);
+        kept.add(&empty(0, false));
+        assert!(kept.units().is_empty(), "too many of them");
     }
 }

@@ -12,6 +12,9 @@ use crate::config::Config;
 use crate::frame::Layout;
 use crate::source::{Coded, CodedUnit};
 
+/// The largest picture of H.264's level 5.2 [pixels]. One that claims more is not drawn for while its camera is away.
+const LARGEST: u64 = 36_864 * 256;
+
 /// What becomes of the camera's own stream: the word in `status json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passing {
@@ -149,7 +152,8 @@ impl Pass {
         if key {
             let pixels = |name| caps.structure(0).and_then(|s| s.get::<i32>(name).ok()).map_or(0, |n| n as u32 / 2 * 2);
             let size = Layout::new(pixels("width"), pixels("height"));
-            if i.size.replace(size) != Some(size) && self.remote {
+            let believed = Some(size).filter(|s| u64::from(s.width) * u64::from(s.height) <= LARGEST);
+            if std::mem::replace(&mut i.size, believed) != believed && self.remote {
                 log::info!("The camera sends H.264 of {}x{}", size.width, size.height);
             }
         }
@@ -182,6 +186,23 @@ impl Pass {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{BootUs, SystemClock};
+
+    #[test]
+    fn a_size_that_no_camera_has_is_not_believed() {
+        crate::gst::init().unwrap();
+        let pass = Pass::new(Hub::new(|| {}), Arc::new(SystemClock), &Config::default(), true);
+        let size_of = |width: i32, height: i32| {
+            let caps = gst::Caps::builder("video/x-h264").field("width", width).field("height", height).build();
+            let buffer = gst::Buffer::from_slice([0, 0, 1, 0x65, 0x88]);
+            pass.take(Coded::Unit(CodedUnit { buffer, caps, key: true, id: 1, boot: BootUs(1) }));
+            pass.size()
+        };
+        assert_eq!(size_of(3840, 2160), Some(Layout::new(3840, 2160)));
+        assert_eq!(size_of(65_520, 65_520), None);
+        assert_eq!(size_of(-2, -2), None);
+        assert_eq!(size_of(640, 480), Some(Layout::new(640, 480)));
+    }
 
     #[test]
     fn what_only_an_encoder_can_do_ends_the_passing() {

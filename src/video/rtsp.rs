@@ -37,6 +37,9 @@ use crate::server::AllowList;
 const STALLED_MS: u32 = 5000;
 /// A connection that has not asked for the stream in this time is closed.
 const IDLE: Duration = Duration::from_secs(15);
+/// What a viewer may send behind a request [bytes]: parameters that nobody here reads. The library's default is 4 GiB, taken into
+/// memory ahead of any login.
+const BODY: u32 = 16 << 10;
 /// Between looks at the time limits.
 const ROUND: Duration = Duration::from_secs(2);
 /// Units that may wait for the senders [bytes]: a megabyte more than who joins a camera's stream is given at once. More means
@@ -121,6 +124,10 @@ impl Rtsp {
         let sessions = rtsp::RTSPSessionPool::new();
         sessions.set_max_sessions(settings.max_clients);
         server.set_session_pool(Some(&sessions));
+        // Since GStreamer 1.18.
+        if server.has_property_with_type("content-length-limit", u32::static_type()) {
+            server.set_property("content-length-limit", BODY);
+        }
         let mounts = rtsp::RTSPMountPoints::new();
         let factory = factory(hub, encrypted, settings.sound.as_ref(), &leaving);
         mounts.add_factory("/stream", factory.clone());

@@ -147,6 +147,26 @@ fn what_a_busy_processor_had_no_time_for_comes_from_the_ring() {
 }
 
 #[test]
+fn after_a_busy_moment_viewers_are_back_in_the_present() {
+    let rig = Rig::new(&[]);
+    rig.publish(1);
+    let (_place, from) = rig.take();
+    next(&from);
+    // What a processor was too busy for, half a second of it; then a camera's usual ten a second.
+    let now = SystemClock.boot();
+    for id in 2..7 {
+        rig.publish_of(id, now.back(Duration::from_millis(10 * (7 - id))));
+    }
+    let in_time = |id: u64| {
+        rig.publish(id);
+        let until = std::time::Instant::now() + Duration::from_millis(100);
+        let left = || until.saturating_duration_since(std::time::Instant::now());
+        std::iter::from_fn(|| from.recv_timeout(left()).ok()).filter(|u| u.id == id).count() > 0
+    };
+    assert!((7..60).any(in_time), "each frame is sent only when the next one is there");
+}
+
+#[test]
 fn nothing_is_encoded_while_nobody_takes() {
     let rig = Rig::new(&[]);
     rig.publish(1);

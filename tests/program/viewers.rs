@@ -246,6 +246,20 @@ fn strangers_and_too_many_are_kept_out() {
 }
 
 #[test]
+fn a_request_of_any_length_is_not_taken_into_memory() {
+    let (setup, url) = served("long");
+    let r = setup.set("rtsp.user", "door").set("rtsp.password", "river42").start();
+    let mut rude = Rude::connect(&url);
+    let asked = format!("DESCRIBE {url} RTSP/1.0\r\nCSeq: 1\r\nContent-Length: 3000000000\r\n\r\n");
+    rude.socket.write_all(asked.as_bytes()).unwrap();
+    // The kernel holds some of it on its way.
+    let taken = (0..2048).take_while(|_| rude.socket.write_all(&[b'x'; 64 << 10]).is_ok()).count();
+    assert!(taken < 1024, "{} MiB were taken", taken / 16);
+    let mut other = Rude::connect(&url);
+    assert!(other.ask("OPTIONS", &url, "").contains(" 200 ") && viewers(&r) == 0);
+}
+
+#[test]
 fn a_viewer_stays_from_day_to_night_and_another_joins_in_the_dark() {
     if !has_ffmpeg() {
         return;
