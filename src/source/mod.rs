@@ -25,6 +25,12 @@ pub use ip::{Coded, CodedUnit, Outlet, no_outlet};
 #[cfg(not(feature = "media"))]
 pub struct Outlet;
 
+/// For whoever wants none of it.
+#[cfg(not(feature = "media"))]
+pub fn no_outlet() -> Outlet {
+    Outlet
+}
+
 /// One frame, borrowed from the source until the sink returns.
 pub struct Incoming<'a> {
     /// The full picture.
