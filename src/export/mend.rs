@@ -262,12 +262,11 @@ fn tracks_of(moov: &[u8], limit: u64) -> io::Result<Vec<Track>> {
         for run in words(child(stbl, &[b"stts"])?, 8).collect::<Vec<_>>().chunks_exact(2) {
             ticks.extend(std::iter::repeat_n(run[1], (run[0] as usize).min(count - ticks.len().min(count))));
         }
-        let chunks: Vec<u64> = match child(stbl, &[b"stco"]) {
-            Ok(b) => words(b, 8).map(u64::from).collect(),
-            Err(_) => {
-                let offsets = child(stbl, &[b"co64"])?.get(8..).ok_or_else(|| broken("an empty co64"))?;
-                offsets.chunks_exact(8).map(|b| long(b, 0)).collect::<io::Result<_>>()?
-            }
+        let chunks: Vec<u64> = if let Ok(b) = child(stbl, &[b"stco"]) {
+            words(b, 8).map(u64::from).collect()
+        } else {
+            let offsets = child(stbl, &[b"co64"])?.get(8..).ok_or_else(|| broken("an empty co64"))?;
+            offsets.chunks_exact(8).map(|b| long(b, 0)).collect::<io::Result<_>>()?
         };
         let runs: Vec<u32> = words(child(stbl, &[b"stsc"])?, 8).collect();
         let (mut n, mut runs, mut here) = (0, runs.chunks_exact(3).peekable(), None);

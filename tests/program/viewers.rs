@@ -10,7 +10,7 @@ use pastcam::source::read_barcode;
 use serde_json::Value;
 
 use crate::film::{SIZE, assert_gapless, has_ffmpeg};
-use crate::harness::{PATIENCE, Running, Setup, free_port, until};
+use crate::harness::{PATIENCE, Running, Setup, free_port, is_quiet, until};
 
 /// ffmpeg as a viewer: grey pictures as they are decoded.
 pub struct Viewer {
@@ -199,8 +199,9 @@ fn viewers_over_tcp_and_udp_see_every_frame_in_order_and_at_once() {
         let mut late: Vec<u64> = seen.iter().map(|s| s.late_us).collect();
         late.sort_unstable();
         println!("picture to picture: p50 {} ms, longest {} ms", late[15] / 1000, late[29] / 1000);
-        // ffmpeg holds two frames back: 200 ms of the 10 frames a second. The rest is for a busy machine.
-        assert!(late[15] < 600_000, "{late:?}");
+        // ffmpeg holds two frames back: 200 ms of the 10 frames a second. The rest is for the machine.
+        let longest = if is_quiet() { 400_000 } else { 600_000 };
+        assert!(late[15] < longest, "{late:?}");
     }
     drop((tcp, udp));
     until("nobody", || (viewers(&r) == 0 && r.status()["video"]["encoder"].is_null()).then_some(()));
@@ -253,8 +254,8 @@ fn a_request_of_any_length_is_not_taken_into_memory() {
     let asked = format!("DESCRIBE {url} RTSP/1.0\r\nCSeq: 1\r\nContent-Length: 3000000000\r\n\r\n");
     rude.socket.write_all(asked.as_bytes()).unwrap();
     // The kernel holds some of it on its way.
-    let taken = (0..2048).take_while(|_| rude.socket.write_all(&[b'x'; 64 << 10]).is_ok()).count();
-    assert!(taken < 1024, "{} MiB were taken", taken / 16);
+    let taken = (0..16_384).take_while(|_| rude.socket.write_all(&[b'x'; 8 << 10]).is_ok()).count();
+    assert!(taken < 8192, "{} MiB were taken", taken / 128);
     let mut other = Rude::connect(&url);
     assert!(other.ask("OPTIONS", &url, "").contains(" 200 ") && viewers(&r) == 0);
 }

@@ -122,7 +122,7 @@ fn damaged_numbers_neither_take_the_memory_nor_the_program() {
         with_tables(&[table(*b"stts", times), table(*b"stsz", sizes), runs.clone(), at])
     };
     let offset = || table(*b"stco", [1, 20]);
-    let deep = nested(&[b"mdia"; 20_000], &[]);
+    let deep = nested(&vec![b"mdia"; 20_000], &[]);
     let trun = numbers(*b"trun", &[0, all]);
     for bad in [
         of([0, 1, 8], [1, 1, 1], boxed(*b"co64", b"")),

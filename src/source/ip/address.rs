@@ -70,8 +70,12 @@ impl Address {
     /// A text of a library's, which may repeat the address, as it may be shown.
     pub fn scrub(&self, text: &str) -> String {
         let mut text = text.replace(&self.location, &self.shown);
-        for secret in self.login.iter().flat_map(|(user, password)| [password, user]).filter(|s| s.len() > 2) {
-            text = text.replace(secret.as_str(), "…");
+        // Of a query only values can be secrets; servers repeat them on their own.
+        let query = self.location.split_once('?').map_or("", |(_, query)| query);
+        let values = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value);
+        let login = self.login.iter().flat_map(|(user, password)| [password.as_str(), user]);
+        for secret in login.chain(values).filter(|s| s.len() > 2) {
+            text = text.replace(secret, "…");
         }
         text
     }
@@ -102,5 +106,6 @@ mod tests {
         let a = Address::of("rtsp://operator:hunter2@cam/live?key=hunter3");
         let said = a.scrub("open rtsp://cam/live?key=hunter3 as operator:hunter2");
         assert_eq!(said, "open rtsp://cam/live as …:…");
+        assert_eq!(a.scrub("/live?key=hunter3 not found"), "/live?key=… not found");
     }
 }
