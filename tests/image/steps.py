@@ -60,6 +60,7 @@ class Suite:
         self.card.put("config.json", json.dumps(CONFIG).encode())
         self.boots = 0
         self.pictures = []  # acknowledged, by their paths on the board
+        self.boot_seconds = None
 
     def power(self):
         self.boots += 1
@@ -91,7 +92,7 @@ class Suite:
     def first_boot(self):
         """Boots a fresh card to the first health, saves, grows its data partition, gives its try back."""
         with self.power() as board:
-            took = healthy(board)
+            took = self.boot_seconds = healthy(board)
             up = re.findall(r"\[ *(\d+\.\d+)\]", board.console())[-1:]
             self.report.figure(f"power-on to the first health: {took:.0f} s of this machine, U-Boot's share included; kernel's own time about {up[0] if up else '?'} s")
             # Before the first frame there is nothing to save.
