@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 
-from . import machine
+from . import machine, passing
 from .report import of_spread, row, spread
 from .rtsp import Viewer
 from .service import FPS, HEIGHT, WIDTH, free_port
@@ -88,7 +88,7 @@ def case(bench):
             time.sleep(0.5)
         rows.append(_first(s, raw, "at 0.5 frames a second", 10 if bench.quick else 40))
     rows.append(_stalled(bench, raw))
-    return rows
+    return [*rows, *passing.measure(bench)]
 
 
 def _costs(bench, s, raw, seconds):
