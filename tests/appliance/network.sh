@@ -66,7 +66,7 @@ plug wlan0 0
 mkdir "$ROOT/sys/class/net/wlan0/wireless"
 echo good >"$SET/wpa_supplicant.conf"
 rounds 1
-is "networks that the daemon took are remembered" "$(cat "$SET/wpa_supplicant.conf.proven") $(stat -c %a "$SET/wpa_supplicant.conf.proven")" "good 600"
+is "networks that the daemon took are remembered" "$(cat "$SET/wpa_supplicant.conf.proven") $("$LOOK" stat -c %a "$SET/wpa_supplicant.conf.proven")" "good 600"
 is "and nothing is noted" "$(notes)" ""
 echo bad >"$SET/wpa_supplicant.conf"
 : >"$ROOT/calls"

@@ -30,18 +30,18 @@ printf 'address = 192.168.1.20/24\ngateway=192.168.1.1\ndns=192.168.1.1, 9.9.9.9
 take
 is "nothing to note" "$(notes)" ""
 is "config.json without BOM and CR" "$(cat "$SET/config.json")" '{"camera": {"width": 640, "height": 480}}'
-is "its mode" "$(stat -c %a "$SET/config.json")" 640
+is "its mode" "$("$LOOK" stat -c %a "$SET/config.json")" 640
 is "wireless networks" "$(grep -c ssid "$SET/wpa_supplicant.conf")" 2
-is "its mode, for the passwords" "$(stat -c %a "$SET/wpa_supplicant.conf")" 600
+is "its mode, for the passwords" "$("$LOOK" stat -c %a "$SET/wpa_supplicant.conf")" 600
 is "the key" "$(cat "$SET/ssh/authorized_keys")" "$GOOD_KEY"
-is "the key's mode" "$(stat -c %a "$SET/ssh/authorized_keys")" 600
+is "the key's mode" "$("$LOOK" stat -c %a "$SET/ssh/authorized_keys")" 600
 is "host name" "$(cat "$SET/hostname")" gate-cam
 is "time zone" "$(cat "$SET/timezone")" Europe/Berlin
 is "address" "$(head -n 1 "$SET/network.txt")" "address = 192.168.1.20/24"
 lacks "no CR anywhere" "$(cat "$SET"/* 2>/dev/null | od -An -c)" '\r'
-before=$(stat -c %i "$SET/hostname")
+before=$("$LOOK" stat -c %i "$SET/hostname")
 take
-is "what is in force already is not written again" "$(stat -c %i "$SET/hostname")" "$before"
+is "what is in force already is not written again" "$("$LOOK" stat -c %i "$SET/hostname")" "$before"
 
 rm "$CARD"/*
 take

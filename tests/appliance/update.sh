@@ -80,7 +80,7 @@ chmod 600 "$SET/wpa_supplicant.conf"
 ln -s "$SET/wpa_supplicant.conf" "$ROOT/data/update/verdict.new"
 echo "unsigned" >"$ROOT/data/update/incoming.raucb"
 script usr/sbin/pastcam-update incoming
-is "a link of the program's does not lead root's pen" "$(cat "$SET/wpa_supplicant.conf") $(stat -c %a "$SET/wpa_supplicant.conf")" "secret 600"
+is "a link of the program's does not lead root's pen" "$(cat "$SET/wpa_supplicant.conf") $("$LOOK" stat -c %a "$SET/wpa_supplicant.conf")" "secret 600"
 mkdir "$ROOT/data/update/incoming.raucb"
 script usr/sbin/pastcam-update incoming
 is "a folder is no file, and does not stay" "$(cat "$ROOT/data/update/verdict") $(ls "$ROOT/data/rauc")" "ERR not a plain file "

@@ -163,10 +163,10 @@ for part in "version:     0.1.0" "slot:        A" "address:     eth0 192.168.1.2
 	has "the report" "$text" "$part"
 done
 is "with Windows' line ends" "$(grep -c "$(printf '\r')\$" "$CARD/PASTCAM-REPORT.TXT")" "$(wc -l <"$CARD/PASTCAM-REPORT.TXT")"
-before=$(stat -c %i "$CARD/PASTCAM-REPORT.TXT")
+before=$("$LOOK" stat -c %i "$CARD/PASTCAM-REPORT.TXT")
 echo "500.00 1.00" >"$ROOT/uptime"
 script usr/lib/pastcam/report
-is "nothing new is not written" "$(stat -c %i "$CARD/PASTCAM-REPORT.TXT")" "$before"
+is "nothing new is not written" "$("$LOOK" stat -c %i "$CARD/PASTCAM-REPORT.TXT")" "$before"
 : >"$RUN/clock-synced"
 echo "OK network: installed 0.2.0" >"$SET/last-update"
 script usr/lib/pastcam/report
