@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pastcam::clock::{Clock, SystemClock};
 use pastcam::frame::{Layout, Packing};
 use pastcam::source::camera::Mount;
-use pastcam::source::{Camera, Incoming, Light, Polled, Source, Spec, Value};
+use pastcam::source::{Camera, Incoming, Light, Polled, Source, Spec, Value, no_outlet};
 
 use crate::pictures::{self, REPEATED, SHOWN};
 
@@ -15,7 +15,7 @@ fn wanted(width: u32, height: u32) -> Camera {
 
 fn open(selector: &str, wanted: &Camera) -> Box<dyn Source> {
     pictures::write();
-    Spec::Camera(selector.into()).make(wanted).unwrap()
+    Spec::Camera(selector.into()).make(wanted, &no_outlet()).unwrap()
 }
 
 /// The next `n` frames.
@@ -97,17 +97,17 @@ fn the_camera_makes_the_ring_s_smaller_picture_itself() {
 #[test]
 fn cameras_are_told_apart_and_listed() {
     pictures::write();
-    let said = Spec::Camera("imx219".into()).make(&wanted(640, 480)).err().unwrap().what;
+    let said = Spec::Camera("imx219".into()).make(&wanted(640, 480), &no_outlet()).err().unwrap().what;
     for word in ["\"imx219\"", "Camera of pictures (Pictures)", "Camera of bars (Bars)"] {
         assert!(said.contains(word), "{said}");
     }
     let bars = open("camera of bars", &wanted(640, 480));
     assert!(bars.name().contains("Bars"), "{}", bars.name());
-    let second = Spec::Camera("Pictures".into()).make(&wanted(640, 480)).err().unwrap();
+    let second = Spec::Camera("Pictures".into()).make(&wanted(640, 480), &no_outlet()).err().unwrap();
     assert!(second.what.contains("open already"), "{second}");
     drop(bars);
     assert!(matches!(Spec::Auto.settled(), Spec::Camera(_)));
-    let auto = Spec::Auto.make(&wanted(640, 480)).unwrap();
+    let auto = Spec::Auto.make(&wanted(640, 480), &no_outlet()).unwrap();
     assert!(auto.name().starts_with("camera "), "{}", auto.name());
 }
 
