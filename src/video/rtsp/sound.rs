@@ -26,6 +26,8 @@ const SILENT: Duration = Duration::from_secs(2);
 const ROUND: Duration = Duration::from_millis(200);
 /// Between attempts to open the device: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// A unit this much later than now is none of a microphone's.
+const AHEAD: gst::ClockTime = gst::ClockTime::from_seconds(1);
 /// Sound that may wait for the senders [bytes]: seconds. More means that they hang, and the oldest goes.
 pub const WAITING: u64 = 64 << 10;
 
@@ -209,6 +211,10 @@ impl Out {
         // Before the media runs it needs no sound but for its description, whatever the time in it.
         let base = self.source.base_time().unwrap_or_default();
         let Some(time) = buffer.pts().and_then(|t| segment.to_running_time(t)).map(|t| t.saturating_sub(base)) else { return };
+        // What a device that was pulled out gives without end would otherwise keep all that follows out until its time comes.
+        if time > gst::SystemClock::obtain().time().saturating_sub(base) + AHEAD {
+            return;
+        }
         {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             if time <= *last {
