@@ -293,7 +293,7 @@ fn build_ring(config: &Config, camera: Layout) -> Result<(Arc<Frames>, Option<St
 }
 
 fn watchdog(device: &str) -> Result<Option<Hardware>> {
-    if device.is_empty() { Ok(None) } else { Hardware::open(device).map(Some) }
+    if matches!(device, "" | "none") { Ok(None) } else { Hardware::open(device).map(Some) }
 }
 
 /// What takes the encoded stream: the recorder and, where it is enabled, the server for viewers.

@@ -66,21 +66,26 @@ fn believe(written: &Value) -> Result<Config> {
     Ok(Config { file })
 }
 
-/// Puts what `over` says in place of what `base` says, key by key.
-fn lay_over(base: &mut Value, over: Value) {
+/// Puts what `over` says in place of what `base` says, key by key. What says no more than the program's own default (`own`) yields
+/// to `base`: a copy of the whole shipped file with one key changed must not undo the machine's settings.
+fn lay_over(base: &mut Value, over: Value, own: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
             for (key, value) in over {
-                lay_over(base.entry(key).or_insert(Value::Null), value);
+                match base.get_mut(&key) {
+                    Some(below) => lay_over(below, value, &own[&key]),
+                    None => _ = base.insert(key, value),
+                }
             }
         }
-        (base, over) => *base = over,
+        (base, over) if over != *own => *base = over,
+        _ => {}
     }
 }
 
 impl Config {
     /// Reads a file. `None` means `config.json` in the working folder, or the defaults where there is none. `base` is a file of
-    /// the same kind whose values take the place of the defaults.
+    /// the same kind whose values take the place of the defaults, also where `path` only repeats the program's own.
     pub fn load(path: Option<&Path>, base: Option<&Path>) -> Result<Config> {
         let (path, must) = path.map_or((Path::new("config.json"), false), |p| (p, true));
         let what = |p: &Path| format!("read the configuration {}", p.display());
@@ -100,7 +105,7 @@ impl Config {
         believe(&match base {
             None => own,
             Some(mut base) => {
-                lay_over(&mut base, own);
+                lay_over(&mut base, own, &serde_json::to_value(File::default()).expect("plain data has a JSON form"));
                 base
             }
         })

@@ -92,6 +92,7 @@ fn a_hardware_watchdog_is_fed_by_frames_and_let_go_at_the_end() {
 
     let (code, said) = Setup::new("no-watchdog").set("limits.watchdog_device", "/no/such/watchdog").end();
     assert!(code == 1 && said.contains("limits.watchdog_device") && said.contains("/no/such/watchdog"), "{code}: {said}");
+    Setup::new("none-watchdog").set("limits.watchdog_device", "none").start();
 }
 
 #[test]

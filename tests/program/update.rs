@@ -242,3 +242,25 @@ fn notes_stand_in_status_and_defaults_yield_to_the_configuration() {
     assert_eq!(json["source"]["spec"], "pattern", "the configuration goes before the defaults");
     assert_eq!(checked.status.code(), Some(1));
 }
+
+#[test]
+fn a_copy_of_the_whole_shipped_file_leaves_the_defaults_of_the_machine() {
+    let setup = Setup::new("copied");
+    let (copied, base) = (setup.dir.join("copied.json"), setup.dir.join("defaults.json"));
+    fs::write(&base, r#"{"limits": {"watchdog_device": "/dev/watchdog"}, "logging": {"dir": ""}, "camera": {"width": 64}}"#)
+        .unwrap();
+    let load = |change: fn(&mut serde_json::Value)| {
+        let mut whole: serde_json::Value = serde_json::from_str(include_str!("../../config.json")).unwrap();
+        change(&mut whole);
+        fs::write(&copied, whole.to_string()).unwrap();
+        let config = pastcam::config::Config::load(Some(&copied), Some(&base)).unwrap();
+        (config.limits.watchdog_device.clone(), config.logging.dir.clone(), config.camera.width, config.camera.height)
+    };
+    assert_eq!(load(|whole| whole["camera"]["height"] = 480.into()), ("/dev/watchdog".into(), String::new(), 64, 480));
+    let own = load(|whole| {
+        whole["limits"]["watchdog_device"] = "none".into();
+        whole["logging"]["dir"] = "./logs".into();
+        whole["camera"]["width"] = 320.into();
+    });
+    assert_eq!(own, ("none".into(), "./logs".into(), 320, 768));
+}
