@@ -128,7 +128,9 @@ fn settle(dir: &Path, part: &Path, stem: &str) -> Result<PathBuf> {
 /// without a whole half second is removed.
 pub(super) fn tidy(dir: &Path) -> Result<()> {
     let names = fs::read_dir(dir).map_err(|e| disk::error("read the folder", dir, e))?;
-    for part in names.filter_map(|e| e.ok()?.file_name().into_string().ok()) {
+    // Files only: a link with such a name may lead anywhere.
+    let files = names.filter_map(std::io::Result::ok).filter(|e| e.file_type().is_ok_and(|t| t.is_file()));
+    for part in files.filter_map(|e| e.file_name().into_string().ok()) {
         let Some((name, pid)) = name::of_part(&part) else { continue };
         if pid != std::process::id() && is_pastcam(pid) {
             log::info!("export: {part} is left alone: process {pid} still writes it");
@@ -243,11 +245,13 @@ mod tests {
         fs::write(at("20261120_083408_f3"), [whole.clone(), boxed(*b"mdat", 30), vec![0, 0]].concat()).unwrap();
         fs::write(dir.join("20261120_083408_f3.mp4"), "another").unwrap();
         fs::write(dir.join(".mine.mp4.5.part"), "foreign").unwrap();
+        let link = ".20261120_083408_f4.mp4.999999999.part";
+        fs::write(dir.join("elsewhere"), &torn).unwrap();
+        std::os::unix::fs::symlink("elsewhere", dir.join(link)).unwrap();
         tidy(&dir).unwrap();
-        assert_eq!(
-            dir.names(),
-            [".mine.mp4.5.part", "20261120_083408_f1.mp4", "20261120_083408_f3.mp4", "20261120_083408_f3_2.mp4"]
-        );
+        let films = ["20261120_083408_f1.mp4", "20261120_083408_f3.mp4", "20261120_083408_f3_2.mp4"];
+        assert_eq!(dir.names(), [&[link, ".mine.mp4.5.part"], &films[..], &["elsewhere"]].concat());
+        assert_eq!(fs::read(dir.join("elsewhere")).unwrap(), torn, "a link's target is not ours");
         for name in ["20261120_083408_f1.mp4", "20261120_083408_f3_2.mp4"] {
             assert_eq!(fs::read(dir.join(name)).unwrap(), whole);
         }

@@ -14,6 +14,32 @@ use gstreamer_rtsp_server::prelude::*;
 /// Longer than a media takes to go (some ms).
 const LONGEST: Duration = Duration::from_secs(2);
 
+/// One media's way out. A media that is let go without a word of its end ends it too, or every next viewer would wait.
+struct WayOut {
+    all: Arc<Leaving>,
+    begun: AtomicBool,
+}
+
+impl WayOut {
+    fn begin(&self) {
+        if !self.begun.swap(true, Relaxed) {
+            self.all.change(1);
+        }
+    }
+
+    fn end(&self) {
+        if self.begun.swap(false, Relaxed) {
+            self.all.change(-1);
+        }
+    }
+}
+
+impl Drop for WayOut {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 /// Counts the medias that are on their way out.
 #[derive(Default)]
 pub struct Leaving {
@@ -31,24 +57,15 @@ impl Leaving {
 
     /// Follows one media from the beginning of its end to the end.
     pub fn watch(self: &Arc<Self>, media: &rtsp::RTSPMedia) {
-        let leaves = Arc::new(AtomicBool::new(false));
-        let (all, this) = (self.clone(), leaves.clone());
+        let way = Arc::new(WayOut { all: self.clone(), begun: AtomicBool::new(false) });
+        let this = way.clone();
         media.connect_target_state(move |_, state| {
-            if state == gst::State::Null.into_glib() && !this.swap(true, Relaxed) {
-                all.change(1);
+            if state == gst::State::Null.into_glib() {
+                this.begin();
             }
         });
-        let all = self.clone();
         // After the factory, which forgets the media by the same signal.
-        media.connect_closure(
-            "unprepared",
-            true,
-            glib::closure!(move |_: &rtsp::RTSPMedia| {
-                if leaves.swap(false, Relaxed) {
-                    all.change(-1);
-                }
-            }),
-        );
+        media.connect_closure("unprepared", true, glib::closure!(move |_: &rtsp::RTSPMedia| way.end()));
     }
 
     /// Waits until no media is on its way out.
@@ -56,5 +73,23 @@ impl Leaving {
         let medias = self.medias.lock().unwrap_or_else(PoisonError::into_inner);
         // Beyond, the viewer is answered 503 and asks again.
         drop(self.gone.wait_timeout_while(medias, LONGEST, |n| *n > 0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_media_that_goes_without_a_word_keeps_nobody_waiting() {
+        gst::init().unwrap();
+        let all = Arc::new(Leaving::default());
+        let element = gst::ElementFactory::make("bin").build().unwrap();
+        let media = rtsp::RTSPMedia::new(element);
+        all.watch(&media);
+        media.emit_by_name::<()>("target-state", &[&gst::State::Null.into_glib()]);
+        assert_eq!(*all.medias.lock().unwrap(), 1);
+        drop(media);
+        assert_eq!(*all.medias.lock().unwrap(), 0);
     }
 }
