@@ -8,10 +8,10 @@ image, rootfs, environment, disk = sys.argv[1:]
 MIB = 1 << 20
 # (active, type, start, size), the layout that boot.cmd, fw_env.config and the first boot rely on.
 WANTED = [
-    (0x80, 0x0C, 4 * MIB, 64 * MIB),
-    (0, 0x83, 68 * MIB, 128 * MIB),
-    (0, 0x83, 196 * MIB, 128 * MIB),
-    (0, 0x83, 324 * MIB, 32 * MIB),
+    (0x80, 0x0C, 4 * MIB, 256 * MIB),
+    (0, 0x83, 260 * MIB, 128 * MIB),
+    (0, 0x83, 388 * MIB, 128 * MIB),
+    (0, 0x83, 516 * MIB, 32 * MIB),
 ]
 wrong = []
 
@@ -35,7 +35,7 @@ with open(image, "rb") as card:
         card.seek(WANTED[number][2])
         same(f"partition {number + 1} is the root file system", card.read(len(system)) == system, True)
     card.seek(0, 2)
-    same("size", card.tell(), 356 * MIB)
+    same("size", card.tell(), 548 * MIB)
 
 # U-Boot's environment as the running system writes it: two copies, in the gap, not over each other.
 with open(environment, encoding="utf-8") as file:

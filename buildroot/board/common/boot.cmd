@@ -23,10 +23,10 @@ fdt get value words /chosen bootargs
 if test -n "${BOOT_ROUNDS}"; then setenv words "${words} pastcam.rounds=${BOOT_ROUNDS}"; fi
 
 # From here to the kernel's own watchdog driver: a kernel that hangs costs this try and not a walk to the camera. Emulated boards
-# say pastcam.watchdog=off: their watchdog bites at once. 0x3a98 ms are 15 s, the most it can.
+# say pastcam.watchdog=off: their watchdog bites at once. 15 s are nearly the most it can. wdt counts in decimal [ms], unlike setexpr.
 setenv dog "${words}"
 setexpr dog sub ".*pastcam.watchdog=off.*" off
-setenv watch 'if test "${dog}" != off; then wdt dev watchdog@7e100000 && wdt start 3a98; fi'
+setenv watch 'if test "${dog}" != off; then wdt dev watchdog@7e100000 && wdt start 15000; fi'
 
 # load: the kernel, and an initial RAM disk where the root brings one (the emulated image does).
 setenv start '

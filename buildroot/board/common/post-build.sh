@@ -19,7 +19,7 @@ mkdir -p "$target/etc/pastcam"
 echo "$VERSION" >"$target/etc/pastcam/version"
 
 # Packages bring init scripts of their own. Only these are wanted, and those the overlay brings.
-keep=" rcK rcS S02sysctl S10udev S11modules S50mdnsd "
+keep=" rcK rcS S02sysctl S10udevd S11modules S50mdnsd "
 for script in "$target"/etc/init.d/*; do
 	name=$(basename "$script")
 	case $keep in
@@ -47,6 +47,13 @@ if [ -n "${BUILD_DIR:-}" ] && [ -n "${BR2_CONFIG:-}" ]; then
 		# shellcheck disable=SC2046 # a list of files
 		"$common/check-fragment" "$config" $(fragments "$2")
 	}
+	# A name that a package has changed would be taken out without a word: no device nodes, no camera.
+	for name in $keep; do
+		if [ ! -e "$target/etc/init.d/$name" ]; then
+			echo "post-build: no package has brought /etc/init.d/$name" >&2
+			exit 1
+		fi
+	done
 	check linux BR2_LINUX_KERNEL_CONFIG_FRAGMENT_FILES
 	check uboot BR2_TARGET_UBOOT_CONFIG_FRAGMENT_FILES
 	check busybox BR2_PACKAGE_BUSYBOX_CONFIG_FRAGMENT_FILES
