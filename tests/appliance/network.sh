@@ -79,6 +79,41 @@ lacks "and without the password" "$(notes)" secret
 script usr/sbin/pastcam-setup take
 is "an empty file takes both back" "$(ls "$SET")" "ssh"
 
+stage fixed
+printf 'address=192.168.1.20/24\n' >"$SET/network.txt"
+plug wlan0 1
+mkdir "$ROOT/sys/class/net/wlan0/wireless"
+echo good >"$SET/wpa_supplicant.conf"
+rounds 1
+has "an address for a cable is not the radio's" "$(cat "$ROOT/calls")" "udhcpc wlan0"
+has "which is told, with the cure" "$(notes)" "interface=wlan0 in network.txt gives it the address"
+plug eth0 1
+plug eth1 1
+rounds 1
+has "the cable has it" "$(cat "$ROOT/calls")" "ip addr add 192.168.1.20/24 broadcast + dev eth0"
+lacks "and only one cable" "$(grep 'addr add' "$ROOT/calls")" "dev eth1"
+has "the other asks" "$(cat "$ROOT/calls")" "udhcpc eth1"
+is "nothing is left to tell" "$(notes)" ""
+: >"$ROOT/calls"
+rm -r "$ROOT/sys/class/net/eth0"
+rounds 1
+has "when that one has gone the other one takes it" "$(cat "$ROOT/calls")" "ip addr add 192.168.1.20/24 broadcast + dev eth1"
+printf 'address=192.168.1.20/24\ninterface=wlan0\n' >"$SET/network.txt"
+: >"$ROOT/calls"
+rounds 1
+has "by its name the radio has it" "$(cat "$ROOT/calls")" "ip addr add 192.168.1.20/24 broadcast + dev wlan0"
+
+stage name-servers
+mkdir -p "$ROOT/run"
+export interface=eth0 ip=10.0.0.5 mask=24 dns="10.0.0.1"
+script usr/lib/pastcam/dhcp-told bound
+is "name servers by DHCP" "$(cat "$ROOT/run/resolv.conf")" "nameserver 10.0.0.1"
+printf 'dns=9.9.9.9, 1.1.1.1\n' >"$SET/network.txt"
+script usr/lib/pastcam/dhcp-told bound
+is "one's own go before them" "$(cat "$ROOT/run/resolv.conf")" "nameserver 9.9.9.9
+nameserver 1.1.1.1"
+unset ip mask dns
+
 fresh link-local
 stub ip <<'S'
 echo "ip $*" >>"$ROOT/calls"
