@@ -170,6 +170,9 @@ fresh defaults
 has "the watchdog where there is one" "$(sh "$ROOT/usr/lib/pastcam/defaults")" '"watchdog_device": "/dev/watchdog"'
 : >"$RUN/no-watchdog"
 has "not after starts that did not last" "$(sh "$ROOT/usr/lib/pastcam/defaults")" '"watchdog_device": ""'
+has "the camera, whatever the board" "$(sh "$ROOT/usr/lib/pastcam/defaults")" '"source": "camera"'
+printf 'BOARD=qemu\nSOURCE=pattern\n' >"$ROOT/etc/pastcam/board"
+has "a pattern on a board that has none" "$(sh "$ROOT/usr/lib/pastcam/defaults")" '"source": "pattern"'
 sh "$ROOT/usr/lib/pastcam/defaults" >"$ROOT/defaults.json"
 is "the real program takes them" "$("$PASTCAM_BIN" check-config --defaults "$ROOT/defaults.json" --config "$ROOT/defaults.json" 2>&1 | head -n 1)" "The configuration is good."
 : >"$RUN/data-in-ram"

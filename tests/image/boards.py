@@ -3,6 +3,8 @@
 Owns the order of building: packages, compiled parts, root, card, updates good and bad."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,12 +16,18 @@ import root
 from build import TOP
 from debian import Skip
 
+# The hardware's modules, in an order in which their needs come first.
+PI = ["bcm2835_wdt", "bcm2835", "sdhci-iproc", "phy-generic", "dwc2", "cdc_ether", "rndis_host"]
 BOARDS = {
     # The 3B+ has no machine of its own in QEMU; the 3B differs in radio and network.
-    "rpi3": {"cpu": build.ARM64, "qemu": "qemu-system-aarch64", "machine": "raspi3b", "dtb": "bcm2837-rpi-3-b.dtb", "kernel": "linux-image-arm64"},
+    "rpi3": {"cpu": build.ARM64, "qemu": "qemu-system-aarch64", "machine": "raspi3b", "dtb": "bcm2837-rpi-3-b.dtb", "kernel": "linux-image-arm64",
+             "modules": PI},
     # The A+ is a B+ without network and with one USB port. Debian's armel is the only ready-made userland for ARMv6, with soft floats.
     "rpi1": {"cpu": build.ARMEL, "qemu": "qemu-system-arm", "machine": "raspi1ap", "dtb": "bcm2835-rpi-a-plus.dtb", "kernel": "linux-image-rpi",
-             "other_slot": True},
+             "modules": PI, "other_slot": True, "short": True},
+    # What `scripts/image qemu` builds, started as its README says; no camera is configured, as nobody would have to.
+    "qemu": {"cpu": build.VIRT, "kernel": "linux-image-arm64", "modules": ["sdhci-pci", "virtio_mmio", "virtio_net"], "config": {"camera": {"source": None}},
+             "short": True},
 }
 # For this machine: Debian's driver of the SoC's power domains reads registers that QEMU has not.
 WORDS = "initcall_blacklist=bcm2835_power_driver_init pastcam.watchdog=off"
@@ -93,7 +101,24 @@ def tree(source, target, other_slot):
     return target
 
 
-def make(name, cache, work, report, quick):
+def start(board, dtb):
+    """QEMU's command line (see Machine) for a board: of the README, where that has one; else as the Pi's firmware would start U-Boot."""
+    network = "user,id=net,hostfwd=tcp:127.0.0.1:{port}-:9999"
+    if dtb:
+        words = f"{(build.COMMON / 'cmdline.txt').read_text().strip()} {WORDS}"
+        return [board["qemu"], "-M", board["machine"], "-kernel", board["uboot"], "-dtb", dtb, "-append", words,
+                "-drive", "file={card},if=sd,format=raw,cache=writeback", "-netdev", network, "-device", "usb-net,netdev=net,mac=b8:27:eb:12:34:56"]
+    found = re.search(r"^qemu-system-aarch64 (?:.*\\\n)*.*$", (TOP / "buildroot/README.md").read_text(), re.M)
+    told = shlex.split(found[0].replace("\\\n", " ")) if found else []
+    # Only where things are is another matter here, and the terminal is a file.
+    here = {"-nographic": [], "~/.cache/pastcam/output/qemu/images/u-boot.bin": [board["uboot"]], "if=none,id=card,file=card.img,format=raw":
+            ["if=none,id=card,file={card},format=raw,cache=writeback"], network.format(port=9999): [network]}
+    if missing := [word for word in here if word not in told]:
+        raise RuntimeError(f"buildroot/README.md's command line for QEMU has no {missing}: {told}")
+    return [new for word in told for new in here.get(word, [word])]
+
+
+def make(name, cache, work, report, short):
     """Everything a board needs to be switched on."""
     board = dict(BOARDS[name])
     cpu = board["cpu"]
@@ -116,16 +141,16 @@ def make(name, cache, work, report, quick):
     folder = root.Root(work / "root", cpu, packages, libraries)
     folder.fill(busybox, rauc, pastcam)
     folder.overlay(name, keys, "1.0.0-test")
-    folder.kernel(kernel, cpu["kernel"])
+    folder.kernel(kernel, cpu["kernel"], board["modules"])
     # An emulated board is slow, and its trials need not last as long as a real one's.
     (folder.home / "etc/default").mkdir(exist_ok=True)
     (folder.home / "etc/default/pastcam-watch").write_text("PROOF=20\nFRAMES=10\nTRIAL=120\n")
     squashfs = folder.pack(work / "1.squashfs")
     report.figure(f"root file system: {squashfs.stat().st_size / 1e6:.1f} MB, of which {os.path.getsize(folder.home / 'boot/initrd') / 1e6:.1f} MB are modules that the real kernel has built in")
     board["image"], board["same"] = card.image(work / "images", squashfs, uboot, name, keys)
-    board["dtb"] = tree(next((kernel / "usr/lib").rglob(board["dtb"])), work / "board.dtb", board.get("other_slot"))
-    board["words"] = f"{(build.COMMON / 'cmdline.txt').read_text().strip()} {WORDS}"
-    if quick:
+    dtb = tree(next((kernel / "usr/lib").rglob(board["dtb"])), work / "board.dtb", board.get("other_slot")) if "dtb" in board else None
+    board["start"] = start(board, dtb)
+    if short:
         return board
 
     (folder.home / "etc/pastcam/version").write_text("1.1.0-test\n")
@@ -146,9 +171,11 @@ def make(name, cache, work, report, quick):
     return board
 
 
-def steps(suite, quick):
+# The steps of a short run.
+SHORT = 2
+
+
+def steps(suite):
     """In the order in which they hand the card on."""
-    if quick:
-        return [suite.first_boot]
-    return [suite.first_boot, suite.power_cuts, suite.broken_settings, suite.good_update, suite.kernel_that_does_not_boot, suite.program_that_does_not_run,
-            suite.cut_while_updating, suite.nothing_left]
+    return [suite.first_boot, suite.second_boot, suite.power_cuts, suite.broken_settings, suite.good_update, suite.kernel_that_does_not_boot,
+            suite.program_that_does_not_run, suite.cut_while_updating, suite.nothing_left]

@@ -14,10 +14,12 @@ TOP = Path(__file__).resolve().parents[2]
 COMMON = TOP / "buildroot/board/common"
 
 # Debian's names of the processor, its compiler, U-Boot's configuration of the board, Rust's name, qemu-user's program
-ARM64 = {"arch": "arm64", "triplet": "aarch64-linux-gnu", "cpu": "aarch64", "uboot": "rpi_3_defconfig",
+ARM64 = {"arch": "arm64", "triplet": "aarch64-linux-gnu", "cpu": "aarch64", "uboot": "rpi_3_defconfig", "fragment": "common/uboot-rpi.fragment",
          "rust": "aarch64-unknown-linux-gnu", "user": "qemu-aarch64", "make": "arm64", "kernel": "Image"}
-ARMEL = {"arch": "armel", "triplet": "arm-linux-gnueabi", "cpu": "arm", "uboot": "rpi_defconfig",
+ARMEL = {"arch": "armel", "triplet": "arm-linux-gnueabi", "cpu": "arm", "uboot": "rpi_defconfig", "fragment": "common/uboot-rpi.fragment",
          "rust": "arm-unknown-linux-gnueabi", "user": "qemu-arm", "make": "arm", "kernel": "zImage"}
+# The same processor in QEMU's own machine.
+VIRT = {**ARM64, "uboot": "qemu_arm64_defconfig", "fragment": "qemu/uboot.fragment"}
 
 # U-Boot before 2025.07 calls these by other names.
 OLDER = {"CONFIG_ENV_REDUNDANT": "CONFIG_SYS_REDUNDAND_ENVIRONMENT", "CONFIG_ENV_MMC_DEVICE_INDEX": "CONFIG_SYS_MMC_ENV_DEV"}
@@ -66,7 +68,7 @@ class Made:
 def uboot(made, apt, cpu):
     """u-boot.bin of the board's own defconfig with this tree's fragment, from Debian's U-Boot source."""
     source, version = apt.source(made.home.parent / "src", "u-boot")
-    fragments = [COMMON / "uboot.fragment", COMMON / "uboot-rpi.fragment"]
+    fragments = [COMMON / "uboot.fragment", COMMON.parent / cpu["fragment"]]
 
     def build(target, scratch, log):
         text = "".join(fragment.read_text() for fragment in fragments)

@@ -42,14 +42,16 @@ def bundle(target, squashfs, board, version, key_folder, work):
 def image(folder, squashfs, uboot, board, key_folder):
     """The card's image, by post-image.sh from a folder filled as Buildroot fills it; the firmware's files are stand-ins."""
     shutil.rmtree(folder, ignore_errors=True)
-    (folder / "rpi-firmware").mkdir(parents=True)
+    folder.mkdir(parents=True)
     os.link(squashfs, folder / "rootfs.squashfs")
     shutil.copy(uboot, folder / "u-boot.bin")
-    (folder / "board.dtb").write_bytes(b"QEMU brings its own\n")
-    for name in ("start.elf", "fixup.dat", "bootcode.bin"):
-        (folder / "rpi-firmware" / name).write_bytes(b"an emulated board has no such firmware\n")
-    for name in (COMMON.parent / board / "config.txt", COMMON / "cmdline.txt"):
-        if name.exists():
+    settings = COMMON.parent / board / "config.txt"
+    if settings.exists():
+        (folder / "board.dtb").write_bytes(b"QEMU brings its own\n")
+        (folder / "rpi-firmware").mkdir()
+        for name in ("start.elf", "fixup.dat", "bootcode.bin"):
+            (folder / "rpi-firmware" / name).write_bytes(b"an emulated board has no such firmware\n")
+        for name in (settings, COMMON / "cmdline.txt"):
             shutil.copy(name, folder / "rpi-firmware" / name.name)
     log = folder / "post-image.log"
     with open(log, "wb") as out:

@@ -12,8 +12,6 @@ import threading
 import time
 from pathlib import Path
 
-PORT = 9999
-
 
 class Failed(Exception):
     """The board did not do what it must; the reason."""
@@ -26,18 +24,16 @@ def free_port():
 
 
 class Machine:
-    """One boot of a board with a card."""
+    """One boot of a board with a card. `start` is QEMU's command line without its serial lines, with {card} and {port} in it."""
 
-    def __init__(self, qemu, machine, uboot, dtb, words, card, logs, name):
+    def __init__(self, start, card, logs, name):
         self.port = free_port()
         self.serial = Path(logs) / f"{name}.serial"
         self.serial.unlink(missing_ok=True)
-        command = [qemu, "-M", machine, "-kernel", uboot, "-dtb", dtb, "-append", words, "-display", "none", "-monitor", "none",
+        command = [*(str(word).replace("{card}", str(card.path)).replace("{port}", str(self.port)) for word in start), "-display", "none", "-monitor", "none",
                    # Both lines into one file: U-Boot and the kernel do not always agree on which is theirs.
                    "-chardev", f"file,id=line0,path={self.serial},append=on", "-chardev", f"file,id=line1,path={self.serial},append=on",
-                   "-serial", "chardev:line0", "-serial", "chardev:line1",
-                   "-drive", f"file={card.path},if=sd,format=raw,cache=writeback", "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.port}-:{PORT}",
-                   "-device", "usb-net,netdev=net,mac=b8:27:eb:12:34:56"]
+                   "-serial", "chardev:line0", "-serial", "chardev:line1"]
         self.begin = time.monotonic()
         self.errors = open(Path(logs) / f"{name}.qemu", "wb")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors)

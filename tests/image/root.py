@@ -20,11 +20,8 @@ PROGRAMS = {"libubootenv-tool": ["fw_printenv", "fw_setenv"], "e2fsprogs": ["e2f
 DEVELOPMENT = ["libssl-dev", "libglib2.0-dev", "libc6-dev", "libgcc-14-dev"]
 # GStreamer's plugins: pictures, and H.264 for recordings.
 PLUGINS = ["coreelements", "app", "videoconvertscale", "videorate", "jpeg", "x264", "videoparsersbad", "isomp4", "typefindfunctions"]
-# In an order in which their needs come first; depmod knows what each needs.
-MODULES = {"arm64": ["bcm2835_wdt", "bcm2835", "sdhci-iproc", "squashfs", "ext4", "vfat", "nls_cp437", "nls_utf8", "nls_ascii", "nls_iso8859-1",
-                     "phy-generic", "dwc2", "cdc_ether", "rndis_host", "loop", "dm-verity", "zram"],
-           "armel": ["bcm2835_wdt", "bcm2835", "sdhci-iproc", "squashfs", "ext4", "vfat", "nls_cp437", "nls_utf8", "nls_ascii", "nls_iso8859-1",
-                     "phy-generic", "dwc2", "cdc_ether", "rndis_host", "loop", "dm-verity", "zram"]}
+# What every board needs, behind its hardware's own (boards.py); depmod knows what each needs.
+MODULES = ["squashfs", "ext4", "vfat", "nls_cp437", "nls_utf8", "nls_ascii", "nls_iso8859-1", "loop", "dm-verity", "zram"]
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\npastcam:x:900:900:pastcam camera:/data/cache:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n"
 GROUP = "root:x:0:\ntty:x:5:\ndisk:x:6:\nvideo:x:28:pastcam\naudio:x:29:pastcam\npastcam:x:900:\nnogroup:x:65534:\n"
@@ -150,7 +147,7 @@ class Root:
         (self.home / "etc/pastcam").mkdir(exist_ok=True)
         (self.home / "etc/pastcam/version").write_text(version + "\n")
 
-    def kernel(self, folder, name):
+    def kernel(self, folder, name, hardware):
         """Debian's kernel under the name the board's U-Boot loads, and an initial RAM disk with the modules it lacks."""
         release = next((folder / "usr/lib/modules").iterdir()).name
         shutil.copyfile(folder / f"boot/vmlinuz-{release}", self.home / "boot" / name)
@@ -166,7 +163,7 @@ class Root:
             shutil.copy(self.home / library, disk / library)
         (disk / "lib").symlink_to("usr/lib")
         order = []
-        for module in MODULES[self.cpu["arch"]]:
+        for module in [*hardware, *MODULES]:
             said = subprocess.run(["/sbin/modprobe", "-d", folder / "usr", "-S", release, "--show-depends", module], capture_output=True, text=True)
             for line in said.stdout.splitlines():
                 words = line.split()

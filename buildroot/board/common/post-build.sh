@@ -17,6 +17,8 @@ install -m 0644 "$keys/cert.pem" "$target/etc/rauc/keyring.pem"
 # Its time is also the earliest the clock may say: a board without a battery starts in 1970.
 mkdir -p "$target/etc/pastcam"
 echo "$VERSION" >"$target/etc/pastcam/version"
+# usr/lib/pastcam/defaults wants to know whether there is a camera.
+grep -E '^(BOARD|SOURCE)=' "$facts" >"$target/etc/pastcam/board"
 
 # Packages bring init scripts of their own. Only these are wanted, and those the overlay brings.
 keep=" rcK rcS S02sysctl S10udevd S11modules S50mdnsd "
