@@ -7,7 +7,7 @@
 #
 # @WORDS@ are filled in from board.conf when the card's image is made.
 
-# Where U-Boot has not read its environment yet.
+# What a board needs first, see board.conf.
 @BEFORE@
 
 # The firmware's own device tree, with what config.txt and the overlays made of it. Under another name, because the environment is
@@ -23,8 +23,8 @@ test -n "${BOOT_B_LEFT}" || setenv BOOT_B_LEFT 3
 fdt addr ${fdt}
 setenv words
 fdt get value words /chosen bootargs
-# Where there is no firmware, nobody has.
-test -n "${words}" || setenv words "console=@CONSOLE@ rootwait panic=10"
+# Where there is no firmware, nobody has: the words of cmdline.txt.
+test -n "${words}" || setenv words "console=@CONSOLE@ rootwait net.ifnames=0 panic=10 watchdog.open_timeout=180"
 if test -n "${BOOT_ROUNDS}"; then setenv words "${words} pastcam.rounds=${BOOT_ROUNDS}"; fi
 
 # From here to the kernel's own watchdog driver: a kernel that hangs costs this try and not a walk to the camera. Emulated boards
