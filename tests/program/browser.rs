@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use pastcam::source::read_barcode;
 
 use crate::film::SIZE;
 use crate::harness::{PATIENCE, Scratch, Setup, until};
-use crate::recordings::{file_of, films};
+use crate::recordings::for_each_kind;
 
 /// Plays the file once; each picture goes back as grey samples with the player's time. Then it leaps back to the middle.
 const PAGE: &str = r#"<!doctype html><video id=v muted src=/film.mp4></video><script>
@@ -201,17 +201,5 @@ fn a_browser_plays_recordings_clips_and_mended_files() {
         println!("SKIP: chromium is not installed");
         return;
     }
-    let setup = Setup::new("browser");
-    let mut r = setup.start();
-    r.until_frame(25);
-    assert!(r.ask("record start before=2").starts_with("OK recording "));
-    r.until_more_frames(20);
-    assert_plays(&file_of(&r.ask("record stop")));
-    assert_plays(&file_of(&r.ask("clip 2")));
-    let before: Vec<PathBuf> = films(&r);
-    r.ask("record start");
-    r.until_more_frames(30);
-    r.kill();
-    let r = setup.start();
-    assert_plays(&films(&r).into_iter().find(|f| !before.contains(f)).expect("the recording that was cut off"));
+    for_each_kind(&Setup::new("browser"), assert_plays);
 }

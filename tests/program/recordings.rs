@@ -20,6 +20,22 @@ pub fn films(r: &Running) -> Vec<PathBuf> {
     r.names().iter().filter(|n| is(n, "mp4")).map(|n| r.captures().join(n)).collect()
 }
 
+/// Hands a player the three kinds of files there are: a recording, a clip, and what was left of a recording that was cut off.
+pub fn for_each_kind(setup: &Setup, play: fn(&Path)) {
+    let mut r = setup.start();
+    r.until_frame(25);
+    assert!(r.ask("record start before=2").starts_with("OK recording "));
+    r.until_more_frames(20);
+    play(&file_of(&r.ask("record stop")));
+    play(&file_of(&r.ask("clip 2")));
+    let before: Vec<PathBuf> = films(&r);
+    r.ask("record start");
+    r.until_more_frames(30);
+    r.kill();
+    let r = setup.start();
+    play(&films(&r).into_iter().find(|f| !before.contains(f)).expect("the recording that was cut off"));
+}
+
 /// A whole file without a complaint of ffmpeg's, and no frame missing; the frame numbers.
 fn whole(file: &Path) -> Vec<u64> {
     let (codes, said) = decoded(file);

@@ -7,12 +7,12 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::net::UdpSocket;
 use std::os::unix::fs::chown;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::film::{SIZE, codes, decoded, has_ffmpeg};
 use crate::harness::{Scratch, Setup, free_port, until};
-use crate::recordings::{file_of, films};
+use crate::recordings::for_each_kind;
 use crate::viewers::{Rude, served};
 
 /// `nobody`: VLC refuses to run as root.
@@ -123,21 +123,7 @@ fn vlc_shows_recordings_clips_and_mended_files() {
     if installed().is_none() {
         return;
     }
-    let setup = Setup::new("vlc-files");
-    let mut r = setup.start();
-    r.until_frame(25);
-    assert!(r.ask("record start before=2").starts_with("OK recording "));
-    r.until_more_frames(20);
-    assert_plays(&file_of(&r.ask("record stop")));
-    assert_plays(&file_of(&r.ask("clip 2")));
-    let before: Vec<PathBuf> = films(&r);
-    // And what is left of one that was cut off.
-    r.ask("record start");
-    r.until_more_frames(30);
-    r.kill();
-    let r = setup.start();
-    let mended = films(&r).into_iter().find(|f| !before.contains(f)).expect("the recording that was cut off");
-    assert_plays(&mended);
+    for_each_kind(&Setup::new("vlc-files"), assert_plays);
 }
 
 /// A session over UDP or TCP whose packets go to a port on which VLC listens.
