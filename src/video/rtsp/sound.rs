@@ -208,16 +208,21 @@ impl Out {
     fn push(&self, sample: &gst::Sample) {
         let segment = sample.segment().and_then(|s| s.downcast_ref::<gst::ClockTime>());
         let (Some(buffer), Some(segment)) = (sample.buffer_owned(), segment) else { return };
-        // Before the media runs it needs no sound but for its description, whatever the time in it.
-        let base = self.source.base_time().unwrap_or_default();
-        let Some(time) = buffer.pts().and_then(|t| segment.to_running_time(t)).map(|t| t.saturating_sub(base)) else { return };
+        let Some(time) = buffer.pts().and_then(|t| segment.to_running_time(t)) else { return };
+        let base = self.source.base_time().filter(|base| !base.is_zero());
+        let time = match base {
+            Some(base) => time.saturating_sub(base),
+            // Before the media runs it needs one unit for its description, and there is no time of its own to tell it by.
+            None if self.source.caps().is_none() => gst::ClockTime::ZERO,
+            None => return,
+        };
         // What a device that was pulled out gives without end would otherwise keep all that follows out until its time comes.
-        if time > gst::SystemClock::obtain().time().saturating_sub(base) + AHEAD {
+        if time > gst::SystemClock::obtain().time().saturating_sub(base.unwrap_or_default()) + AHEAD {
             return;
         }
         {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            if time <= *last {
+            if base.is_some() && time <= *last {
                 return;
             }
             *last = time;
@@ -231,5 +236,43 @@ impl Out {
         }
         // Refused only while the media is being put away.
         let _ = self.source.push_buffer(buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A unit of this running time, as a pipeline on the system's clock makes it.
+    fn unit(at: gst::ClockTime) -> gst::Sample {
+        let mut buffer = gst::Buffer::with_size(8).unwrap();
+        buffer.make_mut().set_pts(at);
+        let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        gst::Sample::builder().buffer(&buffer).caps(&gst::Caps::new_empty_simple("audio/mpeg")).segment(&segment).build()
+    }
+
+    #[test]
+    fn sound_from_before_the_media_runs_keeps_no_later_sound_out() {
+        gst::init().unwrap();
+        let source = gst_app::AppSrc::builder().format(gst::Format::Time).build();
+        let out = Out { source: source.clone(), last: Mutex::new(gst::ClockTime::ZERO) };
+        source.set_state(gst::State::Paused).unwrap();
+        let now = gst::SystemClock::obtain().time();
+        let ms = gst::ClockTime::from_mseconds;
+        let waiting = || source.current_level_bytes() / 8;
+        out.push(&unit(now - ms(40)));
+        assert_eq!(waiting(), 1, "one for the description");
+        out.push(&unit(now - ms(20)));
+        assert_eq!(waiting(), 1, "and no more");
+        source.set_base_time(now - ms(10));
+        out.push(&unit(now));
+        assert_eq!(waiting(), 2);
+        out.push(&unit(now));
+        assert_eq!(waiting(), 2, "each instant once");
+        out.push(&unit(now + ms(900)));
+        assert_eq!(waiting(), 3);
+        out.push(&unit(now + ms(3000)));
+        assert_eq!(waiting(), 3, "nothing from the future");
+        source.set_state(gst::State::Null).unwrap();
     }
 }
