@@ -55,9 +55,12 @@ fn frames_from_before_a_kill_are_still_reached() {
     assert!(new_id > old_id && new_id == id_of(&new.path) && new_time > asked, "{new_id} after {old_id}");
     // The same old frame, by its moment: same number, same pixels, same answer.
     let since = |t: u64| (SystemClock.boot().0 - t) as f64 / 1e6;
-    let answer = second.ask(&format!("pastStack png npy before={:.3} count=1", since(old_time)));
-    let again = said::stacked(&answer);
-    assert_eq!(id_of(&again.path), old_id);
+    // On a busy machine a question arrives later than it was asked, and the moment it names has moved on.
+    let again = until("the frame of that moment", || {
+        let answer = second.ask(&format!("pastStack png npy before={:.3} count=1", since(old_time)));
+        let again = said::stacked(&answer);
+        (id_of(&again.path) == old_id).then_some(again)
+    });
     assert_ne!(again.path, before.path);
     assert_eq!(Image::open(&again.path).worst(&old), 0);
     assert!((again.first - before.first).abs() < 1e-9);

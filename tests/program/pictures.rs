@@ -112,7 +112,7 @@ fn a_stack_is_the_mean_of_its_frames() {
         .filter(|p| *p != stack.path.with_extension("npy"))
         .map(|p| Image::open(&p))
         .map(|i| (wall_of(i.code().1), i))
-        .filter(|(t, _)| *t > stack.first - 0.02 && *t < stack.last + 0.02)
+        .filter(|(t, _)| *t > stack.first - 0.003 && *t < stack.last + 0.003)
         .collect();
     assert_eq!(frames.len(), 4, "from {} to {}", stack.first, stack.last);
     let mean = Image::open(&stack.path);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use nix::sys::stat::Mode;
 
 use crate::film::{assert_gapless, has_ffmpeg};
-use crate::harness::{Running, Setup, until};
+use crate::harness::{PATIENCE, Running, Setup, until};
 use crate::viewers::{Viewer, served};
 
 /// The tone of a microphone that is plugged in, and an end of its pipe, so that the tone outlasts a reader.
@@ -76,10 +76,24 @@ fn kinds(url: &str) -> String {
     String::from_utf8(out.stdout).unwrap().trim().to_string()
 }
 
-/// How loud two seconds of it are [dB], as ffmpeg decodes them.
+/// How loud two seconds of it are [dB], as ffmpeg decodes them. Without any sound ffmpeg would wait for ever.
 fn loudness(url: &str) -> f64 {
-    let out = Command::new("ffmpeg")
-        .args(["-v", "info", "-nostdin", "-rtsp_transport", "tcp", "-i", url, "-map", "0:a", "-t", "2"])
+    let out = Command::new("timeout")
+        .args([
+            &PATIENCE.as_secs().to_string(),
+            "ffmpeg",
+            "-v",
+            "info",
+            "-nostdin",
+            "-rtsp_transport",
+            "tcp",
+            "-i",
+            url,
+            "-map",
+            "0:a",
+            "-t",
+            "2",
+        ])
         .args(["-af", "volumedetect", "-f", "null", "-"])
         .output()
         .unwrap();

@@ -39,7 +39,21 @@ impl Viewer {
         let mut child = Command::new("ffmpeg")
             .args(["-v", "error", "-nostdin", "-rtsp_transport", transport, "-probesize", "32"])
             .args(flags)
-            .args(["-analyzeduration", "0", "-threads", "1", "-i", url, "-vf", "settb=1/90000", "-enc_time_base", "1:90000"])
+            // Of sound and pictures ffmpeg would choose none itself when sound came first.
+            .args([
+                "-analyzeduration",
+                "0",
+                "-threads",
+                "1",
+                "-i",
+                url,
+                "-map",
+                "0:v",
+                "-vf",
+                "settb=1/90000",
+                "-enc_time_base",
+                "1:90000",
+            ])
             .args(["-fps_mode", "passthrough", "-flush_packets", "1", "-f", "rawvideo", "-pix_fmt", "gray", "-"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -60,14 +74,21 @@ impl Viewer {
     }
 
     pub fn pictures(&mut self, n: usize) -> Vec<Seen> {
-        (0..n).map(|k| self.next().unwrap_or_else(|| panic!("the stream ended after {k} pictures"))).collect()
+        let ended = |me: &mut Viewer, k: usize| -> Seen { panic!("the stream ended after {k} pictures: {}", me.said()) };
+        (0..n).map(|k| self.next().unwrap_or_else(|| ended(self, k))).collect()
+    }
+
+    /// What it has said to its end.
+    fn said(&mut self) -> String {
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        said
     }
 
     /// What it says when it fails, which it must.
     pub fn failure(mut self) -> String {
         assert!(self.next().is_none(), "a picture came");
-        let mut said = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let said = self.said();
         assert!(!self.child.wait().unwrap().success());
         said
     }
