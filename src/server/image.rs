@@ -6,8 +6,6 @@
 
 /// The shortest command words (`save`, `ping`, `help`) have four letters. Smaller "lengths" are STX, ETX and their kind.
 const SHORTEST: usize = 4;
-/// Longest text a Logix image may announce: a line's limit.
-const LONGEST: usize = super::line::LINE_MAX;
 
 /// What the bytes of a line so far are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,9 +19,10 @@ pub(super) enum Verdict {
     Whole { from: usize, len: usize, tail: usize },
 }
 
-/// Judges the bytes of a line so far (at least one); `over` when no more will come.
-pub(super) fn judge(bytes: &[u8], over: bool) -> Verdict {
-    match (s7(bytes, over), logix(bytes)) {
+/// Judges the bytes of a line so far (at least one); `over` when no more will come. `longest` is the longest text that a Logix image
+/// may announce: a line's limit.
+pub(super) fn judge(bytes: &[u8], over: bool, longest: usize) -> Verdict {
+    match (s7(bytes, over), logix(bytes, longest)) {
         (whole @ Verdict::Whole { .. }, _) | (_, whole @ Verdict::Whole { .. }) => whole,
         (Verdict::More, _) | (_, Verdict::More) if !over => Verdict::More,
         _ => Verdict::Not,
@@ -75,10 +74,10 @@ fn s7(bytes: &[u8], over: bool) -> Verdict {
     Verdict::Whole { from: 2, len: n, tail }
 }
 
-fn logix(bytes: &[u8]) -> Verdict {
+fn logix(bytes: &[u8], longest: usize) -> Verdict {
     let byte = |i: usize| bytes.get(i).copied().unwrap_or(0);
     let n = usize::from(u16::from_le_bytes([byte(0), byte(1)]));
-    if bytes.len() >= 2 && !(SHORTEST..=LONGEST).contains(&n) || byte(2) != 0 || byte(3) != 0 {
+    if bytes.len() >= 2 && !(SHORTEST..=longest).contains(&n) || byte(2) != 0 || byte(3) != 0 {
         return Verdict::Not;
     }
     match bytes.get(4..) {
@@ -86,7 +85,7 @@ fn logix(bytes: &[u8]) -> Verdict {
         Some(text) if !is_text(text) => Verdict::Not,
         Some(text) if text.len() < n => Verdict::More,
         // The structure behind the length may be of any declared size; its stale bytes end at the first NUL.
-        Some(_) => Verdict::Whole { from: 4, len: n, tail: LONGEST },
+        Some(_) => Verdict::Whole { from: 4, len: n, tail: longest },
     }
 }
 
@@ -94,9 +93,14 @@ fn logix(bytes: &[u8]) -> Verdict {
 mod tests {
     use super::*;
 
+    const LONGEST: usize = 1024;
+
     /// The verdict at every prefix, until one is final.
     fn read(bytes: &[u8]) -> Verdict {
-        (1..=bytes.len()).map(|n| judge(&bytes[..n], false)).find(|v| *v != Verdict::More).unwrap_or(judge(bytes, true))
+        (1..=bytes.len())
+            .map(|n| judge(&bytes[..n], false, LONGEST))
+            .find(|v| *v != Verdict::More)
+            .unwrap_or(judge(bytes, true, LONGEST))
     }
 
     #[test]

@@ -311,7 +311,7 @@ impl Framer {
     }
 
     fn recognise(&mut self, now: BootUs) {
-        match judge(&self.line, false) {
+        match judge(&self.line, false, LINE_MAX) {
             Verdict::More => {}
             Verdict::Not => self.as_text(now),
             Verdict::Whole { from, len, tail } => self.unwrap_image(from, len, tail),
@@ -351,7 +351,7 @@ impl Framer {
     fn settle(&mut self, now: BootUs) {
         // A second reading may find a head again, each time in a shorter rest.
         while self.mode == Mode::Image {
-            match judge(&self.line, true) {
+            match judge(&self.line, true, LINE_MAX) {
                 Verdict::Whole { from, len, tail } => self.unwrap_image(from, len, tail),
                 _ => self.as_text(now),
             }

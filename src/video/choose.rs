@@ -14,7 +14,7 @@ use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
 use super::encode::{Coder, Encoder, Settings};
-use super::hub::Unit;
+use super::unit::Unit;
 use crate::clock::WallUs;
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;

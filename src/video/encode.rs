@@ -11,7 +11,7 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
-use super::hub::Unit;
+use super::unit::Unit;
 use crate::clock::WallUs;
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;

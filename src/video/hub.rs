@@ -5,34 +5,8 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use gstreamer as gst;
-
 use super::kept::Kept;
-use crate::clock::WallUs;
-
-/// One encoded picture: H.264 as a byte stream, parameter sets in front of every key frame.
-#[derive(Debug, Clone)]
-pub struct Unit {
-    /// The bytes. Its time stamp is the frame's boot-time instant [ns].
-    pub buffer: gst::Buffer,
-    /// What they are; changes with the picture's size.
-    pub caps: gst::Caps,
-    /// Whether decoding may begin here.
-    pub key: bool,
-    /// The frame's number.
-    pub id: u64,
-    /// The frame's instant on the wall clock.
-    pub wall: WallUs,
-    /// Units that follow it at once: it was kept for those who join, and is older than it comes. 0: it is new.
-    pub behind: u32,
-}
-
-impl Unit {
-    /// The frame's boot-time instant; units have one by construction.
-    pub fn time(&self) -> gst::ClockTime {
-        self.buffer.pts().unwrap_or_default()
-    }
-}
+use super::unit::Unit;
 
 /// Called with each unit, on the thread it comes from: must not block, and must not drop a [`Taking`]. False where it cannot
 /// take anything yet: it is offered a key frame again.
@@ -248,7 +222,10 @@ impl Drop for Taking {
 mod tests {
     use std::sync::mpsc::channel;
 
+    use gstreamer as gst;
+
     use super::*;
+    use crate::clock::WallUs;
 
     fn unit(id: u64, key: bool) -> Unit {
         crate::gst::init().unwrap();

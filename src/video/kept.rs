@@ -1,7 +1,7 @@
 //! Owns the units since a camera's last key frame, so that whoever joins has a picture at once: a camera far away cannot be
 //! asked for another. Bounded; plain data.
 
-use super::hub::Unit;
+use super::unit::Unit;
 
 /// Units that are kept, all together [bytes]: 3 s at 8 Mbit/s. A camera that needs more makes who joins wait for its key frame.
 pub const MOST: usize = 3 << 20;

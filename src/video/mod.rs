@@ -14,6 +14,7 @@ mod past;
 mod queue;
 pub mod record;
 pub mod rtsp;
+pub mod unit;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gstreamer as gst;
 
-use super::hub::{Hub, Unit};
+use super::hub::Hub;
 use super::nal;
+use super::unit::Unit;
 use crate::clock::{Clock, WallUs};
 use crate::config::Config;
 use crate::frame::Layout;

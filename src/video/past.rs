@@ -9,7 +9,7 @@ use gstreamer as gst;
 
 use super::encode::{Encoder, Out, Settings, scaled};
 use super::feed::{Wish, dressed};
-use super::hub::Unit;
+use super::unit::Unit;
 use super::{Coder, Video};
 use crate::clock::BootUs;
 use crate::error::{Error, Kind, Result};

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::hub::Unit;
+use super::unit::Unit;
 
 /// Units that may wait [bytes]: 16 s of the default bitrate.
 const MOST: usize = 4 << 20;

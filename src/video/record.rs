@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use gstreamer::glib::DateTime;
 
-use super::hub::Unit;
 use super::mp4::Mp4;
 use super::nal;
 use super::queue::Queue;
+use super::unit::Unit;
 use super::{Video, past};
 use crate::clock::{BootUs, Clock};
 use crate::config::file::Record;

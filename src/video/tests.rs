@@ -9,7 +9,8 @@ use crate::frame::{Ae, Colour, FrameMeta};
 use crate::health::State;
 use crate::ring::Ring;
 use encode::Encoder;
-use hub::{Taking, Unit};
+use hub::Taking;
+use unit::Unit;
 
 const SIZE: Layout = Layout::new(320, 240);
 
