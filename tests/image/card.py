@@ -39,7 +39,7 @@ def bundle(target, squashfs, board, version, key_folder, work):
     return target
 
 
-def image(folder, squashfs, uboot, board, key_folder):
+def image(folder, squashfs, uboot, board, key_folder, dtb):
     """The card's image, by post-image.sh from a folder filled as Buildroot fills it; the firmware's files are stand-ins."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -47,7 +47,7 @@ def image(folder, squashfs, uboot, board, key_folder):
     shutil.copy(uboot, folder / "u-boot.bin")
     settings = COMMON.parent / board / "config.txt"
     if settings.exists():
-        (folder / "board.dtb").write_bytes(b"QEMU brings its own\n")
+        shutil.copy(dtb, folder / "board.dtb")
         (folder / "rpi-firmware").mkdir()
         for name in ("start.elf", "fixup.dat", "bootcode.bin"):
             (folder / "rpi-firmware" / name).write_bytes(b"an emulated board has no such firmware\n")

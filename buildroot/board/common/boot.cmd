@@ -14,6 +14,9 @@
 # saved below: an older U-Boot would believe the saved address at the next start, where the firmware may have chosen another.
 setenv fdt ${fdt_addr}
 setenv fdt_addr
+# Nor may this board's Ethernet address be saved: in another board a copy of the card would put it over that one's own.
+setenv ethaddr
+setenv usbethaddr
 
 test -n "${BOOT_ORDER}" || setenv BOOT_ORDER "A B"
 test -n "${BOOT_A_LEFT}" || setenv BOOT_A_LEFT 3

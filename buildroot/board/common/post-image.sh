@@ -25,6 +25,9 @@ mkimage -A "$(fact ARCH)" -O linux -T script -C none -n pastcam -d "$work/boot.c
 # Two copies of 16 KiB, the second 64 KiB behind the first.
 head -c 131072 /dev/zero >"$images/uboot-env.zero"
 
+# Before the device trees go to the FAT partition.
+[ ! -d "$images/rpi-firmware" ] || "$common/uart-for-uboot" "$images"/*.dtb
+
 # The FAT partition: boot script, firmware with its device trees and overlays where there is one, examples of set-up files.
 {
 	echo boot.scr
