@@ -48,7 +48,7 @@ size_kib() {
 
 grown() { # the file system grows in the background
 	n=0
-	while [ "$(size_kib)" -lt 40000 ] && [ "$n" -lt 300 ] && ! [ -e "$RUN/notes.d/size" ]; do
+	while [ "$(size_kib)" -lt 40000 ] && [ "$n" -lt 300 ] && ! grep -q "^size:" "$RUN/notes" 2>/dev/null; do
 		sleep 0.1
 		n=$((n + 1))
 	done
