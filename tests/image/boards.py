@@ -25,9 +25,9 @@ BOARDS = {
     # The A+ is a B+ without network and with one USB port. Debian's armel is the only ready-made userland for ARMv6, with soft floats.
     "rpi1": {"cpu": build.ARMEL, "qemu": "qemu-system-arm", "machine": "raspi1ap", "dtb": "bcm2835-rpi-a-plus.dtb", "kernel": "linux-image-rpi",
              "modules": PI, "other_slot": True, "short": True,
-             # Time by instructions, 4 ns each. By the host's clock a host without time for QEMU lets the moment that the kernel sets its timer to go
-             # by first, and then QEMU's timer of this SoC (bcm2835_systmr) waits until its 32 bits come round: 71 minutes of a board
-             # that answers the network and whose programs never wake.
+             # Time by instructions, 4 ns each. By the clock of a busy host the board stood still twice: it answered the network, and none
+             # of its programs woke any more. Probably the kernel set its timer to a moment that had gone by, and QEMU's timer of this
+             # SoC waits until 32 bits of microseconds come round.
              "words": ["-icount", "shift=2"]},
     # What `scripts/image qemu` builds, started as its README says; no camera is configured, as nobody would have to.
     "qemu": {"cpu": build.VIRT, "kernel": "linux-image-arm64", "modules": ["sdhci-pci", "virtio_mmio", "virtio_net"], "config": {"camera": {"source": None}},
