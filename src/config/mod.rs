@@ -53,8 +53,7 @@ fn written(bytes: &[u8]) -> Result<Value> {
     if !written.is_object() {
         return Err(Error::new(Kind::Config, "the outermost value must be a group of keys in braces"));
     }
-    let known = serde_json::to_value(File::default()).expect("plain data has a JSON form");
-    check::shape(&written, &known, "")?;
+    check::shape(&written, &defaults(), "")?;
     Ok(written)
 }
 
@@ -66,19 +65,24 @@ fn believe(written: &Value) -> Result<Config> {
     Ok(Config { file })
 }
 
-/// Puts what `over` says in place of what `base` says, key by key. What says no more than the program's own default (`own`) yields
+/// The whole file with the program's own defaults.
+fn defaults() -> Value {
+    serde_json::to_value(File::default()).expect("plain data has a JSON form")
+}
+
+/// Puts what `over` says in place of what `base` says, key by key. What says no more than the program's `default` yields
 /// to `base`: a copy of the whole shipped file with one key changed must not undo the machine's settings.
-fn lay_over(base: &mut Value, over: Value, own: &Value) {
+fn lay_over(base: &mut Value, over: Value, default: &Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
             for (key, value) in over {
                 match base.get_mut(&key) {
-                    Some(below) => lay_over(below, value, &own[&key]),
+                    Some(below) => lay_over(below, value, &default[&key]),
                     None => _ = base.insert(key, value),
                 }
             }
         }
-        (base, over) if over != *own => *base = over,
+        (base, over) if over != *default => *base = over,
         _ => {}
     }
 }
@@ -105,7 +109,7 @@ impl Config {
         believe(&match base {
             None => own,
             Some(mut base) => {
-                lay_over(&mut base, own, &serde_json::to_value(File::default()).expect("plain data has a JSON form"));
+                lay_over(&mut base, own, &defaults());
                 base
             }
         })
@@ -188,6 +192,6 @@ pub fn keys() -> Vec<String> {
         }
     }
     let mut out = Vec::new();
-    walk(&serde_json::to_value(File::default()).expect("plain data has a JSON form"), "", &mut out);
+    walk(&defaults(), "", &mut out);
     out
 }

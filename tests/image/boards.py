@@ -28,7 +28,7 @@ BOARDS = {
              # Time by instructions, 4 ns each. By the clock of a busy host the board stood still twice: it answered the network, and none
              # of its programs woke any more. Probably the kernel set its timer to a moment that had gone by, and QEMU's timer of this
              # SoC waits until 32 bits of microseconds come round.
-             "words": ["-icount", "shift=2"]},
+             "options": ["-icount", "shift=2"]},
     # What `scripts/image qemu` builds, started as its README says; no camera is configured, as nobody would have to.
     "qemu": {"cpu": build.VIRT, "kernel": "linux-image-arm64", "modules": ["sdhci-pci", "virtio_mmio", "virtio_net"], "config": {"camera": {"source": None}},
              "short": True},
@@ -121,7 +121,7 @@ def start(board, dtb):
     network = "user,id=net,hostfwd=tcp:127.0.0.1:{port}-:9999"
     if dtb:
         words = f"{(build.COMMON / 'cmdline.txt').read_text().strip()} {WORDS}"
-        return [board["qemu"], *board.get("words", []), "-M", board["machine"], "-kernel", board["uboot"], "-dtb", dtb, "-append", words,
+        return [board["qemu"], *board.get("options", []), "-M", board["machine"], "-kernel", board["uboot"], "-dtb", dtb, "-append", words,
                 "-drive", "file={card},if=sd,format=raw,cache=writeback", "-netdev", network, "-device", "usb-net,netdev=net,mac=b8:27:eb:12:34:56"]
     found = re.search(r"^qemu-system-aarch64 (?:.*\\\n)*.*$", (TOP / "buildroot/README.md").read_text(), re.M)
     told = shlex.split(found[0].replace("\\\n", " ")) if found else []
