@@ -1,7 +1,7 @@
 //! Clients for the benchmark `scripts/bench`, in one process that costs little itself; no benchmark of its own.
 //!
 //! `client ask --port P[,P…] --rounds N [--pause LO-HI] COMMAND…`: each round sends each command to each port in turn, one
-//! connection a command, a random pause [ms] before each; prints all latencies.
+//! connection a command, a random pause (ms) before each; prints all latencies.
 //! `client storm --port P --seconds S --hammer N --with COMMAND --silent N --probe-every MS [--probe COMMAND]…`: N clients send
 //! one command back to back, N connections say nothing (opened again where the server closes them), and one client measures.
 //!
@@ -52,7 +52,7 @@ impl Args {
     }
 }
 
-/// What became of one command: its time [ms] and its answer.
+/// What became of one command: its time (ms) and its answer.
 fn ask(port: u16, command: &str) -> std::io::Result<(f64, String)> {
     let begin = Instant::now();
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
@@ -68,7 +68,7 @@ fn is_refused(answer: &str) -> bool {
     answer.is_empty() || ["ERR", "NOT_SAVED", "NO_", "UNKNOWN"].iter().any(|p| answer.starts_with(p))
 }
 
-/// Latencies [ms] and the answers that were none.
+/// Latencies (ms) and the answers that were none.
 #[derive(Default)]
 struct Took {
     ms: Vec<f64>,
@@ -102,7 +102,7 @@ impl Took {
     }
 }
 
-/// CPU of this process so far [s].
+/// CPU of this process so far (s).
 fn own_cpu() -> f64 {
     let u = getrusage(UsageWho::RUSAGE_SELF).expect("linux knows the usage of this process");
     (u.user_time().num_microseconds() + u.system_time().num_microseconds()) as f64 / 1e6

@@ -11,7 +11,7 @@
 //! Memory: two pools of up to 300 frames, larger than the caches of today's machines; fewer where memory is short.
 //! Started by `cargo test`, it does nothing.
 
-#![allow(unsafe_code)] // a global allocator cannot be written without; see `Counting`
+#![allow(unsafe_code, reason = "a global allocator cannot be written without it; see `Counting`")]
 
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::cell::Cell;
@@ -144,7 +144,7 @@ fn micros(work: impl FnOnce()) -> f64 {
     begin.elapsed().as_secs_f64() * 1e6
 }
 
-/// Pairs of (ours, theirs) [µs], the order changing from pair to pair.
+/// Pairs of (ours, theirs) (µs), the order changing from pair to pair.
 fn pairs(n: usize, mut ours: impl FnMut(usize), mut theirs: impl FnMut(usize)) -> (Value, Value, Value) {
     let mut took: Vec<[f64; 2]> = Vec::with_capacity(n);
     for i in 0..n + n / 10 {

@@ -10,7 +10,7 @@ use pastcam::frame::{Layout, Packing, Planes};
 use pastcam::source::camera::Mount;
 use pastcam::source::{Camera, Polled, Spec};
 
-/// Processor time of this thread [µs].
+/// Processor time of this thread (µs).
 fn used_us() -> f64 {
     let t = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("the kernel knows this clock");
     t.tv_sec() as f64 * 1e6 + t.tv_nsec() as f64 / 1e3

@@ -100,7 +100,7 @@ struct Loop<'a> {
     tally: Tally,
     command: Option<Command>,
     switched: bool,
-    /// The exposure that was asked for and has not been seen yet [µs, gain], and the frames since.
+    /// The exposure that was asked for and has not been seen yet (µs, gain), and the frames since.
     asked: Option<(f64, f64, u32)>,
     /// The camera is not there, or not to be had: since when.
     absent: Option<BootUs>,

@@ -38,7 +38,7 @@ impl Add<Duration> for BootUs {
 
 impl Sub<BootUs> for BootUs {
     type Output = i64;
-    /// Signed distance [µs].
+    /// Signed distance (µs).
     fn sub(self, other: BootUs) -> i64 {
         self.0 as i64 - other.0 as i64
     }
@@ -48,7 +48,7 @@ impl Sub<BootUs> for BootUs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct WallUs(pub i64);
 
-/// 2025-01-01 UTC [µs]: before the first release of this program, so a wall clock behind it was never set.
+/// 2025-01-01 UTC (µs): before the first release of this program, so a wall clock behind it was never set.
 const NEVER_SET_BEFORE: i64 = 1_735_689_600_000_000;
 
 impl WallUs {
@@ -122,8 +122,7 @@ pub trait Clock: Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
-/// The parts of a time are 32 bits wide on 32-bit boards, where microseconds since 1970 are not.
-#[allow(clippy::useless_conversion)]
+#[allow(clippy::useless_conversion, reason = "the parts of a time are 32 bits wide on a 32-bit board")]
 fn read(id: ClockId) -> i64 {
     // The three clocks used here exist on every Linux since 2.6.39, so the call cannot fail.
     let t = clock_gettime(id).expect("the kernel knows this clock");
@@ -143,7 +142,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// The kernel's monotonic clock [µs], for sources that stamp frames with it (`GStreamer`, V4L2).
+/// The kernel's monotonic clock (µs), for sources that stamp frames with it (`GStreamer`, V4L2).
 pub fn monotonic_us() -> u64 {
     read(ClockId::CLOCK_MONOTONIC) as u64
 }

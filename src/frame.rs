@@ -83,10 +83,10 @@ pub struct Colour {
     pub span: Span,
 }
 
-/// How much light one frame took: `E = t·g [s]`.
+/// How much light one frame took: `E = t·g` (s).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Exposure {
-    /// Exposure time [µs].
+    /// Exposure time (µs).
     pub time_us: f64,
     /// Analogue gain, 1.0 and more.
     pub analogue_gain: f64,
@@ -95,7 +95,7 @@ pub struct Exposure {
 }
 
 impl Exposure {
-    /// Exposure time × both gains [s].
+    /// Exposure time × both gains (s).
     pub fn e(self) -> f64 {
         self.time_us / 1e6 * self.analogue_gain * self.digital_gain
     }
@@ -150,9 +150,9 @@ pub struct FrameMeta {
     pub exposure: Option<Exposure>,
     /// Auto-exposure's word.
     pub ae: Ae,
-    /// Scene light [lux], where the source knows.
+    /// Scene light (lux), where the source knows.
     pub lux: Option<f64>,
-    /// Colour temperature [K], where the source knows.
+    /// Colour temperature (K), where the source knows.
     pub colour_temperature: Option<u32>,
     /// Focus figure of merit, where the source knows.
     pub focus: Option<i32>,

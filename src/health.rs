@@ -42,19 +42,19 @@ pub struct Gauges {
     pub restarts: AtomicU64,
     /// Steps of the recovery ladder taken: made anew, or connected again.
     pub rebuilds: AtomicU64,
-    /// The longest time a frame may take now [µs]: the exposure in force, or one still on its way.
+    /// The longest time a frame may take now (µs): the exposure in force, or one still on its way.
     pub frame_us: AtomicU64,
     /// Switches between day and night.
     pub switches: AtomicU64,
-    /// Bits of the room on the disk [bytes] + 1; 0: not known.
+    /// Bits of the room on the disk (bytes) + 1; 0: not known.
     disk_free: AtomicU64,
     /// Pictures written.
     pub saved: AtomicU64,
     /// Commands that could not be carried out.
     pub failed: AtomicU64,
-    /// Shortest time between kept frames [ms]; above 0 while swap use slows the capture down.
+    /// Shortest time between kept frames (ms); above 0 while swap use slows the capture down.
     pub pace_ms: AtomicU32,
-    /// Until when the capture, while it has no frames, is at work or resting on purpose [µs since boot]; beyond that it hangs.
+    /// Until when the capture, while it has no frames, is at work or resting on purpose (µs since boot); beyond that it hangs.
     pub at_work_until_us: AtomicU64,
 }
 
@@ -80,7 +80,7 @@ impl Gauges {
         let bits = self.level.load(Relaxed).checked_sub(1)?;
         Some((f32::from_bits(bits as u32), f64::from_bits(self.exit_threshold.load(Relaxed))))
     }
-    /// Room on the pictures' disk [bytes], as of the last picture or the last minute.
+    /// Room on the pictures' disk (bytes), as of the last picture or the last minute.
     pub fn disk_free(&self) -> Option<u64> {
         self.disk_free.load(Relaxed).checked_sub(1)
     }
@@ -114,7 +114,7 @@ pub fn swap_percent() -> f64 {
     if total > 0.0 { (total - free) / total * 100.0 } else { 0.0 }
 }
 
-/// Temperature of the processor [°C], where the machine tells.
+/// Temperature of the processor (°C), where the machine tells.
 pub fn temperature() -> Option<f64> {
     let text = fs::read_to_string("/sys/class/thermal/thermal_zone0/temp").ok()?;
     Some(text.trim().parse::<f64>().ok()? / 1000.0)

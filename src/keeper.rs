@@ -26,9 +26,9 @@ pub enum End {
 
 /// Time between rounds.
 const ROUND: Duration = Duration::from_secs(1);
-/// Between lines about memory, and between looks for old pictures [s].
+/// Between lines about memory, and between looks for old pictures (s).
 const MINUTE: u64 = 60;
-/// Between looks at memory and swap [s].
+/// Between looks at memory and swap (s).
 const LOOK: u64 = 3;
 
 /// What keeps the rounds.

@@ -86,7 +86,7 @@ fn dots(c: char) -> [u8; 5] {
     (c as usize).checked_sub(0x20).and_then(|i| FONT.get(i)).copied().unwrap_or(FONT[('?' as usize) - 0x20])
 }
 
-/// The size of a dot [pixels] at which a line of text is about a thirtieth of the picture's height, even so that chroma fits.
+/// The size of a dot (pixels) at which a line of text is about a thirtieth of the picture's height, even so that chroma fits.
 fn dot_of(layout: Layout, letters: usize) -> usize {
     let high = layout.height as usize / 30 / CELL.1;
     let wide = layout.width as usize / (CELL.0 * letters.max(1));

@@ -14,7 +14,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(60);
 /// Time for a piece of a file to be taken, and for the verdict on it: it is checked, and written to a slow card.
 const FILE: Duration = Duration::from_secs(25 * 60);
-/// Longest answer taken in [bytes].
+/// Longest answer taken in bytes.
 const LONGEST: usize = 1 << 20;
 
 /// What came back.

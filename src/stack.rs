@@ -162,7 +162,7 @@ mod tests {
     use crate::frame::{Ae, Colour, Layout};
     use crate::ring::Ring;
 
-    /// A ring of frames at these times [ms] with these exposures [ms].
+    /// A ring of frames at these times (ms) with these exposures (ms).
     fn ring(frames: &[(u64, f64)]) -> Ring {
         let layout = Layout::new(16, 16);
         let ring = Ring::anonymous(layout.bytes(), frames.len(), false).unwrap();

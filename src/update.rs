@@ -14,9 +14,9 @@ use nix::sys::statvfs::statvfs;
 use crate::error::{Error, Kind, Result};
 use crate::server::{Body, Got};
 
-/// Largest file taken [bytes]: several times a root partition.
+/// Largest file taken (bytes): several times a root partition.
 pub const LARGEST: u64 = 512 << 20;
-/// What stays free on the card beside the file [bytes].
+/// What stays free on the card beside the file (bytes).
 const BESIDE: u64 = 16 << 20;
 /// A sender that is silent for so long has gone.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Bytes taken at once, and written before they are made to reach the card, so that they never pile up in memory.
 const PIECE: usize = 64 << 10;
 const FLUSH: u64 = 4 << 20;
-/// Behind the camera and the pictures [nice].
+/// Behind the camera and the pictures (nice).
 const BEHIND: i32 = 10;
 
 /// The names in the folder. The helper takes `INCOMING` away and writes `VERDICT`.
@@ -120,8 +120,7 @@ impl Updates {
             return Err(Error::new(Kind::Usage, format!("update takes a file of 1 to {LARGEST} bytes, not {size}")));
         }
         let room = statvfs(dir).map_err(|e| disk("measure the free space of", dir, e.into()))?;
-        // The types differ between boards of 32 and 64 bits.
-        #[allow(clippy::useless_conversion)]
+        #[allow(clippy::useless_conversion, reason = "both are 32 bits wide on a 32-bit board")]
         let free = u64::from(room.blocks_available()) * u64::from(room.fragment_size());
         if size + BESIDE > free {
             return Err(Error::new(

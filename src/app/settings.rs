@@ -22,7 +22,7 @@ pub fn ring_layout(config: &Config) -> Layout {
     if d.enable { Layout::new(d.width, d.height) } else { Layout::new(config.camera.width, config.camera.height) }
 }
 
-/// What the sizing rule makes of the configuration on this machine; `own` is memory an old ring file holds already [bytes].
+/// What the sizing rule makes of the configuration on this machine; `own` is memory an old ring file holds already (bytes).
 pub fn plan(config: &Config, store: Option<&Store>) -> Result<size::Plan> {
     let camera = Layout::new(config.camera.width, config.camera.height);
     let beside = if ring_layout(config) == camera { 0 } else { crate::ring::FULL_SLOTS * camera.bytes() };

@@ -112,7 +112,7 @@ impl Commands {
     }
 }
 
-/// Age [s], on the boot-time clock: a step of the wall clock does not change it.
+/// Age (s), on the boot-time clock: a step of the wall clock does not change it.
 fn age(frame: &FrameMeta, now: BootUs) -> f64 {
     now.since(frame.boot).as_secs_f64()
 }

@@ -10,7 +10,7 @@ use crate::export::Format;
 use crate::server::Answer;
 use crate::video::record::{Order, Recorded};
 
-/// Longest recording and clip that can be asked for [s].
+/// Longest recording and clip that can be asked for (s).
 const LONGEST: f64 = 86_400.0;
 /// Files in a list when nobody says how many, and at most: 500 names make 60 kB.
 const FILES: (usize, usize) = (50, 500);

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::health;
 use crate::ring::Stats;
 
-/// Time over which the frame rate is counted [s].
+/// Time over which the frame rate is counted (s).
 const RATE_OVER_S: f64 = 10.0;
 
 struct Seen {

@@ -38,7 +38,7 @@ pub struct Words {
     pub tag: Option<Tag>,
     /// `token=`
     pub token: Option<String>,
-    /// `before=` [s]
+    /// `before=` (s)
     pub before_s: Option<f64>,
     /// `count=`
     pub count: Option<usize>,

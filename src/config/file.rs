@@ -45,9 +45,9 @@ pub struct File {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Camera {
-    /// Columns [pixels], even.
+    /// Columns (pixels), even.
     pub width: u32,
-    /// Rows [pixels], even.
+    /// Rows (pixels), even.
     pub height: u32,
     /// Frames a second by day.
     pub framerate: f64,
@@ -55,7 +55,7 @@ pub struct Camera {
     pub codec: String,
     /// Kept for old files. Not used.
     pub video_mode: String,
-    /// A frame later than this [s] is reported in the log.
+    /// A frame later than this (s) is reported in the log.
     pub capture_timeout_s: f64,
     /// Where frames come from: `auto`, `camera`, `pattern`, `file:PATH`, `rtsp://…`, `http://…`, `https://…`.
     pub source: String,
@@ -69,7 +69,7 @@ pub struct Camera {
     pub vflip: bool,
     /// 180 where the camera hangs upside down, else 0.
     pub rotation: u32,
-    /// A network stream that repeats one and the same picture for this long [s] counts as lost. 0: never.
+    /// A network stream that repeats one and the same picture for this long (s) counts as lost. 0: never.
     pub frozen_s: f64,
 }
 
@@ -101,9 +101,9 @@ pub struct Ring {
     pub size: usize,
     /// Smaller pictures in the ring.
     pub downscale: Downscale,
-    /// Share of the free memory the ring may take [%].
+    /// Share of the free memory the ring may take (%).
     pub memory_percent: u8,
-    /// Memory kept back from that share for encoders and requests [MiB].
+    /// Memory kept back from that share for encoders and requests (MiB).
     pub reserve_mib: u64,
     /// Keep the frames in a file on tmpfs, so that they outlive a crash of the program.
     pub persist: bool,
@@ -133,9 +133,9 @@ impl Default for Ring {
 pub struct Downscale {
     /// Whether the ring holds smaller pictures than the camera makes.
     pub enable: bool,
-    /// Columns [pixels], even.
+    /// Columns (pixels), even.
     pub width: u32,
-    /// Rows [pixels], even.
+    /// Rows (pixels), even.
     pub height: u32,
 }
 
@@ -151,15 +151,15 @@ impl Default for Downscale {
 pub struct Night {
     /// Whether darkness changes the exposure at all.
     pub enable: bool,
-    /// Level below which it is night [0–255]. Shown in answers as it is written here.
+    /// Level below which it is night (0–255). Shown in answers as it is written here.
     pub dark_threshold: Number,
-    /// Level above which it is day again [0–255].
+    /// Level above which it is day again (0–255).
     pub bright_threshold: Number,
     /// Dark frames in a row before night begins.
     pub min_dark_frames: u32,
     /// Kept for old files: the camera is never stopped for the night. Not used.
     pub mode: String,
-    /// Longest night exposure [µs].
+    /// Longest night exposure (µs).
     pub exposure_us: f64,
     /// Night gain.
     pub gain: f64,
@@ -192,19 +192,19 @@ pub struct Export {
     pub base_dir: String,
     /// Formats when a command names none: `jpg`, `png`, `npy`.
     pub formats: Vec<String>,
-    /// How far `pastStack` reaches back [s].
+    /// How far `pastStack` reaches back (s).
     pub save_before_s: f64,
     /// `pastStack` averages; otherwise it writes every frame of the window.
     pub stack_dark_frames: bool,
     /// Frames in the average.
     pub stack_count: usize,
-    /// Time between periodic pictures [s]; 0: none.
+    /// Time between periodic pictures (s); 0: none.
     pub auto_save_interval_s: f64,
-    /// JPEG quality [1–100].
+    /// JPEG quality (1–100).
     pub jpeg_quality: u8,
     /// Whether the text of `video.overlay` stands in jpg and png pictures too.
     pub overlay: bool,
-    /// Disk space that stays free [MiB]; the oldest pictures go for it.
+    /// Disk space that stays free (MiB); the oldest pictures go for it.
     pub min_free_mib: u64,
     /// Bounds per kind of file.
     pub keep: Keep,
@@ -246,9 +246,9 @@ pub struct Keep {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Bound {
-    /// All files of the kind together [bytes].
+    /// All files of the kind together (bytes).
     pub max_bytes: u64,
-    /// Age of the oldest [s].
+    /// Age of the oldest (s).
     pub max_age_s: f64,
 }
 
@@ -258,13 +258,13 @@ pub struct Bound {
 pub struct Video {
     /// Who encodes: `auto`, `hardware`, `x264` or `openh264`.
     pub encoder: String,
-    /// Bits a second [kbit/s].
+    /// Bits a second (kbit/s).
     pub bitrate_kbps: u32,
-    /// Longest time between two key frames [s].
+    /// Longest time between two key frames (s).
     pub keyframe_s: f64,
-    /// Columns of the stream [pixels], even; 0: as the camera's.
+    /// Columns of the stream (pixels), even; 0: as the camera's.
     pub width: u32,
-    /// Rows of the stream [pixels], even; 0: as the camera's.
+    /// Rows of the stream (pixels), even; 0: as the camera's.
     pub height: u32,
     /// Text at the upper edge of the stream, with date and time as `strftime` writes them; empty: none.
     pub overlay: String,
@@ -292,7 +292,7 @@ impl Default for Video {
 pub struct Record {
     /// When to record: `always`, `HH:MM-HH:MM` or `Mon-Fri HH:MM-HH:MM`, local time.
     pub schedule: Vec<String>,
-    /// A recording by the clock goes on in a new file after this time [s]; 0: never.
+    /// A recording by the clock goes on in a new file after this time (s); 0: never.
     pub split_s: u32,
 }
 
@@ -325,9 +325,9 @@ pub struct Rtsp {
     pub user: String,
     /// The password that goes with it.
     pub password: String,
-    /// File of the certificate for TLS [PEM]; empty: the stream is not encrypted.
+    /// File of the certificate for TLS (PEM); empty: the stream is not encrypted.
     pub tls_certificate: String,
-    /// File of its private key [PEM].
+    /// File of its private key (PEM).
     pub tls_key: String,
     /// Viewers at once.
     pub max_clients: u32,
@@ -358,7 +358,7 @@ impl Default for Rtsp {
 pub struct Audio {
     /// ALSA's name of the device, such as `hw:1` or `default`; empty: no sound.
     pub device: String,
-    /// Bits a second [kbit/s].
+    /// Bits a second (kbit/s).
     pub bitrate_kbps: u32,
 }
 
@@ -380,9 +380,9 @@ pub struct Network {
     pub allow: Vec<String>,
     /// Word that every command must carry as `token=WORD`; empty: none.
     pub token: String,
-    /// Silence that ends a command without a line end [ms].
+    /// Silence that ends a command without a line end (ms).
     pub idle_ms: u32,
-    /// The same picture command again within this time [ms] is refused; 0: never.
+    /// The same picture command again within this time (ms) is refused; 0: never.
     pub debounce_ms: u64,
     /// Clients served at once.
     pub max_clients: usize,
@@ -434,11 +434,11 @@ impl Default for Logging {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
-    /// Memory beyond the ring [MiB]; above it the program ends with code 42.
+    /// Memory beyond the ring (MiB); above it the program ends with code 42.
     pub max_rss_mib: u64,
-    /// Swap use [%] above which one frame in 1.5 s is kept.
+    /// Swap use (%) above which one frame in 1.5 s is kept.
     pub swap_slow_percent: f64,
-    /// Swap use [%] above which one frame in 3 s is kept.
+    /// Swap use (%) above which one frame in 3 s is kept.
     pub swap_pause_percent: f64,
     /// Hardware watchdog fed by new frames, such as `/dev/watchdog`; empty: none.
     pub watchdog_device: String,

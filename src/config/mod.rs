@@ -20,7 +20,7 @@ pub struct Config {
     pub file: File,
 }
 
-/// The files of a certificate [PEM].
+/// The files of a certificate (PEM).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     /// The certificate, and behind it those that lead to a known authority.

@@ -6,8 +6,11 @@
 //! stays the same (I420 to I420 is then a plain copy). This loop is exact to a code and takes about the same time
 //! (1.7 to 2.2 ms against 1.5 to 2.0 ms).
 
-// R, G, B, Y, U, V, kr and kb are the names every standard and text book uses.
-#![allow(clippy::many_single_char_names, clippy::similar_names)]
+#![allow(
+    clippy::many_single_char_names,
+    clippy::similar_names,
+    reason = "R, G, B, Y, U, V, kr and kb are the names of the standards"
+)]
 
 use crate::frame::{Colour, Layout, Matrix, Planes, Span};
 

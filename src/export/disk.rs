@@ -22,8 +22,7 @@ pub fn is_gone(e: &Error) -> bool {
 /// Bytes an ordinary user can still write to the file system of `dir`.
 pub fn free_bytes(dir: &Path) -> Result<u64, Error> {
     let v = statvfs(dir).map_err(|e| error("measure the free space of", dir, e.into()))?;
-    // Both are 32 bits wide on a 32-bit board.
-    #[allow(clippy::useless_conversion)]
+    #[allow(clippy::useless_conversion, reason = "both are 32 bits wide on a 32-bit board")]
     Ok(u64::from(v.blocks_available()) * u64::from(v.fragment_size()))
 }
 

@@ -26,7 +26,7 @@ pub struct Film {
 pub struct Listed {
     /// Its name, without a folder.
     pub name: String,
-    /// Size [bytes].
+    /// Size (bytes).
     pub bytes: u64,
     /// When it was written.
     pub modified: SystemTime,
@@ -64,7 +64,7 @@ impl Film {
         &self.part
     }
 
-    /// Size so far [bytes].
+    /// Size so far (bytes).
     pub fn bytes(&self) -> u64 {
         fs::metadata(&self.part).map_or(0, |m| m.len())
     }

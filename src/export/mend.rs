@@ -14,11 +14,11 @@ use crate::clock::WallUs;
 
 /// Seconds from 1904, where MP4 begins to count, to 1970.
 const MP4_EPOCH: i64 = 2_082_844_800;
-/// No index of half a second, and no first one, is larger [bytes].
+/// No index of half a second, and no first one, is larger (bytes).
 const LARGEST: u64 = 4 << 20;
 /// No recording has more pictures: a day at 60 a second. A damaged number must not take all memory there is.
 const MOST: usize = 6 << 20;
-/// A time further on than this is damage [ticks]: it leaves room for calculating with it.
+/// A time further on than this is damage (ticks): it leaves room for calculating with it.
 const LATEST: u64 = 1 << 40;
 
 type Kind = [u8; 4];
@@ -41,7 +41,7 @@ struct Track {
     /// What a `moof` leaves out: ticks, bytes, flags.
     usual: [u32; 3],
     samples: Vec<Sample>,
-    /// When the last sample ends [ticks].
+    /// When the last sample ends (ticks).
     end: u64,
 }
 

@@ -30,16 +30,16 @@ use crate::overlay;
 /// Limits of one kind of picture. `None` = unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KeepKind {
-    /// All files of the kind together [bytes].
+    /// All files of the kind together (bytes).
     pub max_bytes: Option<u64>,
-    /// Age of a file [s], by its modification time.
+    /// Age of a file (s), by its modification time.
     pub max_age_s: Option<u64>,
 }
 
 /// What is kept and what is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Keep {
-    /// Space that stays free on the disk [MiB]; 0 = none.
+    /// Space that stays free on the disk (MiB); 0 = none.
     pub min_free_mib: u64,
     /// Limits per kind, in the order of [`Format::KEPT`].
     pub kinds: [KeepKind; 4],
@@ -280,7 +280,7 @@ impl Exporter {
         }
     }
 
-    /// One unfinished file and its size [bytes].
+    /// One unfinished file and its size (bytes).
     fn write(&self, encoders: &mut Encoders, what: &Request<'_>, format: Format, claim: &Claim<'_>) -> Result<(Unfinished, u64)> {
         let dir = &what.settings.dir;
         let modified = {

@@ -108,7 +108,7 @@ impl fmt::Display for Format {
 pub struct Tag(String);
 
 impl Tag {
-    /// Longest tag [characters].
+    /// Longest tag (characters).
     pub const MAX: usize = 32;
 
     /// Takes the word, or says what is wrong with it.

@@ -26,16 +26,16 @@ const ENOUGH: u32 = 64;
 /// The rungs: rung 0 is the ceiling, each next one half the light, the last is day mode's full exposure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Ladder {
-    /// Longest exposure time [µs].
+    /// Longest exposure time (µs).
     pub time_us: f64,
     /// Gain, the same on every rung.
     pub gain: f64,
-    /// Day mode's full exposure `E_day` [s].
+    /// Day mode's full exposure `E_day` (s).
     pub e_day: f64,
 }
 
 impl Ladder {
-    /// The ceiling `E_max` [s].
+    /// The ceiling `E_max` (s).
     pub fn e_max(self) -> f64 {
         self.time_us / 1e6 * self.gain
     }
@@ -43,7 +43,7 @@ impl Ladder {
     pub fn last(self) -> u32 {
         (self.e_max() / self.e_day).log2().ceil().max(0.0) as u32
     }
-    /// `E` of a rung [s]. Never above the ceiling, even when that is below day mode's own exposure.
+    /// `E` of a rung (s). Never above the ceiling, even when that is below day mode's own exposure.
     pub fn e(self, rung: u32) -> f64 {
         (self.e_max() / 2_f64.powi(rung as i32)).max(self.e_day).min(self.e_max())
     }
@@ -61,7 +61,7 @@ impl Ladder {
 /// What the driver has been seen to refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Limits {
-    /// Longest exposure time it gave when asked for more [µs].
+    /// Longest exposure time it gave when asked for more (µs).
     time_us: Option<f64>,
     /// Largest gain it gave when asked for more.
     gain: Option<f64>,

@@ -79,7 +79,7 @@ pub enum Command {
     Day,
     /// Auto-exposure off, this exposure time and gain; frame time as long as the exposure.
     Night {
-        /// Exposure time [µs].
+        /// Exposure time (µs).
         exposure_us: u64,
         /// Analogue gain.
         gain: f64,

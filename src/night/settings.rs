@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Threshold;
 use super::level::{inverse, tone};
 
-/// Longest exposure time of day mode [µs]: the last stage of the tuning files' "normal" exposure mode, at any frame rate.
+/// Longest exposure time of day mode (µs): the last stage of the tuning files' "normal" exposure mode, at any frame rate.
 const DAY_TIME_MAX_US: f64 = 66_666.0;
 /// The light between entering and leaving the night differs by at least this factor, however close the two thresholds are.
 const EXIT_FACTOR: f64 = 1.5;
@@ -22,7 +22,7 @@ pub struct Settings {
     pub bright_threshold: f64,
     /// Consecutive dark frames before the night; 0 counts as 1.
     pub min_dark_frames: u32,
-    /// Longest night exposure [µs].
+    /// Longest night exposure (µs).
     pub exposure_us: u64,
     /// Night gain, 1.0 and more.
     pub gain: f64,
@@ -30,7 +30,7 @@ pub struct Settings {
     pub fps: f64,
     /// Largest gain of auto-exposure by day: 8 for OV5647, 10 for IMX219. Larger ones are learned when seen.
     pub day_gain_max: f64,
-    /// The longest exposure the camera's control accepts [µs], where it says so.
+    /// The longest exposure the camera's control accepts (µs), where it says so.
     pub max_exposure_us: Option<u64>,
     /// Times and counts of the rule.
     pub rule: Rule,
@@ -54,11 +54,11 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The longest exposure time of day mode [µs].
+    /// The longest exposure time of day mode (µs).
     pub fn day_time_us(&self) -> f64 {
         (1e6 / self.fps).min(DAY_TIME_MAX_US)
     }
-    /// Day mode's full exposure `E_day` [s]: exposure time × gain.
+    /// Day mode's full exposure `E_day` (s): exposure time × gain.
     pub fn day_e(&self) -> f64 {
         self.day_time_us() / 1e6 * self.day_gain_max
     }

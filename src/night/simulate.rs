@@ -31,17 +31,17 @@ const AE_NEAR: f64 = 0.05;
 const LATENCY_DAY: u64 = 7;
 const LATENCY_NIGHT: u64 = 4;
 
-/// Full-range luma of each patch for this much light [lux] and exposure `e` [s].
+/// Full-range luma of each patch for this much light (lux) and exposure `e` (s).
 pub fn patches(lux: f64, e: f64) -> [u8; 8] {
     CONTRAST.map(|m| tone(K * lux * e * m).round() as u8)
 }
 
-/// The score that day mode has at full exposure `e_day` [s]: the truth the rule is measured against.
+/// The score that day mode has at full exposure `e_day` (s): the truth the rule is measured against.
 pub fn true_score(lux: f64, e_day: f64) -> f64 {
     patches(lux, e_day).map(f64::from).iter().sum::<f64>() / CONTRAST.len() as f64
 }
 
-/// log10 of the light [lux] at which day mode scores `score`.
+/// log10 of the light (lux) at which day mode scores `score`.
 fn log_lux_of(score: f64, e_day: f64) -> f64 {
     let (mut low, mut high) = (-6.0, 8.0);
     for _ in 0..60 {
@@ -60,7 +60,7 @@ pub struct Frame {
     pub exposure: Exposure,
     /// What its metadata says.
     pub ae: Ae,
-    /// log10 of the light it saw [lux].
+    /// log10 of the light it saw (lux).
     pub log_lux: f64,
 }
 
@@ -72,12 +72,12 @@ pub struct Sensor<'a> {
     frame_us: f64,
     day_time_us: f64,
     day_gain: f64,
-    /// Longest time the driver gives, whatever is asked [µs].
+    /// Longest time the driver gives, whatever is asked (µs).
     limit_us: f64,
     obeyed: Command,
     /// Frame from which on each command holds.
     coming: VecDeque<(u64, Command)>,
-    /// Exposure of auto-exposure [s].
+    /// Exposure of auto-exposure (s).
     ae_e: f64,
     frames: u64,
     now_us: f64,
@@ -101,7 +101,7 @@ impl<'a> Sensor<'a> {
         }
     }
 
-    /// The same with a driver that gives no longer exposure time than this [µs].
+    /// The same with a driver that gives no longer exposure time than this (µs).
     #[must_use]
     pub fn limited_to(mut self, limit_us: f64) -> Self {
         self.limit_us = limit_us;
@@ -156,7 +156,7 @@ impl<'a> Sensor<'a> {
 /// One change of mode in a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Switched {
-    /// Time of the trace [s].
+    /// Time of the trace (s).
     pub t_s: f64,
     /// `NIGHT` or `DAY`.
     pub to: &'static str,
@@ -178,7 +178,7 @@ pub struct Report {
     pub exposure_commands: usize,
     /// Frames simulated.
     pub frames: u64,
-    /// Length of the trace [s].
+    /// Length of the trace (s).
     pub duration_s: f64,
 }
 

@@ -53,7 +53,7 @@ impl Wall {
         }
     }
 
-    /// Frames of a wall in this light [lux] for this long; the last step.
+    /// Frames of a wall in this light (lux) for this long; the last step.
     fn lit(&mut self, lux: f64, seconds: u64) -> Step {
         let end = self.now + Duration::from_secs(seconds);
         loop {

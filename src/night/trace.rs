@@ -4,10 +4,10 @@ use std::path::Path;
 
 use crate::error::{Error, Kind, Result};
 
-/// Light over time: rows of time [s] and lux, joined by straight lines in log10(lux).
+/// Light over time: rows of time (s) and lux, joined by straight lines in log10(lux).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace {
-    /// Time [s], strictly rising; log10 of lux.
+    /// Time (s), strictly rising; log10 of lux.
     rows: Vec<(f64, f64)>,
 }
 
@@ -50,18 +50,18 @@ impl Trace {
         Ok(Trace { rows })
     }
 
-    /// A trace from rows of time [s] and lux, as a test writes it.
+    /// A trace from rows of time (s) and lux, as a test writes it.
     pub fn from_rows(rows: &[(f64, f64)]) -> Result<Trace> {
         let text: Vec<String> = rows.iter().map(|(t, lux)| format!("{t},{lux}")).collect();
         Trace::parse(&text.join("\n"), "rows")
     }
 
-    /// Time of the first row [s].
+    /// Time of the first row (s).
     pub fn start(&self) -> f64 {
         self.rows[0].0
     }
 
-    /// Time of the last row [s].
+    /// Time of the last row (s).
     pub fn end(&self) -> f64 {
         self.rows[self.rows.len() - 1].0
     }
@@ -80,7 +80,7 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// log10(lux) at `t` [s]; before the first and after the last row that row's value. Times must not fall.
+    /// log10(lux) at `t` (s); before the first and after the last row that row's value. Times must not fall.
     pub fn log_lux(&mut self, t: f64) -> f64 {
         while self.at + 2 < self.rows.len() && self.rows[self.at + 1].0 <= t {
             self.at += 1;

@@ -33,7 +33,7 @@ impl Frames {
     pub fn dropped(&self) -> u64 {
         self.past.stats().dropped + self.full.as_ref().map_or(0, |f| f.stats().dropped)
     }
-    /// Memory set aside and populated [bytes].
+    /// Memory set aside and populated (bytes).
     pub fn resident(&self) -> usize {
         self.past.stats().resident + self.full.as_ref().map_or(0, |f| f.stats().resident)
     }

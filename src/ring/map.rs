@@ -72,7 +72,7 @@ pub(super) fn anonymous(pixels: usize) -> Result<Region> {
 }
 
 /// The `index`-th slot of a file that is at least `(index + 1) × slot` bytes long.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "mapping a file has no safe form; the SAFETY line says what makes it sound here")]
 pub(super) fn in_file(file: &std::fs::File, index: usize, slot: usize) -> Result<Region> {
     // SAFETY: a mapping is undefined behaviour only when somebody else changes or truncates the file while it is mapped.
     // `persist::Store` holds an exclusive lock (flock) on the file for as long as any slot lives, created it with mode 0600

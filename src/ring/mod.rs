@@ -88,11 +88,11 @@ pub struct Stats {
     pub frames: usize,
     /// Frames it holds when full.
     pub capacity: usize,
-    /// Time between the oldest and the newest frame [s].
+    /// Time between the oldest and the newest frame (s).
     pub seconds: f64,
     /// Frames lost because every slot was being read.
     pub dropped: u64,
-    /// Memory set aside and populated [bytes].
+    /// Memory set aside and populated (bytes).
     pub resident: usize,
     /// Frames published since start.
     pub published: u64,

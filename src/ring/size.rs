@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::error::{Error, Kind, Result};
 use crate::frame::Layout;
 
-/// What the machine says of its memory [bytes].
+/// What the machine says of its memory (bytes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
     /// `MemAvailable` of `/proc/meminfo`.
@@ -37,7 +37,7 @@ impl Memory {
     }
 }
 
-/// One number of a `/proc/meminfo` text [bytes].
+/// One number of a `/proc/meminfo` text (bytes).
 pub fn meminfo(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
@@ -88,7 +88,7 @@ pub struct Wish {
     pub percent: u8,
     /// `ring.reserve_mib` in bytes: for encoders and requests.
     pub reserve: u64,
-    /// Full pictures beside a ring of smaller ones [bytes].
+    /// Full pictures beside a ring of smaller ones (bytes).
     pub beside: u64,
     /// `camera.framerate`.
     pub fps: f64,
@@ -101,7 +101,7 @@ pub struct Plan {
     pub wish: Wish,
     /// What the machine said.
     pub memory: Memory,
-    /// Memory the ring may take [bytes].
+    /// Memory the ring may take (bytes).
     pub usable: u64,
     /// Frames that fit.
     pub fits: usize,

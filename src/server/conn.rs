@@ -15,7 +15,7 @@ use crate::clock::BootUs;
 
 /// A client that takes nothing for so long while output waits is given up.
 const STALL: Duration = Duration::from_secs(10);
-/// Output that may wait for a client that reads slowly [bytes]: hundreds of events, or one long answer.
+/// Output that may wait for a client that reads slowly (bytes): hundreds of events, or one long answer.
 const OUT_MAX: usize = 80 * 1024;
 
 /// Where in its life a connection is.
@@ -46,8 +46,10 @@ pub(super) enum Subscription {
     Yes,
 }
 
-// The flags are independent facts about two directions and two parties; as one state they would be sixty.
-#[allow(clippy::struct_excessive_bools)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about two directions and two parties; as one state they would be sixty"
+)]
 #[derive(Debug)]
 pub(super) struct Conn {
     /// `None` once the client is known to be gone; its commands still run.

@@ -10,7 +10,7 @@ use super::image::{Verdict, judge};
 use super::telnet::Telnet;
 use crate::clock::BootUs;
 
-/// Longest line [bytes], terminator not counted.
+/// Longest line (bytes), terminator not counted.
 pub const LINE_MAX: usize = 1024;
 /// Wait after a typed byte when the text is already a command, and when it is not yet one.
 const TYPED_COMMAND: Duration = Duration::from_secs(2);

@@ -126,7 +126,7 @@ pub struct Settings {
     pub port: u16,
     /// The port whose connections stay open.
     pub persistent_port: Option<u16>,
-    /// Length of every line on that port [bytes], newline and NUL included, reached with blanks; 0: as long as it is.
+    /// Length of every line on that port (bytes), newline and NUL included, reached with blanks; 0: as long as it is.
     pub persistent_pad: u16,
     /// A NUL follows every newline on that port.
     pub persistent_nul: bool,

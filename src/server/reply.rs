@@ -10,9 +10,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::error::{Error, Kind, Result};
 
-/// Longest ordinary answer, its newline included [bytes]: what one `recv` of every known client takes in.
+/// Longest ordinary answer, its newline included (bytes): what one `recv` of every known client takes in.
 pub const ANSWER_MAX: usize = 240;
-/// Longest answer marked `long` [bytes].
+/// Longest answer marked `long` (bytes).
 const LONG_MAX: usize = 64 * 1024;
 /// Events that may wait for thread `server`; it normally takes each within a millisecond.
 const EVENTS_MAX: usize = 256;
@@ -50,7 +50,7 @@ impl Answer {
 /// How lines look on one port.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Wire {
-    /// Whole length of every line [bytes], newline and NUL included, reached with blanks; 0: as long as it is.
+    /// Whole length of every line (bytes), newline and NUL included, reached with blanks; 0: as long as it is.
     pub pad: usize,
     /// A NUL follows the newline.
     pub nul: bool,

@@ -41,7 +41,7 @@ pub(super) fn write(y: &mut [u8], stride: usize, width: usize, height: usize, id
     }
 }
 
-/// Reads id and time [µs] from the upper code, or from the lower one; `None` where there is no whole code.
+/// Reads id and time (µs) from the upper code, or from the lower one; `None` where there is no whole code.
 pub fn read(y: &[u8], stride: usize, width: usize, height: usize, from_below: bool) -> Option<(u64, u64)> {
     if !fits(width, height) {
         return None;

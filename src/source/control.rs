@@ -11,9 +11,9 @@ pub enum Value {
     Float(f64),
     /// Two real numbers: colour gains (red, blue).
     Pair([f64; 2]),
-    /// Two whole numbers: shortest and longest frame duration [µs].
+    /// Two whole numbers: shortest and longest frame duration (µs).
     IntPair([i64; 2]),
-    /// A part of the picture: x, y, width, height [sensor pixels].
+    /// A part of the picture: x, y, width, height (sensor pixels).
     Rectangle([i64; 4]),
 }
 

@@ -47,9 +47,9 @@ pub struct Incoming<'a> {
     pub exposure: Option<Exposure>,
     /// Auto-exposure's word.
     pub ae: Ae,
-    /// Scene light [lux], where known.
+    /// Scene light (lux), where known.
     pub lux: Option<f64>,
-    /// Colour temperature [K], where known.
+    /// Colour temperature (K), where known.
     pub colour_temperature: Option<u32>,
     /// Focus figure of merit, where known.
     pub focus: Option<i32>,
@@ -73,7 +73,7 @@ pub enum Light {
     Auto,
     /// By hand; frames last as long as the exposure needs.
     Manual {
-        /// Exposure time [µs].
+        /// Exposure time (µs).
         time_us: f64,
         /// Gain, analogue first.
         gain: f64,
@@ -100,7 +100,7 @@ pub trait Source {
     fn next(&mut self, wait: Duration, sink: &mut dyn FnMut(&Incoming<'_>)) -> Result<Polled>;
     /// Changes the exposure while frames run; does nothing where the source cannot.
     fn expose(&mut self, light: Light) -> Result<()>;
-    /// Longest exposure it can do [µs], where it knows.
+    /// Longest exposure it can do (µs), where it knows.
     fn longest_exposure_us(&self) -> Option<f64>;
     /// The image controls it offers, known once it has started.
     fn controls(&self) -> &[Control] {

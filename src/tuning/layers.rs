@@ -19,7 +19,7 @@ pub const COLOUR: [&str; 2] = ["ColourGains", "ColourTemperature"];
 pub const EXPOSURE_GROUP: [&str; 5] = ["ExposureTime", "AnalogueGain", "AeEnable", "ExposureTimeMode", "AnalogueGainMode"];
 /// Both since libcamera 0.5; before that `AeEnable` says all. 0 is automatic, 1 by hand.
 const MODES: [&str; 2] = ["ExposureTimeMode", "AnalogueGainMode"];
-/// The range of frame times [µs]; it must allow the exposure.
+/// The range of frame times (µs); it must allow the exposure.
 pub const FRAME_TIMES: &str = "FrameDurationLimits";
 
 /// What is wanted, by whom.

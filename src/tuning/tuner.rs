@@ -50,7 +50,7 @@ pub struct Tuner {
     board: Arc<Board>,
     notes: Sender<Note>,
     layers: Layers,
-    /// Frame time by day [µs].
+    /// Frame time by day (µs).
     day_us: i64,
     controls: Arc<[Control]>,
     told: Vec<Option<Value>>,
@@ -62,7 +62,7 @@ pub struct Tuner {
 }
 
 impl Tuner {
-    /// Without a source yet. `day_us`: frame time by day [µs].
+    /// Without a source yet. `day_us`: frame time by day (µs).
     pub fn new(board: Arc<Board>, notes: Sender<Note>, presets: Presets, persisted: Map, day_us: i64) -> Tuner {
         board.lock().persisted.clone_from(&persisted);
         Tuner {
@@ -146,7 +146,7 @@ impl Tuner {
         self.force.get(&i).map(|(v, _)| (i, *v))
     }
 
-    /// The longest frame that is in force by hand [µs].
+    /// The longest frame that is in force by hand (µs).
     pub fn frame_us(&self) -> Option<f64> {
         let value = |name| place(&self.controls, name).and_then(|i| self.force.get(&i)).map(|(v, _)| *v);
         let time = match value("ExposureTime") {

@@ -7,7 +7,7 @@ use crate::config::nearest;
 use crate::error::{Error, Kind, Result};
 use crate::source::{Control, Value};
 
-/// Drivers round exposures to whole lines and gains to codes: a value this near to what was asked [ratio] is that value.
+/// Drivers round exposures to whole lines and gains to codes: a value this near to what was asked (ratio) is that value.
 const NEAR: f64 = 0.02;
 
 /// The place of a control, by its name: exactly, then without case.

@@ -25,7 +25,7 @@ use crate::gst as door;
 const LIMIT: Duration = Duration::from_secs(20);
 /// Pictures of the test.
 const PICTURES: usize = 12;
-/// Least likeness of what was decoded to what was encoded [dB]. x264 and openh264 reach more than 35 on the test's scene; a
+/// Least likeness of what was decoded to what was encoded (dB). x264 and openh264 reach more than 35 on the test's scene; a
 /// picture shifted by one column is below 25.
 const LEAST_DB: f64 = 28.0;
 
@@ -202,7 +202,7 @@ pub fn test(coder: Coder, layout: Layout) -> Result<String> {
     ))
 }
 
-/// The worst of the three planes' peak signal-to-noise ratios [dB].
+/// The worst of the three planes' peak signal-to-noise ratios (dB).
 fn likeness(layout: Layout, sent: &[u8], got: &[u8]) -> f64 {
     if got.len() < layout.bytes() {
         return 0.0;

@@ -85,13 +85,13 @@ fn hardware_controls(gop: u32, kbps: u32) -> String {
 /// How to encode.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Bits a second [kbit/s].
+    /// Bits a second (kbit/s).
     pub bitrate_kbps: u32,
-    /// Longest time between two key frames [s].
+    /// Longest time between two key frames (s).
     pub keyframe_s: f64,
     /// Size of the stream, where it is not the pictures'.
     pub size: Option<Layout>,
-    /// The day's frame rate [1/s]: what the caps say all day and night, while time stamps tell the truth.
+    /// The day's frame rate (1/s): what the caps say all day and night, while time stamps tell the truth.
     pub fps: f64,
 }
 

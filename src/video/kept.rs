@@ -3,7 +3,7 @@
 
 use super::unit::Unit;
 
-/// Units that are kept, all together [bytes]: 3 s at 8 Mbit/s. A camera that needs more makes who joins wait for its key frame.
+/// Units that are kept, all together (bytes): 3 s at 8 Mbit/s. A camera that needs more makes who joins wait for its key frame.
 pub const MOST: usize = 3 << 20;
 /// Units that are kept: a key frame a minute at 30 a second. Where nothing moves they are of a few bytes, and each costs some
 /// hundred more; and whoever joins runs through them one by one.

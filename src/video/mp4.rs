@@ -18,7 +18,7 @@ use crate::gst as door;
 
 /// Bytes that may wait inside the pipeline; more wait where the owner has its own limit.
 const INSIDE: u64 = 512 << 10;
-/// Length of a fragment [ms], and of those in the first second: what a crash in that second leaves is worth a few small writes.
+/// Length of a fragment (ms), and of those in the first second: what a crash in that second leaves is worth a few small writes.
 const FRAGMENT: (u32, u32) = (500, 100);
 /// Ticks a second of the pictures' times. Left to itself the muxer takes 100 times the frame rate, in which a picture sent again
 /// and the next one, 100 µs apart, are of the same time, and players complain. 32 bits of these last for five days.
@@ -104,7 +104,7 @@ impl Mp4 {
             .map_err(|flow| self.complaint().unwrap_or_else(|| Error::caused(Kind::Disk, "write the recording", flow)))
     }
 
-    /// From the first unit to the last [s].
+    /// From the first unit to the last (s).
     pub fn seconds(&self) -> f64 {
         self.last.saturating_sub(self.first).nseconds() as f64 / 1e9
     }

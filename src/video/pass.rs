@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::frame::Layout;
 use crate::source::{Coded, CodedUnit};
 
-/// The largest picture of H.264's level 5.2 [pixels]. One that claims more is not drawn for while its camera is away.
+/// The largest picture of H.264's level 5.2 (pixels). One that claims more is not drawn for while its camera is away.
 const LARGEST: u64 = 36_864 * 256;
 
 /// What becomes of the camera's own stream: the word in `status json`.

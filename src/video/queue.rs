@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::unit::Unit;
 
-/// Units that may wait [bytes]: 16 s of the default bitrate.
+/// Units that may wait (bytes): 16 s of the default bitrate.
 const MOST: usize = 4 << 20;
 
 #[derive(Default)]

@@ -45,7 +45,7 @@ fn due_now(lines: &[String]) -> bool {
 pub struct Recorded {
     /// The file, absolute.
     pub file: PathBuf,
-    /// From the first picture to the last [s].
+    /// From the first picture to the last (s).
     pub seconds: f64,
     /// Pictures in it.
     pub pictures: u64,
@@ -56,7 +56,7 @@ pub type Done<T> = Box<dyn FnOnce(Result<T>) + Send>;
 
 /// A recording to be made.
 pub struct Order {
-    /// How long [s]; without: until it is stopped.
+    /// How long (s); without: until it is stopped.
     pub seconds: Option<f64>,
     /// Kept in the file's name.
     pub tag: Option<Tag>,
@@ -71,9 +71,9 @@ pub struct Order {
 pub struct Under {
     /// The name the file will have, as far as one can say; empty before the first picture.
     pub name: String,
-    /// So far [s].
+    /// So far (s).
     pub seconds: f64,
-    /// So far [bytes].
+    /// So far (bytes).
     pub bytes: u64,
     /// Units lost because the disk was too slow.
     pub lost: u64,

@@ -38,12 +38,12 @@ use crate::server::AllowList;
 const STALLED_MS: u32 = 5000;
 /// A connection that has not asked for the stream in this time is closed.
 const IDLE: Duration = Duration::from_secs(15);
-/// What a viewer may send behind a request [bytes]: parameters that nobody here reads. The library's default is 4 GiB, taken into
+/// What a viewer may send behind a request (bytes): parameters that nobody here reads. The library's default is 4 GiB, taken into
 /// memory ahead of any login.
 const BODY: u32 = 16 << 10;
 /// Between looks at the time limits.
 const ROUND: Duration = Duration::from_secs(2);
-/// Units that may wait for the senders [bytes]: a megabyte more than who joins a camera's stream is given at once. More means
+/// Units that may wait for the senders (bytes): a megabyte more than who joins a camera's stream is given at once. More means
 /// that they hang.
 const WAITING: u64 = (1 << 20) + kept::MOST as u64;
 
@@ -243,9 +243,9 @@ fn factory(hub: &Arc<Hub>, encrypted: bool, sound: Option<&sound::Settings>, lea
     factory
 }
 
-/// Between time stamps, at least [ns]: one tick of RTP's clock and a little.
+/// Between time stamps, at least (ns): one tick of RTP's clock and a little.
 const TICK: u64 = 12_000;
-/// Between units that are given to who joins, each [ns] and for each byte of the one before [ns]: 40 Mbit/s. A player runs through
+/// Between units that are given to who joins, each (ns) and for each byte of the one before (ns): 40 Mbit/s. A player runs through
 /// them and is then in the present; sent all at once, they would not fit into the buffer of one that watches over UDP.
 const HURRY: (u64, u64) = (1_000_000, 200);
 

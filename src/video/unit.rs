@@ -7,7 +7,7 @@ use crate::clock::WallUs;
 /// One encoded picture: H.264 as a byte stream, parameter sets in front of every key frame.
 #[derive(Debug, Clone)]
 pub struct Unit {
-    /// The bytes. Its time stamp is the frame's boot-time instant [ns].
+    /// The bytes. Its time stamp is the frame's boot-time instant (ns).
     pub buffer: gst::Buffer,
     /// What they are; changes with the picture's size.
     pub caps: gst::Caps,

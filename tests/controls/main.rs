@@ -2,16 +2,16 @@
 //! of it, what outlives a restart, who has the exposure, and what happens when the camera fails meanwhile.
 //! Every wait ends on what it waits for; a deadline only ends a test that has failed already.
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with tests/program, which uses all of it")]
 #[path = "../program/client.rs"]
 mod client;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with tests/program, which uses all of it")]
 #[path = "../program/harness.rs"]
 mod harness;
-#[allow(dead_code, unused_imports)]
+#[allow(dead_code, unused_imports, reason = "shared with tests/program, which uses all of it")]
 #[path = "../program/image.rs"]
 mod image;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with tests/program, which uses all of it")]
 #[path = "../program/said.rs"]
 mod said;
 

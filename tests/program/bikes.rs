@@ -43,7 +43,7 @@ fn grey(input: &[&str], most: usize) -> Vec<Vec<u8>> {
     pictures
 }
 
-/// Mean difference of two pictures [code values].
+/// Mean difference of two pictures (code values).
 fn apart(a: &[u8], b: &[u8]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / SIZE as f64
 }

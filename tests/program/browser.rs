@@ -42,12 +42,12 @@ v.play().catch(e => say("/error", "play: " + e));
 #[derive(Debug)]
 struct Drawn {
     leapt: bool,
-    /// The picture's own time in the file, the player's time and the file's length [s].
+    /// The picture's own time in the file, the player's time and the file's length (s).
     media: f64,
     current: f64,
     duration: f64,
     size: String,
-    /// Number and instant [µs] of the frame.
+    /// Number and instant (µs) of the frame.
     code: Option<(u64, u64)>,
 }
 

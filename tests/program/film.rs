@@ -17,7 +17,7 @@ pub fn has_ffmpeg() -> bool {
     there
 }
 
-/// Frame number and boot-time instant [µs] of each picture in these grey planes; fails on a picture without its code.
+/// Frame number and boot-time instant (µs) of each picture in these grey planes; fails on a picture without its code.
 pub fn codes(grey: &[u8]) -> Vec<(u64, u64)> {
     let (w, h) = SIZE;
     let read = |p: &[u8]| read_barcode(p, w, w, h, false).expect("a code in the picture");

@@ -39,7 +39,7 @@ impl Image {
         self.rgb.chunks_exact(3).map(|p| y(p).round() as u8).collect()
     }
 
-    /// Frame id and time [µs, boot-time clock] drawn into the picture. Fails on a torn picture: both codes must agree.
+    /// Frame id and time (µs, boot-time clock) drawn into the picture. Fails on a torn picture: both codes must agree.
     pub fn code(&self) -> (u64, u64) {
         let y = self.luma();
         let [above, below] = [false, true].map(|low| read_barcode(&y, self.width, self.width, self.height, low));

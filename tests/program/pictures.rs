@@ -12,7 +12,7 @@ use crate::harness::{Running, Setup, is, until};
 use crate::image::Image;
 use crate::said::{self, id_of};
 
-/// What the wall clock shows [s] when the boot-time clock shows this [µs].
+/// What the wall clock shows (s) when the boot-time clock shows this (µs).
 fn wall_of(boot_us: u64) -> f64 {
     SystemClock.wall().secs() - SystemClock.boot().secs() + boot_us as f64 / 1e6
 }

@@ -76,7 +76,7 @@ fn kinds(url: &str) -> String {
     String::from_utf8(out.stdout).unwrap().trim().to_string()
 }
 
-/// How loud two seconds of it are [dB], as ffmpeg decodes them. Without any sound ffmpeg would wait for ever.
+/// How loud two seconds of it are (dB), as ffmpeg decodes them. Without any sound ffmpeg would wait for ever.
 fn loudness(url: &str) -> f64 {
     let out = Command::new("timeout")
         .args([

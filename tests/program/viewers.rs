@@ -19,7 +19,7 @@ pub struct Viewer {
     pub size: (usize, usize),
 }
 
-/// A picture that came to a viewer: its number and instant [µs] where it carries them, and how late it was [µs].
+/// A picture that came to a viewer: its number and instant (µs) where it carries them, and how late it was (µs).
 pub struct Seen {
     pub code: Option<(u64, u64)>,
     pub late_us: u64,

@@ -16,7 +16,7 @@ pub const PORT: &str = "/sys/devices/platform/vhci_hcd.0/attach";
 pub const SIZES: [(u16, u16); 3] = [(640, 480), (320, 240), (800, 600)];
 /// A second size in NV12, so that the others lie between the two and yet cannot be had in it.
 const LARGE: (u16, u16) = (1280, 960);
-/// From frame to frame [100 ns].
+/// From frame to frame (100 ns).
 const INTERVAL: u32 = 666_666;
 /// Bytes of a payload, its header of two included.
 const PAYLOAD: usize = 16_384;

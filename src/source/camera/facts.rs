@@ -41,7 +41,7 @@ impl Fact {
 /// What one frame's metadata told.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Facts {
-    /// The monotonic clock at the sensor [ns].
+    /// The monotonic clock at the sensor (ns).
     pub stamp_ns: Option<u64>,
     time_us: Option<f64>,
     analogue_gain: Option<f64>,

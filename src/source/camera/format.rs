@@ -51,7 +51,7 @@ pub(super) fn choose(offered: &[(u32, bool)]) -> Result<Format> {
 }
 
 /// The planes of an uncompressed picture in a buffer whose parts are `parts`: one for each plane, or one with all planes
-/// one after the other. `stride` is the first plane's [bytes]. `None` when the buffer is too small for such a picture.
+/// one after the other. `stride` is the first plane's (bytes). `None` when the buffer is too small for such a picture.
 pub(super) fn planes<'a>(format: Format, layout: Layout, stride: usize, parts: &[&'a [u8]]) -> Option<Planes<'a>> {
     let (w, h) = (layout.width as usize, layout.height as usize);
     // Bytes across, stride and rows of each plane.

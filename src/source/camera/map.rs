@@ -1,6 +1,6 @@
 //! Owns the view of a camera buffer's bytes: mapped once, read between two calls that tell the driver so.
 //! A room where `unsafe` is allowed, as in `ring::map`: memory that others write, and an `ioctl`. Runs on the capture thread.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "mapping memory that a driver writes, and an ioctl, have no safe form")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -21,7 +21,7 @@ const SYNC_END: u64 = 4;
 
 nix::ioctl_write_ptr!(dma_buf_sync, b'b', 0, DmaBufSync);
 
-/// Where a plane lies: descriptor, offset and length [bytes].
+/// Where a plane lies: descriptor, offset and length (bytes).
 pub(super) type Place = (RawFd, usize, usize);
 
 /// One descriptor's memory; planes often share one.

@@ -46,7 +46,7 @@ pub fn no_outlet() -> Outlet {
     Arc::new(|_| {})
 }
 
-/// A time stamp of the pipeline's that is further from the clock than this is not believed [µs].
+/// A time stamp of the pipeline's that is further from the clock than this is not believed (µs).
 const BELIEVED_US: u64 = 5_000_000;
 /// Pictures that may be inside a decoder at once, far more than real ones hold, and those that wait before it.
 const INSIDE: usize = 512;

@@ -24,9 +24,9 @@ use crate::error::{Error, Kind, Result};
 use crate::gst as door;
 use crate::source::{Camera, Incoming, Light, Polled, Source, Transport};
 
-/// Seconds without data after which the stream is lost [µs]: the library's default is longer than the capture's patience.
+/// Seconds without data after which the stream is lost (µs): the library's default is longer than the capture's patience.
 const SILENT_US: u64 = 5_000_000;
-/// How long a missing packet is waited for [ms]; over TCP none can be missing.
+/// How long a missing packet is waited for (ms); over TCP none can be missing.
 const REORDER_MS: u32 = 200;
 /// Units that may wait for the decoder: then it is too slow, and what follows up to the next key frame is not decoded.
 const WAITING: u32 = 50;

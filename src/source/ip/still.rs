@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gst as door;
 use crate::source::{Camera, Incoming, Polled};
 
-/// No camera's picture is larger [bytes].
+/// No camera's picture is larger (bytes).
 const MOST: usize = 32 << 20;
 
 /// See the module's first lines.

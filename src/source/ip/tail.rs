@@ -20,7 +20,7 @@ pub(super) struct Pace {
     gap_us: u64,
     /// When the next frame is due.
     due_us: Option<u64>,
-    /// The time of the frame before, kept or not [µs].
+    /// The time of the frame before, kept or not (µs).
     before: u64,
 }
 

@@ -5,15 +5,15 @@ use crate::frame::{Exposure, Layout};
 use crate::night::simulate::{AE_TARGET, K};
 use crate::source::{Camera, Control, Light, Setting, Value};
 
-/// Longest exposure [µs], of an OV5647 on current drivers.
+/// Longest exposure (µs), of an OV5647 on current drivers.
 pub const LONGEST_US: f64 = 3_070_000.0;
-/// Longest exposure by day [µs]: the tuning file's "normal" mode.
+/// Longest exposure by day (µs): the tuning file's "normal" mode.
 const DAY_LONGEST_US: f64 = 66_666.0;
-/// Shortest exposure [µs].
+/// Shortest exposure (µs).
 const SHORTEST_US: f64 = 100.0;
 /// Largest analogue gain, of an OV5647.
 const GAIN_MAX: f64 = 64.0;
-/// The light of the scene [K].
+/// The light of the scene (K).
 const SCENE_KELVIN: f64 = 5600.0;
 /// Code values that a doubled gain moves its colour difference.
 const CAST: f64 = 40.0;
@@ -38,7 +38,7 @@ const VERTICAL_FLIP: usize = 14;
 /// How many controls each frame tells: all up to here.
 pub const TOLD: usize = HORIZONTAL_FLIP;
 
-/// Numbers and names as libcamera has them, and the light each is made for [K].
+/// Numbers and names as libcamera has them, and the light each is made for (K).
 const AWB_MODES: [(&str, i64, f64); 4] =
     [("AwbAuto", 0, SCENE_KELVIN), ("AwbIncandescent", 1, 2800.0), ("AwbDaylight", 5, SCENE_KELVIN), ("AwbCloudy", 6, 7500.0)];
 
@@ -93,9 +93,9 @@ pub struct Look {
     pub contrast: f64,
     /// 1: as it is.
     pub saturation: f64,
-    /// Added to U and V: what wrong colour gains do [code values].
+    /// Added to U and V: what wrong colour gains do (code values).
     pub cast: [f64; 2],
-    /// x, y, width, height [pixels of the full picture].
+    /// x, y, width, height (pixels of the full picture).
     pub crop: [usize; 4],
     /// Left and right changed.
     pub hflip: bool,
@@ -233,12 +233,12 @@ impl Dials {
         Exposure { time_us, analogue_gain: gain, digital_gain: 1.0 }
     }
 
-    /// How long the frame lasts [µs].
+    /// How long the frame lasts (µs).
     pub fn frame_us(&self, exposure: &Exposure) -> f64 {
         self.frame_us[0].max(exposure.time_us)
     }
 
-    /// The light that automatic white balance takes the scene for [K].
+    /// The light that automatic white balance takes the scene for (K).
     fn light_kelvin(&self) -> f64 {
         AWB_MODES.iter().find(|(_, n, _)| *n == self.awb_mode).map_or(SCENE_KELVIN, |(_, _, k)| *k)
     }
@@ -247,7 +247,7 @@ impl Dials {
         if self.awb { (gains_for(self.light_kelvin()), self.light_kelvin()) } else { (self.gains, self.kelvin) }
     }
 
-    /// The colour temperature that the gains are made for [K].
+    /// The colour temperature that the gains are made for (K).
     pub fn kelvin(&self) -> u32 {
         self.white().1 as u32
     }

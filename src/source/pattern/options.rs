@@ -17,9 +17,9 @@ pub struct Options {
     pub trace: Option<PathBuf>,
     /// `speed=N`: how much faster the trace runs than time does.
     pub speed: Option<f64>,
-    /// `noise=N`: strength of the sensor's noise [code values, standard deviation].
+    /// `noise=N`: strength of the sensor's noise (code values, standard deviation).
     pub noise: f64,
-    /// `control=FILE`: a file re-read when it changes, see [`Script`].
+    /// `control=FILE`: a file re-read when it changes, see `Script`.
     pub control: Option<PathBuf>,
     /// `stride=N`: bytes from one Y row to the next, half of that for U and V; less than a row counts as none.
     pub stride: usize,
@@ -29,7 +29,7 @@ pub struct Options {
     pub latency: Option<u64>,
     /// `hide=N`: frames that do not come after each start, 2 where nothing is written.
     pub hide: Option<u64>,
-    /// `longest=US`: the longest exposure [µs], 3070000 where nothing is written.
+    /// `longest=US`: the longest exposure (µs), 3070000 where nothing is written.
     pub longest_us: Option<f64>,
     /// `strict=1`: a request that fixes an exposure while auto-exposure is on comes back cancelled, as UVC webcams do it.
     pub strict: bool,
@@ -86,7 +86,7 @@ pub(super) struct Script {
     pub unplug: bool,
     /// `cancel=N`: so many requests come back cancelled.
     pub cancel: u32,
-    /// `clamp=US`: exposures are cut to this without a word [µs].
+    /// `clamp=US`: exposures are cut to this without a word (µs).
     pub clamp_us: Option<f64>,
     /// `resize=WxH`: the size of the picture changes.
     pub resize: Option<Layout>,

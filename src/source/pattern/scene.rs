@@ -65,7 +65,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// A scene for pictures of this size; `noise`: standard deviation [code values].
+    /// A scene for pictures of this size; `noise`: standard deviation (code values).
     pub fn new(layout: Layout, noise: f64) -> Scene {
         let (w, h) = (layout.width as usize + MARGIN, layout.height as usize);
         let mut random = 0x2545_f491u32;

@@ -28,7 +28,7 @@ const ROUND: Duration = Duration::from_millis(200);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// A unit this much later than now is none of a microphone's.
 const AHEAD: gst::ClockTime = gst::ClockTime::from_seconds(1);
-/// Sound that may wait for the senders [bytes]: seconds. More means that they hang, and the oldest goes.
+/// Sound that may wait for the senders (bytes): seconds. More means that they hang, and the oldest goes.
 pub const WAITING: u64 = 64 << 10;
 
 /// What is to be heard.
@@ -36,7 +36,7 @@ pub const WAITING: u64 = 64 << 10;
 pub struct Settings {
     /// The device by its name in ALSA, such as `hw:1`.
     pub device: String,
-    /// Bits a second [kbit/s].
+    /// Bits a second (kbit/s).
     pub bitrate_kbps: u32,
 }
 

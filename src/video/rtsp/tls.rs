@@ -2,7 +2,7 @@
 //! `ring::map` and `source::camera::map`): the server library takes connections that were accepted elsewhere, but looks at
 //! its certificate only for those it accepts itself, and the functions for the former have no safe form. Runs on the thread
 //! `rtsp`, before the library reads the first byte.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "the binding has no safe form of these three calls")]
 
 use gstreamer_rtsp_server as rtsp;
 use gstreamer_rtsp_server::ffi;
