@@ -10,6 +10,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod error;
+pub mod events;
 #[cfg(feature = "media")]
 pub mod export;
 pub mod frame;
@@ -32,6 +33,7 @@ pub mod server;
 pub mod shutdown;
 pub mod source;
 pub mod stack;
+pub mod threads;
 pub mod tuning;
 pub mod update;
 #[cfg(feature = "media")]
