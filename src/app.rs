@@ -134,7 +134,7 @@ fn end_in_time(exit: Exit) -> Result<()> {
 }
 
 fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim: Arc<Mutex<Claim>>) -> Result<Exit> {
-    log::info!("pastcam {} starts", env!("CARGO_PKG_VERSION"));
+    log::info!("pastcam {} starts", env!("PASTCAM_VERSION"));
     if let Some(why) = no_files {
         log::warn!("{why}");
     }

@@ -182,7 +182,7 @@ fn main() -> ExitCode {
     let words = words();
     match words.as_deref() {
         Ok([word]) if matches!(word.as_str(), "--version" | "-V") => {
-            println!("pastcam {}", env!("CARGO_PKG_VERSION"));
+            println!("pastcam {}", env!("PASTCAM_VERSION"));
             return ExitCode::SUCCESS;
         }
         Ok([word]) if matches!(word.as_str(), "--help" | "-h" | "help") => {

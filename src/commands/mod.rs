@@ -132,7 +132,7 @@ impl Commands {
             ("reset", names) if words.is_bare() => self.reset(names, respond),
             ("preset", names) if words.is_bare() => self.preset(names, &config, respond),
             ("ping", []) if words.is_bare() => respond(Answer::ok("PONG")),
-            ("version", []) if words.is_bare() => respond(Answer::ok(concat!("OK pastcam ", env!("CARGO_PKG_VERSION")))),
+            ("version", []) if words.is_bare() => respond(Answer::ok(concat!("OK pastcam ", env!("PASTCAM_VERSION")))),
             ("help", []) if words.is_bare() => respond(Answer::ok(HELP)),
             ("subscribe", []) if words.is_bare() && line.stays_open => respond(Answer::ok(self.state_event())),
             ("subscribe", []) => {

@@ -108,6 +108,7 @@ impl Commands {
         json!({
             "ok": true,
             "version": env!("CARGO_PKG_VERSION"),
+            "commit": Some(env!("PASTCAM_BUILT_FROM")).filter(|c| !c.is_empty()),
             "state": g.state().word(),
             "mode": if g.night() { "NIGHT" } else { "DAY" },
             "level": real(level.map(|(l, _)| f64::from(l)), 1),

@@ -25,7 +25,7 @@ fn text(bytes: &[u8]) -> &str {
 fn version_and_help() {
     for word in ["--version", "-V"] {
         let out = pastcam(&[word]);
-        assert_eq!((out.status.code(), text(&out.stdout)), (Some(0), concat!("pastcam ", env!("CARGO_PKG_VERSION"), "\n")));
+        assert_eq!((out.status.code(), text(&out.stdout)), (Some(0), concat!("pastcam ", env!("PASTCAM_VERSION"), "\n")));
     }
     for word in ["--help", "-h"] {
         let out = pastcam(&[word]);

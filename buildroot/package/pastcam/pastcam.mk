@@ -28,6 +28,9 @@ PASTCAM_DEPENDENCIES = \
 	host-pkgconf \
 	libcamera
 
+# The copy that is built has no .git: the program is told its commit.
+PASTCAM_COMMIT = $(shell $(BR2_EXTERNAL_PASTCAM_PATH)/board/common/version commit)
+
 # The cargo infrastructure sets the release profile through the environment, over
 # Cargo.toml, from BR2_OPTIMIZE_*: no LTO, 16 units. A variable given twice on one command line takes
 # its later value, so this is Cargo.toml's profile again: the loops over pixels need it.
@@ -35,6 +38,7 @@ PASTCAM_DEPENDENCIES = \
 # libcamera's bindings are made by bindgen, which asks libclang: it must be the host's, find its own
 # headers, look into the target's sysroot, and find the C++ library's headers, which lie with the target's gcc.
 PASTCAM_CARGO_ENV = \
+	PASTCAM_COMMIT=$(PASTCAM_COMMIT) \
 	CARGO_PROFILE_RELEASE_OPT_LEVEL=3 \
 	CARGO_PROFILE_RELEASE_LTO=thin \
 	CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 \
