@@ -142,7 +142,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
     let started = clock.boot();
     let shutdown = Shutdown::default();
     let camera = camera(config);
-    let (frames, _store, first_id) = build_ring(config, camera.layout)?;
+    let (frames, first_id) = build_ring(config, camera.layout)?;
     let gauges = Arc::new(Gauges::default());
     let exporter = Arc::new(Exporter::new(export_settings(config))?);
     let jobs = Arc::new(Jobs::start(frames.clone(), exporter.clone(), gauges.clone(), clock.clone())?);
@@ -266,8 +266,8 @@ fn spawn_capture(mut capture: Capture, shutdown: Shutdown, ended: Sender<Ended>)
     })
 }
 
-/// The ring as planned, the file it may live in, and the first frame id.
-fn build_ring(config: &Config, camera: Layout) -> Result<(Arc<Frames>, Option<Store>, u64)> {
+/// The ring as planned, and the first frame id.
+fn build_ring(config: &Config, camera: Layout) -> Result<(Arc<Frames>, u64)> {
     let layout = ring_layout(config);
     let store = if config.ring.persist { Some(Store::open(&config.persist_path())?) } else { None };
     let plan = plan(config, store.as_ref())?;
@@ -276,7 +276,7 @@ fn build_ring(config: &Config, camera: Layout) -> Result<(Arc<Frames>, Option<St
     }
     log::info!("{}", plan.words());
     let mut first_id = 0;
-    let past = match &store {
+    let past = match store {
         None => Ring::anonymous(layout.bytes(), plan.frames, config.ring.lock)?,
         Some(store) => {
             let (ring, found) = store.ring(layout.bytes(), plan.frames, config.ring.lock)?;
@@ -289,7 +289,7 @@ fn build_ring(config: &Config, camera: Layout) -> Result<(Arc<Frames>, Option<St
     };
     let full =
         if layout == camera { None } else { Some(Ring::small(camera.bytes(), crate::ring::FULL_SLOTS, config.ring.lock)?) };
-    Ok((Arc::new(Frames::new(past, full)), store, first_id))
+    Ok((Arc::new(Frames::new(past, full)), first_id))
 }
 
 fn watchdog(device: &str) -> Result<Option<Hardware>> {

@@ -1,17 +1,23 @@
 //! Owns the memory of one slot: a header page and the pixels behind it, private or in a file shared with the next process.
 //! One of three rooms where `unsafe` is allowed (the others are `source::camera::map` and `video::rtsp::tls`): mapping a file. Any thread.
 
+use std::fs::File;
+use std::sync::Arc;
+
 use memmap2::{MmapMut, MmapOptions};
+use nix::fcntl::Flock;
 
 use super::header::{HEADER_BYTES, Header};
+use crate::clock::BootUs;
 use crate::error::{Error, Kind, Result};
 use crate::frame::FrameMeta;
 
 /// Memory of one slot.
 pub(super) struct Region {
+    // Unmapped before its share in the lock is given back: fields go in this order.
     map: MmapMut,
-    /// Pixels a persisted slot may hold; a private one has no header to keep.
-    kept: bool,
+    /// The lock on the file behind a kept slot; a private one has neither file nor header.
+    file: Option<Arc<Flock<File>>>,
 }
 
 impl Region {
@@ -19,7 +25,7 @@ impl Region {
         self.map.len()
     }
     fn start(&self) -> usize {
-        if self.kept { HEADER_BYTES } else { 0 }
+        if self.file.is_some() { HEADER_BYTES } else { 0 }
     }
     pub(super) fn pixels(&self) -> &[u8] {
         &self.map[self.start()..]
@@ -31,21 +37,20 @@ impl Region {
 
     /// Marks the slot as being written, for a process that finds it after a crash.
     pub(super) fn begin(&mut self) {
-        if self.kept {
+        if self.file.is_some() {
             Header::tear(&mut self.map[..HEADER_BYTES]);
         }
     }
     /// Marks the slot as whole.
     pub(super) fn finish(&mut self, meta: &FrameMeta) {
-        if self.kept {
+        if self.file.is_some() {
             let bytes = self.map.len();
             Header::write(&mut self.map[..HEADER_BYTES], meta, bytes);
         }
     }
     /// The frame a former process left here, when it is whole.
-    pub(super) fn found(&self) -> Option<FrameMeta> {
-        let meta = Header::read(&self.map[..HEADER_BYTES], self.map.len())?;
-        (meta.layout.bytes() <= self.pixels().len()).then_some(meta)
+    pub(super) fn found(&self, now: BootUs) -> Option<FrameMeta> {
+        Header::read(&self.map[..HEADER_BYTES], self.map.len(), now)
     }
 
     /// Lets the kernel hand out the pages now, so that the first frame does not fault for them.
@@ -68,16 +73,20 @@ impl Region {
 pub(super) fn anonymous(pixels: usize) -> Result<Region> {
     let map = MmapMut::map_anon(pixels)
         .map_err(|e| Error::caused(Kind::Io, format!("set aside {pixels} bytes for a ring slot; make ring.size smaller"), e))?;
-    Ok(Region { map, kept: false })
+    Ok(Region { map, file: None })
 }
 
 /// The `index`-th slot of a file that is at least `(index + 1) × slot` bytes long.
 #[allow(unsafe_code, reason = "mapping a file has no safe form; the SAFETY line says what makes it sound here")]
-pub(super) fn in_file(file: &std::fs::File, index: usize, slot: usize) -> Result<Region> {
-    // SAFETY: a mapping is undefined behaviour only when somebody else changes or truncates the file while it is mapped.
-    // `persist::Store` holds an exclusive lock (flock) on the file for as long as any slot lives, created it with mode 0600
-    // on tmpfs, and never truncates it; slots of one file do not overlap, and each is mapped once.
-    let map = unsafe { MmapOptions::new().offset((index * slot) as u64).len(slot).map_mut(file) }
+pub(super) fn in_file(file: &Arc<Flock<File>>, index: usize, slot: usize) -> Result<Region> {
+    // SAFETY: nobody else changes or cuts the file while this mapping lives.
+    // - Other users cannot: `persist::Store` takes a regular file only, of our own user id, mode 0600.
+    // - Another pastcam cannot: it takes the lock (flock) before it cuts or maps. The `Region` keeps a share in ours and drops it
+    //   behind the mapping; the kernel, too, takes a dying process's memory down before it closes its files.
+    // - We do not: `Store::ring` cuts before it maps, consumes the only `Store` of this lock and maps each slot once; slots do not
+    //   overlap.
+    // - Left is a program of our own user (or root) that ignores the lock. It could as well write into our memory by ptrace.
+    let map = unsafe { MmapOptions::new().offset((index * slot) as u64).len(slot).map_mut(&***file) }
         .map_err(|e| Error::caused(Kind::Io, format!("map ring slot {index} of the file in ring.persist_path"), e))?;
-    Ok(Region { map, kept: true })
+    Ok(Region { map, file: Some(file.clone()) })
 }

@@ -2,59 +2,78 @@
 //! Never writes pixels. Main thread, at start.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use nix::unistd::geteuid;
 
 use super::header::HEADER_BYTES;
 use super::map;
 use super::{Ring, SPARE, Slot};
 use crate::claim;
+use crate::clock::{BootUs, Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
 
-/// The locked file behind a persisted ring. Keep it for as long as the ring lives.
+/// The ring's file, ours alone: locked, of our user, closed to every other. Dropped without becoming a ring, it removes a file it
+/// has made.
 pub struct Store {
-    file: Flock<File>,
+    /// Each slot's mapping has a share in it, so the lock lasts as long as the last mapping.
+    file: Arc<Flock<File>>,
     path: PathBuf,
+    made: bool,
 }
 
 impl Store {
-    /// Opens or makes the file and takes it for this process alone.
+    /// Opens or makes the file and takes it for this process alone. A path that is refused is left as it was.
     pub fn open(path: &Path) -> Result<Store> {
         let what = || format!("open the ring's file {}", path.display());
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits())
-            .open(path)
-            .map_err(|e| Error::caused(Kind::Config, format!("{}; set ring.persist_path to a writable tmpfs", what()), e))?;
-        let fs = statfs(path).map_err(|e| Error::caused(Kind::Io, what(), e))?;
-        if fs.filesystem_type() != TMPFS_MAGIC {
-            return Err(Error::new(
-                Kind::Config,
-                format!(
-                    "{}: it does not lie on tmpfs, and every frame would go to the disk; set ring.persist_path to a file below /dev/shm or /run",
-                    what()
-                ),
+        let refused = |why: String| Error::new(Kind::Config, format!("{}: {why}", what()));
+        let failed = |e| Error::caused(Kind::Config, format!("{}; set ring.persist_path to a writable tmpfs", what()), e);
+        // Before anything is made there: a name alone lies in the working directory.
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let place = statfs(path).or_else(|_| statfs(folder)).map_err(|e| failed(e.into()))?;
+        if place.filesystem_type() != TMPFS_MAGIC {
+            return Err(refused(
+                "it does not lie on tmpfs, and every frame would go to the disk; set ring.persist_path to a file below /dev/shm or /run"
+                    .into(),
             ));
         }
-        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, e)| {
-            let who = claim::named(claim::holder(&file));
-            let what = format!("{}: another pastcam{who} uses it; give each its own ring.persist_path", what());
-            Error::caused(Kind::Config, what, e)
-        })?;
-        Ok(Store { file, path: path.to_path_buf() })
+        loop {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).mode(0o600).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+            let (file, made) = match options.open(path) {
+                Err(e) if e.kind() == ErrorKind::NotFound => match options.create_new(true).open(path) {
+                    // Another program was quicker.
+                    Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
+                    opened => (opened.map_err(failed)?, true),
+                },
+                opened => (opened.map_err(failed)?, false),
+            };
+            let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, e)| {
+                let who = claim::named(claim::holder(&file));
+                let what = format!("{}: another pastcam{who} uses it; give each its own ring.persist_path", what());
+                Error::caused(Kind::Config, what, e)
+            })?;
+            let found = file.metadata().map_err(failed)?;
+            if found.nlink() == 0 {
+                // Removed between our two steps.
+                continue;
+            }
+            let store = Store { file: Arc::new(file), path: path.to_path_buf(), made };
+            if let Some(why) = foreign(&found) {
+                return Err(refused(format!("{why}; remove it or set ring.persist_path to another file")));
+            }
+            store.file.set_permissions(PermissionsExt::from_mode(0o600)).map_err(failed)?;
+            return Ok(store);
+        }
     }
 
     /// Bytes the file occupies already: memory that counts as used but is the ring's own.
     pub fn bytes(&self) -> u64 {
-        use std::os::unix::fs::MetadataExt;
         self.file.metadata().map_or(0, |m| m.blocks() * 512)
     }
 
@@ -67,7 +86,7 @@ impl Store {
 
     /// What its file system still has room for, the file's own bytes included.
     pub fn room(&self) -> Option<u64> {
-        let fs = nix::sys::statvfs::fstatvfs(&*self.file).ok()?;
+        let fs = nix::sys::statvfs::fstatvfs(&**self.file).ok()?;
         #[allow(clippy::useless_conversion, reason = "both are 32 bits wide on a 32-bit board")]
         let free = u64::from(fs.blocks_available()) * u64::from(fs.fragment_size());
         Some(free + self.bytes())
@@ -76,37 +95,67 @@ impl Store {
     /// The ring of `frames` slots in this file, with every whole frame of the process before, and how many those are.
     ///
     /// All slots are populated on return: a tmpfs that is too small is an error here and not a fault (SIGBUS) later.
-    pub fn ring(&self, pixels: usize, frames: usize, lock: bool) -> Result<(Ring, usize)> {
+    pub fn ring(mut self, pixels: usize, frames: usize, lock: bool) -> Result<(Ring, usize)> {
         let slot = (HEADER_BYTES + pixels).next_multiple_of(4096);
         let total = frames + SPARE;
-        let length = (slot * total) as u64;
+        let length = slot as u64 * total as u64;
         let what = || {
-            format!(
-                "reserve {} bytes for the ring in {}; make ring.size smaller or the tmpfs larger",
-                slot * total,
-                self.path.display()
-            )
+            let path = self.path.display();
+            format!("reserve {length} bytes for the ring in {path}; make ring.size smaller or the tmpfs larger")
         };
         // The number of slots may differ from start to start, as free memory does; slots of another size are not read, their
-        // headers tell it.
-        self.file.set_len(length).map_err(|e| Error::caused(Kind::Io, what(), e))?;
-        nix::fcntl::posix_fallocate(&*self.file, 0, length as nix::libc::off_t)
+        // headers tell it. Only here is the file ever cut, and nothing maps it: see `map::in_file`.
+        if self.file.metadata().is_ok_and(|m| m.len() > length) {
+            self.file.set_len(length).map_err(|e| Error::caused(Kind::Io, what(), e))?;
+        }
+        // Leaves the file as it is where there is no room.
+        nix::fcntl::posix_fallocate(&**self.file, 0, length as nix::libc::off_t)
             .map_err(|e| Error::caused(Kind::Config, what(), e))?;
         let ring = Ring::with(slot - HEADER_BYTES, frames, SPARE);
-        let mut found = Vec::new();
+        let now = SystemClock.boot();
+        let (mut found, mut free) = (Vec::new(), Vec::new());
         for index in 0..total {
             let mut region = map::in_file(&self.file, index, slot)?;
             ring.settle(&mut region, lock);
-            let meta = region.found();
-            let entry = Arc::new(Slot { region, meta });
-            match meta {
-                Some(m) => found.push((m.boot, entry)),
-                None => ring.lock().free.push(entry),
-            }
+            let meta = region.found(now);
+            let to = if meta.is_some() { &mut found } else { &mut free };
+            to.push(Arc::new(Slot { region, meta }));
         }
-        found.sort_by_key(|(boot, _)| *boot);
+        // From the newest on: no two frames have one number or one instant.
+        found.sort_by_key(|slot| std::cmp::Reverse(slot.meta().boot));
+        let mut next = (u64::MAX, BootUs(u64::MAX));
+        let (found, torn): (Vec<_>, Vec<_>) = found.into_iter().partition(|slot| {
+            let this = (slot.meta().id, slot.meta().boot);
+            let fits = this.0 < next.0 && this.1 < next.1;
+            next = if fits { this } else { next };
+            fits
+        });
         let count = found.len();
-        ring.lock().order.extend(found.into_iter().map(|(_, slot)| slot));
+        {
+            let mut slots = ring.lock();
+            slots.free.extend(free.into_iter().chain(torn));
+            slots.order.extend(found.into_iter().rev());
+        }
+        self.made = false;
         Ok((ring, count))
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if self.made {
+            // While it is locked. One that stays does no harm.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Why this file may not be mapped: somebody who is not our user could write into it or cut it.
+fn foreign(file: &std::fs::Metadata) -> Option<String> {
+    match () {
+        () if !file.is_file() => Some("it is no regular file".into()),
+        () if file.uid() != geteuid().as_raw() => Some(format!("it belongs to the user with the number {}", file.uid())),
+        () if file.mode() & 0o022 != 0 => Some(format!("other users may write into it (mode {:o})", file.mode() & 0o777)),
+        () => None,
     }
 }

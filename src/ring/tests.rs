@@ -169,7 +169,7 @@ fn a_kept_ring_is_found_again_without_its_torn_slot() {
         // The process dies while it writes frame 6 over the oldest slot (2): neither may be found.
         let mut torn = ring.take().unwrap();
         torn.pixels().fill(6);
-        std::mem::forget(torn);
+        drop(torn);
     }
     let store = persist::Store::open(&path).unwrap();
     let (ring, found) = store.ring(L.bytes(), 4, false).unwrap();
@@ -177,12 +177,11 @@ fn a_kept_ring_is_found_again_without_its_torn_slot() {
     let slot = ring.newest().unwrap();
     assert_eq!(*slot.meta(), meta(5));
     assert!(slot.pixels().iter().all(|p| *p == 5));
-    drop((slot, ring, store));
+    drop((slot, ring));
     // More or fewer slots, as memory allows: what still has a slot is still there.
     let store = persist::Store::open(&path).unwrap();
     assert_eq!(store.frames(L.bytes()), 4);
     assert_eq!(store.ring(L.bytes(), 9, false).unwrap().1, 3);
-    drop(store);
     // Another size: the old frames cannot be read and are not.
     let store = persist::Store::open(&path).unwrap();
     assert_eq!(store.ring(L.bytes() * 2, 4, false).unwrap().1, 0);
@@ -193,6 +192,100 @@ fn a_kept_ring_is_found_again_without_its_torn_slot() {
 fn a_ring_file_on_a_disk_is_refused() {
     let path = std::env::current_dir().unwrap().join("target/ring-on-disk.tmp");
     let e = persist::Store::open(&path).map(|_| ()).unwrap_err();
-    std::fs::remove_file(path).unwrap();
     assert!(e.what.contains("tmpfs"), "{e}");
+    assert!(!path.exists(), "a refused path is left as it was");
+}
+
+#[test]
+fn the_lock_on_a_kept_ring_lasts_as_long_as_its_last_slot() {
+    let path = shm("lock");
+    let (ring, _) = persist::Store::open(&path).unwrap().ring(L.bytes(), 4, false).unwrap();
+    assert!(put(&ring, 1));
+    let held = ring.newest().unwrap();
+    drop(ring);
+    assert!(persist::Store::open(&path).is_err_and(|e| e.what.contains("another pastcam")));
+    drop(held);
+    let store = persist::Store::open(&path).unwrap();
+    // A ring of fewer slots cuts the file: now, nothing maps it.
+    store.ring(L.bytes(), 1, false).unwrap();
+    assert_eq!(persist::Store::open(&path).unwrap().frames(L.bytes()), 1);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_file_that_others_may_write_is_no_ring_and_stays_as_it_is() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+    let path = shm("foreign");
+    let refused = |why: &str| {
+        let e = persist::Store::open(&path).map(|_| ()).unwrap_err();
+        assert!(e.what.contains(why) && e.what.contains("ring.persist_path"), "{e}");
+    };
+    let mode = |m: u32| std::fs::set_permissions(&path, PermissionsExt::from_mode(m)).unwrap();
+    std::fs::write(&path, "theirs").unwrap();
+    for open in [0o666, 0o620, 0o602] {
+        mode(open);
+        refused("other users may write into it");
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, open);
+    }
+    mode(0o600);
+    // Only root can give a file away.
+    if chown(&path, Some(65_534), None).is_ok() {
+        refused("it belongs to the user with the number 65534");
+        chown(&path, Some(0), None).unwrap();
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), b"theirs");
+    let link = shm("foreign-link");
+    std::fs::rename(&path, &link).unwrap();
+    symlink(&link, &path).unwrap();
+    refused("open the ring's file");
+    std::fs::remove_file(&path).unwrap();
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    refused("it is no regular file");
+    std::fs::remove_file(&path).unwrap();
+    // One that others could only read is closed to them.
+    std::fs::rename(&link, &path).unwrap();
+    mode(0o644);
+    drop(persist::Store::open(&path).unwrap());
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_ring_that_finds_no_room_leaves_a_file_as_it_was_and_no_new_one() {
+    let tmpfs = nix::sys::statvfs::statvfs("/dev/shm").unwrap();
+    let slot = (header::HEADER_BYTES + L.bytes()).next_multiple_of(4096);
+    #[allow(clippy::useless_conversion, reason = "the fields are 32 bits wide on some boards")]
+    let too_many = (u64::from(tmpfs.blocks()) * u64::from(tmpfs.fragment_size()) / slot as u64) as usize + 1;
+    if too_many == 1 {
+        println!("SKIP: /dev/shm has no limit");
+        return;
+    }
+    let path = shm("room");
+    let fails = || persist::Store::open(&path).unwrap().ring(L.bytes(), too_many, false).map(|_| ()).unwrap_err();
+    assert!(fails().what.contains("make ring.size smaller"));
+    assert!(!path.exists());
+    let (ring, _) = persist::Store::open(&path).unwrap().ring(L.bytes(), 4, false).unwrap();
+    assert!(put(&ring, 1));
+    drop(ring);
+    fails();
+    let store = persist::Store::open(&path).unwrap();
+    assert_eq!((store.frames(L.bytes()), store.ring(L.bytes(), 4, false).unwrap().1), (4, 1));
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_frame_of_the_future_or_of_another_s_number_is_torn() {
+    let path = shm("future");
+    let (ring, _) = persist::Store::open(&path).unwrap().ring(L.bytes(), 6, false).unwrap();
+    // `meta` makes the instant of the number: a thousand years from now.
+    for id in [1, 2, 2, 3, 315_360_000_000] {
+        assert!(put(&ring, id));
+    }
+    drop(ring);
+    let (ring, found) = persist::Store::open(&path).unwrap().ring(L.bytes(), 6, false).unwrap();
+    assert_eq!((found, ids(&ring)), (3, vec![1, 2, 3]));
+    // All slots are there.
+    (4..20).for_each(|id| assert!(put(&ring, id)));
+    assert_eq!(ids(&ring), [14, 15, 16, 17, 18, 19]);
+    std::fs::remove_file(path).unwrap();
 }

@@ -169,8 +169,23 @@ fn a_ring_on_a_disk_and_a_ring_nowhere_are_refused() {
         println!("SKIP: the scratch folder is a tmpfs");
         return;
     }
+    let dir = setup.dir.clone();
     let (code, said) = setup.set("ring.persist_path", "ring").end();
+    assert!(!dir.join("ring").exists(), "a refused path is left as it was");
     assert!(code == 1 && said.contains("tmpfs") && said.contains("ring.persist_path"), "{code}: {said}");
     let (code, said) = Setup::new("nowhere").set("ring.persist", true).set("ring.persist_path", "/no/such/folder/ring").end();
     assert!(code == 1 && said.contains("/no/such/folder/ring") && said.contains("ring.persist_path"), "{code}: {said}");
+}
+
+#[test]
+fn a_ring_file_that_another_user_may_write_is_refused_and_left_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(file) = RingFile::new("open") else { return };
+    fs::write(&file.0, "theirs").unwrap();
+    fs::set_permissions(&file.0, PermissionsExt::from_mode(0o666)).unwrap();
+    let (code, said) = file.setup("open").end();
+    assert_eq!(code, 1, "{said}");
+    let why = "other users may write into it (mode 666); remove it or set ring.persist_path to another file";
+    assert!(said.contains(&format!("open the ring's file {}: {why}", file.0.display())), "{said}");
+    assert_eq!(fs::read(&file.0).unwrap(), b"theirs");
 }
