@@ -13,6 +13,7 @@ pub mod error;
 pub mod events;
 #[cfg(feature = "media")]
 pub mod export;
+pub mod format;
 pub mod frame;
 #[cfg(feature = "media")]
 pub mod gst;

@@ -15,7 +15,7 @@ use gstreamer_app::AppSink;
 use gstreamer_video::VideoFrameExt;
 use pastcam::clock::{BootUs, WallUs};
 use pastcam::error::Kind;
-use pastcam::export::{Encoders, Exporter, Format, Keep, KeepKind, Picture, Pixels, Settings, Tag};
+use pastcam::export::{Encoders, Exporter, Format, Keep, KeepKind, Look, Picture, Pixels, Settings, Tag, encode};
 use pastcam::frame::{Ae, Colour, Exposure, FrameMeta, Layout, Matrix, Span};
 
 /// A folder of one test, removed at the end; a small tmpfs of its own when asked for.
@@ -272,6 +272,31 @@ fn the_jpeg_says_when_and_what() {
 }
 
 #[test]
+fn any_writer_gets_the_bytes_of_the_file() {
+    let folder = Folder::new("writer");
+    let mut settings = Settings::new(&*folder);
+    settings.overlay = Some("%Y gate".into());
+    let exporter = Exporter::new(settings).unwrap();
+    let (mut encoders, picture) = (Encoders::new(), noise(Layout::new(64, 48)));
+    let files = exporter.save(&mut encoders, &picture, &Format::ALL, None).unwrap();
+    let look = Look { quality: 95, overlay: Some("%Y gate"), tag: None };
+    for (format, file) in Format::ALL.into_iter().zip(files) {
+        let mut bytes = Vec::new();
+        encode(&mut encoders, &picture, format, look, &mut bytes).unwrap();
+        assert!(bytes == fs::read(file).unwrap(), "{format}");
+    }
+    let plain = Look { overlay: None, ..look };
+    let mut bytes = [Vec::new(), Vec::new()];
+    for (out, look) in bytes.iter_mut().zip([look, plain]) {
+        encode(&mut encoders, &picture, Format::Png, look, out).unwrap();
+    }
+    assert!(bytes[0] != bytes[1], "the text is missing");
+    let e = encode(&mut encoders, &picture, Format::Png, plain, &mut &mut [0u8; 100][..]).unwrap_err();
+    assert!(e.kind == Kind::Io && e.what == "hand out frame 7 as png", "{e}");
+    assert_eq!(encode(&mut encoders, &picture, Format::Mp4, plain, &mut Vec::new()).unwrap_err().kind, Kind::Usage);
+}
+
+#[test]
 fn without_a_clock_the_name_counts_from_boot() {
     let folder = Folder::new("noclock");
     let exporter = Exporter::new(Settings::new(&*folder)).unwrap();
@@ -431,7 +456,7 @@ fn limits_delete_the_oldest_and_spare_foreign_files() {
     fs::write(folder.join("holiday.npy"), [0; 5000]).unwrap();
     let mut settings = Settings::new(&*folder);
     // An NPY of 6×4 has 128 + 72 bytes.
-    settings.keep.kinds[Format::Npy as usize] = KeepKind { max_bytes: Some(600), max_age_s: None };
+    settings.keep.kinds[Format::Npy] = KeepKind { max_bytes: Some(600), max_age_s: None };
     let exporter = Exporter::new(settings.clone()).unwrap();
     let (mut encoders, mut picture) = (Encoders::new(), noise(Layout::new(6, 4)));
     let mut save = |exporter: &Exporter, id| {
@@ -447,11 +472,11 @@ fn limits_delete_the_oldest_and_spare_foreign_files() {
     }
     assert_eq!(ids(".npy"), ["3", "4", "5"]);
     assert_eq!(ids(".png"), ["1", "2", "3", "4", "5"]);
-    settings.keep.kinds[Format::Npy as usize].max_bytes = Some(250);
+    settings.keep.kinds[Format::Npy].max_bytes = Some(250);
     exporter.reconfigure(settings.clone()).unwrap();
     exporter.tidy().unwrap();
     assert_eq!(ids(".npy"), ["5"]);
-    settings.keep.kinds[Format::Npy as usize].max_bytes = Some(1);
+    settings.keep.kinds[Format::Npy].max_bytes = Some(1);
     exporter.reconfigure(settings).unwrap();
     assert!(save(&exporter, 6)[1].is_file(), "just written stays");
     assert_eq!(ids(".npy"), ["6"]);

@@ -92,10 +92,7 @@ pub(super) fn export_settings(config: &Config) -> export::Settings {
     let mut s = export::Settings::new(&e.base_dir);
     s.quality = e.jpeg_quality;
     s.overlay = config.letters();
-    s.keep = export::Keep {
-        min_free_mib: e.min_free_mib,
-        kinds: [kind(&e.keep.jpg), kind(&e.keep.png), kind(&e.keep.npy), kind(&e.keep.mp4)],
-    };
+    s.keep = export::Keep { min_free_mib: e.min_free_mib, kinds: e.keep.map(kind) };
     s
 }
 

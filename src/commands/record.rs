@@ -93,9 +93,9 @@ impl Commands {
     }
 
     pub(super) fn files(&self, words: &Words) -> Answer {
-        let kinds: Option<Vec<Format>> = words.plain.iter().map(|w| Format::KEPT.into_iter().find(|f| f.word() == w)).collect();
+        let kinds: Option<Vec<Format>> = words.plain.iter().map(|w| Format::of_file(w)).collect();
         let Some(kinds) = kinds.filter(|_| words.tag.is_none() && words.before_s.is_none() && words.count.is_none()) else {
-            return usage("files takes jpg, png, npy, mp4, last= and id=");
+            return usage(&format!("files takes {}, last= and id=", Format::words(&Format::KEPT)));
         };
         let kinds = if kinds.is_empty() { Format::KEPT.to_vec() } else { kinds };
         match self.exporter.list(&kinds, words.last.unwrap_or(FILES.0).min(FILES.1)) {

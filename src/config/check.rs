@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::file::{self, File};
 use crate::error::{Error, Kind, Result};
+use crate::format::Format;
 
 fn refuse(key: &str, rule: &str, value: impl std::fmt::Display) -> Error {
     Error::new(Kind::Config, format!("{key}: {rule}, not {value}"))
@@ -196,14 +197,14 @@ fn export(e: &file::Export) -> Result<()> {
         ));
     }
     if e.formats.is_empty() {
-        return Err(refuse("export.formats", "at least one of jpg, png, npy", "an empty list"));
+        return Err(refuse("export.formats", &format!("at least one of {}", Format::words(&Format::ALL)), "an empty list"));
     }
-    e.formats.iter().try_for_each(|w| one_of("export.formats", w, &["jpg", "png", "npy"]))?;
+    e.formats.iter().try_for_each(|w| one_of("export.formats", w, &Format::ALL.map(Format::word)))?;
     between("export.save_before_s", e.save_before_s, 0.0, 86400.0)?;
     between("export.stack_count", e.stack_count, 1, crate::stack::MAX)?;
     between("export.auto_save_interval_s", e.auto_save_interval_s, 0.0, 31_536_000.0)?;
     between("export.jpeg_quality", e.jpeg_quality, 1, 100)?;
-    for (kind, bound) in [("jpg", &e.keep.jpg), ("png", &e.keep.png), ("npy", &e.keep.npy), ("mp4", &e.keep.mp4)] {
+    for (kind, bound) in e.keep.iter() {
         between(&format!("export.keep.{kind}.max_age_s"), bound.max_age_s, 0.0, 1e10)?;
     }
     Ok(())

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
+use crate::format::Each;
+
 /// `presets`: name → control name → true, false, a number, a text or a list of numbers.
 pub type Presets = BTreeMap<String, BTreeMap<String, Value>>;
 
@@ -207,7 +209,7 @@ pub struct Export {
     /// Disk space that stays free (MiB); the oldest pictures go for it.
     pub min_free_mib: u64,
     /// Bounds per kind of file.
-    pub keep: Keep,
+    pub keep: Each<Bound>,
 }
 
 impl Default for Export {
@@ -223,23 +225,9 @@ impl Default for Export {
             jpeg_quality: 95,
             overlay: false,
             min_free_mib: 64,
-            keep: Keep::default(),
+            keep: Each::default(),
         }
     }
-}
-
-/// `export.keep`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Keep {
-    /// JPEG files.
-    pub jpg: Bound,
-    /// PNG files.
-    pub png: Bound,
-    /// NPY files.
-    pub npy: Bound,
-    /// Recordings and clips.
-    pub mp4: Bound,
 }
 
 /// How much of one kind of file is kept; 0 means without bound.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::picture::{Format, Tag};
-use super::{Exporter, disk, lock, mend, name};
+use super::picture::Tag;
+use super::{Exporter, Format, disk, lock, mend, name};
 use crate::clock::{BootUs, Clock, SystemClock, WallUs};
 use crate::error::{Error, Kind, Result};
 

@@ -1,16 +1,36 @@
 //! Owns the JPEG encoder: one `jpegenc` element without a pipeline, kept from picture to picture. Never touches a file.
 //! Runs wholly on the caller's thread: pushing a buffer into the element returns when the encoded one has come out.
 
+use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
 use super::colour::ToJpeg;
+use super::encode::{Encoders, Shot, Trouble};
+use super::exif;
 use super::picture::{Picture, Pixels};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Colour, Layout};
 use crate::gst as door;
+
+/// A whole file, EXIF included.
+pub(super) fn write(encoders: &mut Encoders, shot: &Shot<'_>, to: &mut dyn Write) -> std::result::Result<(), Trouble> {
+    let mut encoder = match encoders.jpeg.take() {
+        Some(encoder) => encoder,
+        None => Jpeg::new()?,
+    };
+    let jpeg = encoder.encode(shot.picture, shot.quality)?;
+    // Back only after success: what failed once is made anew.
+    encoders.jpeg = Some(encoder);
+    let bytes = jpeg.map_readable().map_err(|e| Error::caused(Kind::Media, "read the encoded jpeg", e))?;
+    let (head, rest) = bytes.split_at(exif::place(&bytes));
+    for part in [head, &exif::segment(shot.picture, shot.tag)?, rest] {
+        to.write_all(part)?;
+    }
+    Ok(())
+}
 
 /// One encoder. Dropping it stops the element.
 pub struct Jpeg {

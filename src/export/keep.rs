@@ -12,8 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::picture::Format;
-use super::{Keep, disk, name};
+use super::{Format, Keep, disk, name};
 use crate::clock::{BootUs, Clock, SystemClock, WallUs};
 use crate::error::{Error, Kind, Result};
 
@@ -89,7 +88,7 @@ impl Keeper {
     }
 
     fn limited(&self) -> bool {
-        self.rules.min_free_mib > 0 || self.rules.kinds.iter().any(|k| k.max_bytes.is_some() || k.max_age_s.is_some())
+        self.rules.min_free_mib > 0 || self.rules.kinds.iter().any(|(_, k)| k.max_bytes.is_some() || k.max_age_s.is_some())
     }
 
     fn each_name(&self, mut see: impl FnMut(&fs::DirEntry, &str) -> io::Result<()>) -> Result<()> {
@@ -240,7 +239,7 @@ impl Keeper {
 
     /// Whether the oldest file of this kind has to go.
     fn over_limit(&mut self, kind: usize, spare: &[&str], now: WallUs) -> bool {
-        let rule = self.rules.kinds[kind];
+        let rule = self.rules.kinds[Format::KEPT[kind]];
         if rule.max_bytes.is_none() && rule.max_age_s.is_none() {
             return false;
         }
@@ -315,7 +314,7 @@ mod tests {
 
     fn jpg(max_bytes: Option<u64>, max_age_s: Option<u64>) -> Keep {
         let mut keep = Keep::default();
-        keep.kinds[Format::Jpg as usize] = KeepKind { max_bytes, max_age_s };
+        keep.kinds[Format::Jpg] = KeepKind { max_bytes, max_age_s };
         keep
     }
 

@@ -4,28 +4,34 @@
 
 mod colour;
 mod disk;
+mod encode;
 mod exif;
 mod film;
 mod jpeg;
 mod keep;
 mod mend;
 mod name;
+mod npy;
 mod picture;
+mod png;
 mod raster;
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use self::disk::Unfinished;
+pub use self::encode::{Encoders, Look, encode};
+use self::encode::{Original, Trouble};
 pub use self::film::{Film, Listed};
 use self::keep::Keeper;
-pub use self::picture::{Format, Picture, Pixels, Tag};
+pub use self::picture::{Picture, Pixels, Tag};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
-use crate::overlay;
+use crate::format::Each;
+pub use crate::format::Format;
 
 /// Limits of one kind of picture. `None` = unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,8 +47,8 @@ pub struct KeepKind {
 pub struct Keep {
     /// Space that stays free on the disk (MiB); 0 = none.
     pub min_free_mib: u64,
-    /// Limits per kind, in the order of [`Format::KEPT`].
-    pub kinds: [KeepKind; 4],
+    /// Limits per kind.
+    pub kinds: Each<KeepKind>,
 }
 
 /// How and where pictures are saved.
@@ -77,81 +83,11 @@ impl Settings {
     }
 }
 
-/// The encoders of one thread, made when first needed and kept.
-#[derive(Default)]
-pub struct Encoders {
-    jpeg: Option<jpeg::Jpeg>,
-}
-
-/// Why a file was not written; `Disk` still lacks the path.
-enum Trouble {
-    Disk(io::Error),
-    Media(Error),
-}
-
-impl From<io::Error> for Trouble {
-    fn from(e: io::Error) -> Self {
-        Trouble::Disk(e)
-    }
-}
-
-impl From<Error> for Trouble {
-    fn from(e: Error) -> Self {
-        Trouble::Media(e)
-    }
-}
-
-impl Encoders {
-    /// None made yet.
-    pub fn new() -> Self {
-        Encoders::default()
-    }
-
-    fn write(&mut self, what: &Request<'_>, format: Format, to: &mut File) -> std::result::Result<(), Trouble> {
-        let picture = match &what.lettered {
-            Some(lettered) if format != Format::Npy => lettered,
-            _ => what.picture,
-        };
-        let planes = picture.planes()?;
-        match format {
-            Format::Png => Ok(raster::png(&planes, picture.meta.colour, to)?),
-            Format::Npy => Ok(raster::npy(&planes, picture.meta.colour, to)?),
-            Format::Mp4 => Err(Error::new(Kind::Usage, "save a picture as mp4: recordings are made by record and clip").into()),
-            Format::Jpg => {
-                let mut encoder = match self.jpeg.take() {
-                    Some(encoder) => encoder,
-                    None => jpeg::Jpeg::new()?,
-                };
-                let jpeg = encoder.encode(picture, what.settings.quality)?;
-                // Back only after success: what failed once is made anew.
-                self.jpeg = Some(encoder);
-                let bytes = jpeg.map_readable().map_err(|e| Error::caused(Kind::Media, "read the encoded jpeg", e))?;
-                let (head, rest) = bytes.split_at(exif::place(&bytes));
-                for part in [head, &exif::segment(picture, what.tag)?, rest] {
-                    to.write_all(part)?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
 /// What one call of `save` is about.
 struct Request<'a> {
     settings: &'a Settings,
-    picture: &'a Picture,
-    /// The same with the text in it.
-    lettered: Option<Picture>,
+    original: Original<'a>,
     tag: Option<&'a Tag>,
-}
-
-/// A copy of the picture with the text in it: what was handed in may be the ring's own memory. It costs the picture's bytes for
-/// as long as it is being written.
-fn lettered(picture: &Picture, text: &str) -> Picture {
-    let layout = picture.meta.layout;
-    let mut pixels = picture.pixels.as_ref()[..layout.bytes()].to_vec();
-    overlay::stamp(&mut pixels, layout, text, picture.meta.wall);
-    Picture { pixels: Pixels::new(pixels), ..picture.clone() }
 }
 
 /// Saves pictures into one folder.
@@ -233,12 +169,13 @@ impl Exporter {
         let settings = self.settings();
         let formats: Vec<Format> = Format::ALL.into_iter().filter(|f| formats.contains(f)).collect();
         if formats.is_empty() {
-            return Err(Error::new(Kind::Usage, "save a picture: no format was named; use jpg, png or npy"));
+            return Err(Error::new(
+                Kind::Usage,
+                format!("save a picture: no format was named; use {}", Format::words(&Format::ALL)),
+            ));
         }
-        picture.planes()?;
-        let text = settings.overlay.as_deref().filter(|_| formats.iter().any(|f| *f != Format::Npy));
-        let lettered = text.map(|text| lettered(picture, text));
-        let what = Request { settings: &settings, picture, lettered, tag };
+        let look = Look { quality: settings.quality, overlay: settings.overlay.as_deref(), tag };
+        let what = Request { settings: &settings, original: Original::new(picture, look, &formats)?, tag };
         match self.attempt(encoders, &what, &formats) {
             Err(e) if disk::is_gone(&e) => {
                 log::warn!("export: {e}; making it again");
@@ -251,7 +188,7 @@ impl Exporter {
 
     fn attempt(&self, encoders: &mut Encoders, what: &Request<'_>, formats: &[Format]) -> Result<Vec<PathBuf>> {
         let dir = &what.settings.dir;
-        let mut claim = Claim::first(&self.claimed, dir, name::stem(&what.picture.meta, what.tag));
+        let mut claim = Claim::first(&self.claimed, dir, name::stem(&what.original.picture().meta, what.tag));
         let mut files = Vec::with_capacity(formats.len());
         let mut failed = None;
         for &format in formats {
@@ -291,9 +228,11 @@ impl Exporter {
             keeper.stamp(SystemClock.wall())
         };
         let name = format!("{}.{format}", claim.stem());
-        Unfinished::write(dir, &name, modified, |file| encoders.write(what, format, file)).map_err(|trouble| match trouble {
-            Trouble::Disk(e) => disk::error("write", &dir.join(&name), e),
-            Trouble::Media(e) => e,
+        Unfinished::write(dir, &name, modified, |file| what.original.write(encoders, format, file)).map_err(|trouble| {
+            match trouble {
+                Trouble::Sink(e) => disk::error("write", &dir.join(&name), e),
+                Trouble::Media(e) => e,
+            }
         })
     }
 

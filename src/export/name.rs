@@ -2,8 +2,9 @@
 
 use gstreamer::glib::DateTime;
 
-use super::picture::{Format, Tag, is_tag_char};
+use super::picture::{Tag, is_tag_char};
 use crate::clock::{BootUs, WallUs};
+use crate::format::Format;
 use crate::frame::FrameMeta;
 
 /// The link to the JPEG written last.
@@ -38,7 +39,7 @@ pub fn numbered(stem: &str, n: u32) -> String {
 /// Which kind of picture of ours carries this file name; `None` for everything else, which is never deleted.
 pub fn ours(name: &str) -> Option<Format> {
     let (stem, extension) = name.rsplit_once('.')?;
-    let format = Format::KEPT.into_iter().find(|f| f.word() == extension)?;
+    let format = Format::of_file(extension)?;
     let rest = match stem.strip_prefix("noclock_") {
         Some(rest) => digits(rest, 1..=20)?,
         None => digits(digits(stem, 8..=8)?.strip_prefix('_')?, 6..=6)?,

@@ -1,4 +1,4 @@
-//! Owns what is handed in to be saved: the picture, the formats asked for, the tag. Never encodes or writes. Any thread.
+//! Owns what is handed in to be saved: the picture and the tag. Never encodes or writes. Any thread.
 
 use std::fmt;
 use std::str::FromStr;
@@ -63,46 +63,6 @@ impl Picture {
     }
 }
 
-/// A kind of file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Format {
-    /// JPEG, 4:2:0, with EXIF.
-    Jpg,
-    /// PNG, 8-bit RGB, lossless.
-    Png,
-    /// `NumPy` array `(H, W, 3)` of `uint8`, B, G, R.
-    Npy,
-    /// A recording: H.264 in MP4. Not a picture, so no command saves one by this word.
-    Mp4,
-}
-
-impl Format {
-    /// All pictures, in the order they are written and answered.
-    pub const ALL: [Format; 3] = [Format::Jpg, Format::Png, Format::Npy];
-    /// All files that are kept within bounds.
-    pub const KEPT: [Format; 4] = [Format::Jpg, Format::Png, Format::Npy, Format::Mp4];
-
-    /// The word and the file extension.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Format::Jpg => "jpg",
-            Format::Png => "png",
-            Format::Npy => "npy",
-            Format::Mp4 => "mp4",
-        }
-    }
-    /// The picture format of exactly this word; upper case is another word.
-    pub fn of(word: &str) -> Option<Format> {
-        Format::ALL.into_iter().find(|f| f.word() == word)
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
-
 /// A word a client puts into the file's name: 1 to 32 of `A-Z a-z 0-9 _ -`, so it can never leave the folder.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Tag(String);
@@ -150,13 +110,6 @@ pub(super) fn is_tag_char(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn format_words_are_exact() {
-        assert_eq!(Format::of("npy"), Some(Format::Npy));
-        assert_eq!(Format::of("JPG"), None);
-        assert_eq!(Format::of("jpeg"), None);
-    }
 
     #[test]
     fn tags_stay_in_the_folder() {

@@ -1,5 +1,6 @@
 //! What the tests of this room share: a plain picture and a folder that goes away. Only in test builds.
 
+use std::io::Write;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,6 +29,11 @@ pub(super) fn picture(layout: Layout) -> Picture {
         night: false,
     };
     Picture { meta, pixels: Pixels::new(pixels), stacked: 1 }
+}
+
+/// Pixels without flat areas.
+pub(super) fn noise(l: Layout) -> Vec<u8> {
+    (0..l.bytes() as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
 /// A folder of this test's own, removed with everything in it at the end.
