@@ -20,6 +20,7 @@ use crate::clock::{self, Clock, SystemClock};
 use crate::commands::{Commands, Line};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::events::{Event, Events};
 use crate::export::Exporter;
 use crate::frame::Layout;
 use crate::health::Gauges;
@@ -33,6 +34,7 @@ use crate::ring::{Frames, Locking, Ring};
 use crate::server::{Channel, Handler, Reply, Request, Server, ServerControl};
 use crate::shutdown::{self, Shutdown};
 use crate::source::Spec;
+use crate::threads::{self, OnPanic, Thread};
 use crate::tuning::{Board, Clerk, Tuner};
 use crate::update::Updates;
 use crate::video::Video;
@@ -53,6 +55,8 @@ pub enum Exit {
     Memory = 42,
     /// The camera could not be brought back: start again.
     CameraLost = 43,
+    /// A part that cannot be started again by itself panicked: start again.
+    Panicked = 44,
 }
 
 /// What the command line asks for.
@@ -86,6 +90,7 @@ const STOP: Duration = Duration::from_millis(4500);
 enum Ended {
     Capture(capture::End),
     Keeper(keeper::End),
+    Panic,
 }
 
 /// Lines from the server to the commands, answers back.
@@ -124,7 +129,7 @@ pub fn run(options: &Options) -> Result<Exit> {
 /// From here on the program ends, whatever still hangs.
 fn end_in_time(exit: Exit) -> Result<()> {
     let code = exit as i32;
-    spawn("stop", move || {
+    Thread::Stop.spawn(move || {
         std::thread::sleep(STOP);
         log::warn!("Not everything ended in time");
         logging::flush();
@@ -141,6 +146,8 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let started = clock.boot();
     let shutdown = Shutdown::default();
+    let (events, (ended, ends)) = (Events::default(), channel());
+    act_on_panics(events.clone(), ended.clone(), shutdown.clone());
     let camera = camera(config);
     let (frames, first_id) = build_ring(config, camera.layout)?;
     let gauges = Arc::new(Gauges::default());
@@ -150,6 +157,8 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
     let video = Arc::new(Video::start(config, frames.clone(), gauges.clone(), clock.clone(), spec.is_remote())?);
     let control = ServerControl::new()?;
     let notifier = control.notifier();
+    let subscribers = control.notifier();
+    events.call(move |event| subscribers.publish(event.line()));
     let clients = control.clone();
     let (recorder, rtsp) = build_outlets(config, &video, &frames, &exporter, &gauges, &control)?;
     let (to_capture, orders) = channel();
@@ -184,7 +193,6 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
     log::info!("Trigger server started on port {}", server.local_port());
     let hardware = watchdog(&config.limits.watchdog_device)?;
 
-    let (ended, ends) = channel();
     let capture = Capture {
         spec,
         camera,
@@ -205,11 +213,11 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
         },
     };
     let clerk = Clerk { notes: to_clerk, dir: tuning_dir.clone() };
-    let mut threads = vec![spawn_capture(capture, shutdown.clone(), ended.clone())?, spawn("tuning", move || clerk.run())?];
+    let mut threads = vec![spawn_capture(capture, shutdown.clone(), ended.clone())?, Thread::Tuning.keep(move || clerk.run())?];
     {
-        let keeper = Keeper { commands: commands.clone(), systemd: Systemd::from_environment(), hardware };
+        let mut keeper = Keeper { commands: commands.clone(), systemd: Systemd::from_environment(), hardware };
         let shutdown = shutdown.clone();
-        threads.push(spawn("keeper", move || {
+        threads.push(Thread::Keeper.keep(move || {
             // The receiver waits for as long as the program runs.
             let _ = ended.send(Ended::Keeper(keeper.run(&shutdown)));
             shutdown.request();
@@ -223,43 +231,50 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
     }
 
     let exit = wait(&ends, &shutdown);
+    threads::ending();
     end_in_time(exit)?;
     commands.close_stream();
     jobs.close();
     server.stop(Duration::from_millis(500));
     for thread in threads {
-        // A thread that panicked has told so on stderr.
+        // A panic has been told.
         let _ = thread.join();
     }
     log::info!("Stopped; {} pictures were saved", gauges.saved.load(Relaxed));
     Ok(exit)
 }
 
-/// Sleeps until a signal, the capture or the keeper ends the program.
+/// A panic is an event, and where the part cannot start again by itself, the end of the program.
+fn act_on_panics(events: Events, ended: Sender<Ended>, shutdown: Shutdown) {
+    threads::on_panic(move |panic| {
+        events.publish(Event::Thread { name: panic.name.clone(), why: panic.why.clone() });
+        if panic.thread == Some(Thread::Stop) {
+            // Nobody else bounds the end.
+            logging::flush();
+            std::process::exit(Exit::Panicked as i32);
+        }
+        if panic.then == OnPanic::End {
+            // The receiver waits for as long as the program runs.
+            let _ = ended.send(Ended::Panic);
+            shutdown.request();
+        }
+    });
+}
+
+/// Sleeps until a signal, a panic, the capture or the keeper ends the program.
 fn wait(ends: &Receiver<Ended>, shutdown: &Shutdown) -> Exit {
     shutdown.wait();
     match ends.try_recv() {
         Ok(Ended::Capture(capture::End::CameraLost)) => Exit::CameraLost,
         Ok(Ended::Keeper(keeper::End::Memory)) => Exit::Memory,
+        Ok(Ended::Panic) => Exit::Panicked,
         Ok(Ended::Capture(capture::End::Stopped) | Ended::Keeper(keeper::End::Stopped)) | Err(_) => Exit::Done,
     }
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name(name.into())
-        .stack_size(512 << 10)
-        .spawn(body)
-        .map_err(|e| Error::caused(Kind::Io, format!("start the thread {name}"), e))
-}
-
 fn spawn_capture(mut capture: Capture, shutdown: Shutdown, ended: Sender<Ended>) -> Result<std::thread::JoinHandle<()>> {
-    spawn("capture", move || {
-        let run = std::panic::AssertUnwindSafe(|| capture.run(&shutdown));
-        let end = std::panic::catch_unwind(run).unwrap_or_else(|_| {
-            log::error!("The capture thread panicked; this is a bug of the program");
-            capture::End::CameraLost
-        });
+    Thread::Capture.spawn(move || {
+        let end = capture.run(&shutdown);
         // The receiver waits for as long as the program runs.
         let _ = ended.send(Ended::Capture(end));
         shutdown.request();
@@ -324,7 +339,7 @@ fn build_outlets(
 /// What takes a moment and must not delay the first answer: the rest of the ring, the encoders' library.
 fn spawn_warm_up(frames: Arc<Frames>, config: &Config) -> Result<std::thread::JoinHandle<()>> {
     let (lock, persist) = (config.ring.lock, config.ring.persist);
-    spawn("warm-up", move || {
+    Thread::WarmUp.keep(move || {
         if let Err(e) = crate::gst::init() {
             log::error!("{e}");
         }

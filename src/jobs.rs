@@ -3,7 +3,6 @@
 //! average, encode and write; callers only put jobs in, which takes a short lock.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,6 +16,7 @@ use crate::frame::FrameMeta;
 use crate::health::Gauges;
 use crate::ring::{Frames, Slot, Wanted};
 use crate::stack;
+use crate::threads::{self, Thread};
 
 /// What became of a job.
 #[derive(Debug, Clone)]
@@ -149,19 +149,11 @@ impl Jobs {
         });
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let mut threads = Vec::new();
-        let mut spawn = |name: String, body: fn(&Shared)| -> Result<()> {
+        let to_shutter = shared.clone();
+        threads.push(Thread::Shutter.keep(move || shutter(&to_shutter))?);
+        for thread in [Thread::Export1, Thread::Export2].into_iter().take(processors.saturating_sub(1).max(1)) {
             let shared = shared.clone();
-            let thread = std::thread::Builder::new()
-                .name(name)
-                .stack_size(512 << 10)
-                .spawn(move || body(&shared))
-                .map_err(|e| Error::caused(Kind::Io, "start a thread for pictures", e))?;
-            threads.push(thread);
-            Ok(())
-        };
-        spawn("shutter".into(), shutter)?;
-        for n in 1..=processors.saturating_sub(1).clamp(1, 2) {
-            spawn(format!("export-{n}"), export)?;
+            threads.push(thread.keep(move || export(&shared))?);
         }
         Ok(Jobs { shared, threads: Mutex::new(threads) })
     }
@@ -328,21 +320,18 @@ fn export(s: &Shared) {
         };
         q.busy += 1;
         drop(q);
-        match job {
+        // A picture's bug costs that picture: its client is told, and the thread goes on with new encoders.
+        let done = threads::guarded("picture", || match job {
             Work::Tidy => {
                 if let Err(e) = s.exporter.tidy() {
                     log::warn!("Old pictures stay: {e}");
                 }
                 measure(s);
             }
-            Work::Pictures(job) => {
-                // A picture's bug costs that picture: its client is told, and the thread goes on with new encoders.
-                let made = catch_unwind(AssertUnwindSafe(|| make(s, &mut encoders, &mut mean, job)));
-                if made.is_err() {
-                    log::error!("A picture's thread panicked; this is a bug of the program");
-                    (encoders, mean) = (Encoders::default(), Arc::default());
-                }
-            }
+            Work::Pictures(job) => make(s, &mut encoders, &mut mean, job),
+        });
+        if done.is_none() {
+            (encoders, mean) = (Encoders::default(), Arc::default());
         }
         s.lock().busy -= 1;
     }

@@ -43,7 +43,7 @@ pub struct Keeper {
 
 impl Keeper {
     /// Goes its rounds until asked to stop or until memory runs out.
-    pub fn run(mut self, shutdown: &Shutdown) -> End {
+    pub fn run(&mut self, shutdown: &Shutdown) -> End {
         let mut fed = self.commands.frames.past.published();
         let (mut ready, mut hungry) = (false, false);
         let mut cadence = Cadence::default();

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use log::{Level, LevelFilter};
 use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
 
+use crate::threads::{self, Thread};
+
 /// Bytes after which a file is moved aside, and how many such are kept: the reference's 5 MiB × 3.
 const ROTATE: u64 = 5 << 20;
 const KEPT: u32 = 3;
@@ -37,7 +39,7 @@ pub fn start(level: LevelFilter, dir: &str) -> Option<String> {
     if TO_LOG.get().is_some() {
         return None;
     }
-    let (file, why) = if dir.is_empty() {
+    let (mut file, why) = if dir.is_empty() {
         (None, None)
     } else {
         match Rotating::open(Path::new(dir).join(NAME)) {
@@ -46,9 +48,9 @@ pub fn start(level: LevelFilter, dir: &str) -> Option<String> {
         }
     };
     let (to_log, lines) = sync_channel(WAITING);
-    let thread = std::thread::Builder::new().name("log".into()).stack_size(256 << 10).spawn(move || write_lines(&lines, file));
+    let thread = Thread::Log.keep(move || write_lines(&lines, &mut file));
     if let Err(e) = thread {
-        return Some(format!("no log at all: start the thread log: {e}"));
+        return Some(format!("no log at all: {e}"));
     }
     let config = ConfigBuilder::new()
         .set_time_level(LevelFilter::Off)
@@ -79,12 +81,13 @@ pub fn flush() {
 }
 
 /// The thread `log`. A log that cannot be written must not take anything else down, so write errors end here.
-fn write_lines(lines: &Receiver<Line>, mut file: Option<Rotating>) {
+fn write_lines(lines: &Receiver<Line>, file: &mut Option<Rotating>) {
     for line in lines {
+        threads::fault("work");
         match line {
             Line::Text(bytes) => {
                 let _ = io::stderr().write_all(&bytes);
-                if let Some(file) = &mut file {
+                if let Some(file) = file {
                     let _ = file.write_all(&bytes);
                 }
             }

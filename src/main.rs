@@ -27,7 +27,8 @@ const HELP: &str = "pastcam: a camera that remembers
   pastcam --version | --help
 
 --defaults FILE names a configuration whose values take the place of the program's own defaults.
-Exit codes: 0 stopped as asked, 1 could not start, 42 too much memory, 43 camera lost, 64 wrong command line.";
+Exit codes: 0 stopped as asked, 1 could not start, 42 too much memory, 43 camera lost, 44 a thread panicked, 64 wrong command
+line.";
 
 fn usage(what: impl Into<String>) -> Error {
     Error::new(Kind::Usage, format!("{}; see pastcam --help", what.into()))

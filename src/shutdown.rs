@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::error::{Error, Kind, Result};
+use crate::threads::Thread;
 
 /// The flag. Clones share it.
 #[derive(Clone, Default)]
@@ -50,30 +51,21 @@ impl Shutdown {
 /// `reload` runs on a thread of its own, `reload`: it may wait for a disk, and a stop must not.
 pub fn on_signals(shutdown: Shutdown, reload: impl Fn() + Send + 'static) -> Result<()> {
     let (bell, rings) = std::sync::mpsc::sync_channel(1);
-    let failed = |e| Error::caused(Kind::Io, "start a thread for the signals", e);
-    std::thread::Builder::new()
-        .name("reload".into())
-        .stack_size(512 << 10)
-        .spawn(move || rings.iter().for_each(|()| reload()))
-        .map_err(failed)?;
+    Thread::Reload.keep(move || rings.iter().for_each(|()| reload()))?;
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|e| Error::caused(Kind::Io, "take over the signals", e))?;
-    std::thread::Builder::new()
-        .name("signals".into())
-        .stack_size(256 << 10)
-        .spawn(move || {
-            for signal in &mut signals {
-                match signal {
-                    // A second ring while one waits is the same wish.
-                    SIGHUP => drop(bell.try_send(())),
-                    _ if shutdown.requested() => std::process::exit(128 + signal),
-                    _ => {
-                        log::info!("Stopping: signal {signal}");
-                        shutdown.request();
-                    }
+    let turn_into_calls = move || {
+        for signal in &mut signals {
+            match signal {
+                // A second ring while one waits is the same wish.
+                SIGHUP => drop(bell.try_send(())),
+                _ if shutdown.requested() => std::process::exit(128 + signal),
+                _ => {
+                    log::info!("Stopping: signal {signal}");
+                    shutdown.request();
                 }
             }
-        })
-        .map(drop)
-        .map_err(failed)
+        }
+    };
+    Thread::Signals.keep(turn_into_calls).map(drop)
 }

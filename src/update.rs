@@ -13,6 +13,7 @@ use nix::sys::statvfs::statvfs;
 
 use crate::error::{Error, Kind, Result};
 use crate::server::{Body, Got};
+use crate::threads::Thread;
 
 /// Largest file taken (bytes): several times a root partition.
 pub const LARGEST: u64 = 512 << 20;
@@ -94,7 +95,7 @@ impl Updates {
                 done(result);
             }
         };
-        let started = std::thread::Builder::new().name("update".into()).stack_size(512 << 10).spawn({
+        let started = Thread::Update.spawn({
             let tell = tell.clone();
             move || {
                 // A card or a kernel that refuses costs nothing but the politeness.
@@ -107,7 +108,7 @@ impl Updates {
         });
         if let Err(e) = started {
             *self.busy.lock().unwrap_or_else(PoisonError::into_inner) = false;
-            tell(Err(Error::caused(Kind::Io, "start the thread update", e)));
+            tell(Err(e));
         }
     }
 

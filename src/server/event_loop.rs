@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use super::reply::{Answer, Message, Reply, Target, Wire};
 use super::{Channel, Handler, Request, Settings, Shared};
 use crate::clock::{BootUs, Clock, SystemClock};
 use crate::error::Kind;
+use crate::threads::{self, Thread};
 
 /// Connections taken per turn, so that those already here are read in between.
 const ACCEPTS: usize = 64;
@@ -98,8 +98,11 @@ impl EventLoop {
         }
     }
 
-    pub(super) fn run(mut self) {
+    /// Serves until the stop. Called again after a panic, it has lost its clients and goes on with the ports.
+    pub(super) fn run(&mut self) {
         self.shared.mailbox.read_by(Some(std::thread::current().id()));
+        (self.conns, self.todo, self.ready) = Default::default();
+        self.datagrams_busy = 0;
         loop {
             self.obey();
             self.work();
@@ -107,7 +110,10 @@ impl EventLoop {
             if self.stop_at.is_some_and(|at| now() >= at || (self.conns.is_empty() && self.datagrams_busy == 0)) {
                 break;
             }
+            Thread::Server.rests();
             self.wait();
+            Thread::Server.works();
+            threads::fault("work");
             let ready = std::mem::take(&mut self.ready);
             for &(source, flags) in &ready {
                 match source {
@@ -339,9 +345,7 @@ impl EventLoop {
         // The line itself may hold a token: showing it is left to the handler, which knows.
         let reply = Reply::new(target, Arc::clone(&self.shared.mailbox));
         // The port must outlive a command's bug. The reply is dropped on the way and so answers the failure.
-        if catch_unwind(AssertUnwindSafe(|| self.handler.handle(request, reply))).is_err() {
-            error!("a command panicked on the server thread; this is a bug of the program, the port goes on");
-        }
+        let _ = threads::guarded("command", || self.handler.handle(request, reply));
     }
 
     fn serve(&mut self, id: u64, flags: PollFlags) {

@@ -29,6 +29,7 @@ pub use reply::{ANSWER_MAX, Answer, Notifier, Reply};
 
 use crate::clock::BootUs;
 use crate::error::{Error, Kind, Result};
+use crate::threads::Thread;
 use event_loop::EventLoop;
 use reply::{Mailbox, Wire};
 
@@ -334,11 +335,8 @@ impl Server {
         shared.set_allow(settings.allow.clone());
         shared.ask_stop(None);
         log::info!("the trigger port is {port}, it serves {}", settings.allow);
-        let event_loop = EventLoop::new(settings, handler, Arc::clone(&shared), listeners, datagrams);
-        let thread = std::thread::Builder::new()
-            .name("server".into())
-            .spawn(move || event_loop.run())
-            .map_err(|e| Error::caused(Kind::Io, "start thread server; if there are too many threads, raise TasksMax", e))?;
+        let mut event_loop = EventLoop::new(settings, handler, Arc::clone(&shared), listeners, datagrams);
+        let thread = Thread::Server.keep(move || event_loop.run())?;
         Ok(Server { shared, thread: Some(thread), port, persistent_port, udp_port })
     }
 
@@ -365,9 +363,8 @@ impl Server {
     fn close(&mut self, grace: Duration) {
         if let Some(thread) = self.thread.take() {
             self.shared.ask_stop(Some(grace));
-            if thread.join().is_err() {
-                log::error!("thread server panicked; this is a bug of the program");
-            }
+            // A panic has been told.
+            let _ = thread.join();
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct Clerk {
 
 impl Clerk {
     /// Works until the capture has gone.
-    pub fn run(self) {
+    pub fn run(&self) {
         while let Ok(Note { outcome, save, done }) = self.notes.recv() {
             let dir = self.dir.lock().unwrap_or_else(PoisonError::into_inner).clone();
             // What is to be kept is kept even where the camera was lost meanwhile: its next start asks for it.

@@ -19,6 +19,7 @@ use crate::frame::{Colour, FrameMeta, Layout};
 use crate::health::{Gauges, State};
 use crate::overlay;
 use crate::ring::{Frames, Slot};
+use crate::threads::Thread;
 
 /// What the feeder is to do; changes while it runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -353,9 +354,8 @@ impl Session<'_> {
         let coder = *self.f.at_work.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(work) = self.work.take() {
             // One that hangs must not take this thread along.
-            let end = std::thread::Builder::new().name("video-end".into()).spawn(move || drop(work));
-            if let Err(e) = end {
-                log::warn!("Encoder: start the thread video-end: {e}");
+            if let Err(e) = Thread::VideoEnd.spawn(move || drop(work)) {
+                log::warn!("Encoder: {e}");
             }
         }
         self.sent.times = 0;

@@ -27,6 +27,7 @@ use crate::frame::Layout;
 use crate::health::Gauges;
 use crate::ring::Frames;
 use crate::source::Outlet;
+use crate::threads::Thread;
 use encode::Coder;
 use feed::{Feeder, Wish};
 use hub::Hub;
@@ -92,11 +93,7 @@ impl Video {
             hardware: Arc::clone(&hardware),
             make,
         };
-        let thread = std::thread::Builder::new()
-            .name("video".into())
-            .stack_size(512 << 10)
-            .spawn(move || feeder.run())
-            .map_err(|e| Error::caused(Kind::Io, "start the thread video", e))?;
+        let thread = Thread::Video.keep(move || feeder.run())?;
         Ok(Video { hub, pass, wish, at_work, hardware, thread: Mutex::new(Some(thread)) })
     }
 

@@ -22,6 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::export::{Exporter, Film, Tag};
 use crate::health::Gauges;
 use crate::ring::Frames;
+use crate::threads::Thread;
 
 /// Between looks at the free space.
 const LOOK: Duration = Duration::from_secs(2);
@@ -362,20 +363,14 @@ impl Recorder {
         let inside = Inside { clock: clock.clone(), ..Inside::default() };
         let shared = Arc::new(Shared { parts, inside: Mutex::new(inside), changed: Condvar::new() });
         let this = Recorder { shared: shared.clone(), threads: Mutex::default() };
-        this.spawn("recorder", move || shared.run())?;
+        this.join_at_end(Thread::Recorder.keep(move || shared.run())?);
         Ok(this)
     }
 
-    fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
-        let thread = std::thread::Builder::new()
-            .name(name.into())
-            .stack_size(512 << 10)
-            .spawn(body)
-            .map_err(|e| Error::caused(Kind::Io, format!("start the thread {name}"), e))?;
+    fn join_at_end(&self, thread: JoinHandle<()>) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.retain(|t| !t.is_finished());
         threads.push(thread);
-        Ok(())
     }
 
     /// Begins a recording; `started` gets the file's name once the first picture is in it.
@@ -421,7 +416,7 @@ impl Recorder {
         let done = Arc::new(Mutex::new(Some(done)));
         let take = move |d: &Mutex<Option<Done<Recorded>>>| d.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (shared, answer) = (self.shared.clone(), done.clone());
-        let started = self.spawn("clip", move || {
+        let started = Thread::Clip.spawn(move || {
             let made = shared.clip(from, until, tag.as_ref());
             if let Err(e) = &made {
                 shared.parts.gauges.failed.fetch_add(1, Relaxed);
@@ -432,10 +427,13 @@ impl Recorder {
                 done(made);
             }
         });
-        if let Err(e) = started {
-            self.shared.lock().clipping = false;
-            if let Some(done) = take(&done) {
-                done(Err(e));
+        match started {
+            Ok(thread) => self.join_at_end(thread),
+            Err(e) => {
+                self.shared.lock().clipping = false;
+                if let Some(done) = take(&done) {
+                    done(Err(e));
+                }
             }
         }
     }

@@ -33,6 +33,7 @@ use super::unit::Unit;
 use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
 use crate::server::AllowList;
+use crate::threads::Thread;
 
 /// A viewer that takes nothing for so long is cut off: over TCP it holds up the others meanwhile.
 const STALLED_MS: u32 = 5000;
@@ -147,11 +148,7 @@ impl Rtsp {
         });
         let most = settings.max_clients as usize;
         let accepts = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("rtsp".into())
-            .stack_size(512 << 10)
-            .spawn(move || accept(&accepts, &server, &listeners, most))
-            .map_err(|e| Error::caused(Kind::Io, "start the thread rtsp", e))?;
+        let thread = Thread::Rtsp.keep(move || accept(&accepts, &server, &listeners, most))?;
         let scheme = if encrypted { "rtsps" } else { "rtsp" };
         log::info!("The stream is at {scheme}://THIS_MACHINE:{}/stream, for {}", settings.port, settings.allow);
         Ok(Rtsp { shared, auth, factory, thread: Mutex::new(Some(thread)) })

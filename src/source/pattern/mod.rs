@@ -18,6 +18,7 @@ use super::{Camera, Control, Incoming, Light, Polled, Setting, Source};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Colour, Planes};
 use crate::night::trace::Trace;
+use crate::threads::Thread;
 use options::Script;
 use sensor::{Ask, Empty, Sensor, Shot};
 
@@ -105,11 +106,7 @@ impl Source for Pattern {
         let (script, trace) = (self.script.clone(), self.trace.clone());
         // Made anew, it has forgotten every control.
         let mut sensor = Sensor::new(&self.options, &self.camera, trace, script, stop.clone(), asked, first);
-        let thread = std::thread::Builder::new()
-            .name("sensor".into())
-            .stack_size(256 << 10)
-            .spawn(move || sensor.run(&to_capture, &from_capture))
-            .map_err(|e| Error::caused(Kind::Io, "start the sensor thread", e))?;
+        let thread = Thread::Sensor.spawn(move || sensor.run(&to_capture, &from_capture))?;
         self.running = Some(Running { shots, empty, asks, stop, thread });
         Ok(())
     }
@@ -165,7 +162,7 @@ impl Source for Pattern {
             stop.store(true, Ordering::Relaxed);
             drop((shots, empty, asks));
             thread.thread().unpark();
-            // The sensor has no panic of its own to report; one in drawing would show as a disconnected channel.
+            // A panic has been told, and showed as a disconnected channel.
             let _ = thread.join();
         }
     }

@@ -12,6 +12,7 @@ use gstreamer_rtsp_server::prelude::*;
 
 pub use crate::config::Tls;
 use crate::error::{Error, Kind, Result};
+use crate::threads::Thread;
 
 /// Name of the one role there is; the library wants one.
 pub const VIEWER: &str = "viewer";
@@ -49,15 +50,17 @@ fn prove(certificate: &TlsCertificate) -> std::result::Result<(), glib::Error> {
         socket.set_timeout(5);
         Ok(socket.connection_factory_create_connection())
     };
-    let client = std::thread::Builder::new().name("tls".into()).spawn(move || {
+    let shake = move || {
         let tls = gio::TlsClientConnection::new(&stream(there)?, gio::SocketConnectable::NONE)?;
         tls.connect_accept_certificate(|_, _, _| true);
         tls.handshake(gio::Cancellable::NONE)
-    });
-    let client = client.map_err(failed)?;
+    };
+    let (to, client) = std::sync::mpsc::channel();
+    let started = Thread::Tls.spawn(move || drop(to.send(shake())));
+    started.map_err(|e| glib::Error::new(TlsError::Misc, &e.to_string()))?;
     let server =
         gio::TlsServerConnection::new(&stream(here)?, Some(certificate)).and_then(|tls| tls.handshake(gio::Cancellable::NONE));
-    let met = client.join().unwrap_or_else(|_| Err(glib::Error::new(TlsError::Misc, "the client of our own failed")));
+    let met = client.recv().unwrap_or_else(|_| Err(glib::Error::new(TlsError::Misc, "the client of our own failed")));
     server.and(met)
 }
 

@@ -13,6 +13,7 @@ use gstreamer_app as gst_app;
 
 use crate::error::{Error, Kind, Result};
 use crate::gst as door;
+use crate::threads::Thread;
 
 /// Encoders of AAC, the cheapest for a small processor first: the first two calculate with whole numbers.
 const ENCODERS: [&str; 4] = ["fdkaacenc", "voaacenc", "avenc_aac", "faac"];
@@ -79,11 +80,7 @@ impl Sound {
     pub fn start(settings: Settings, source: gst_app::AppSrc) -> Result<Sound> {
         let (stop, stopped) = channel();
         let out = Arc::new(Out { source, last: Mutex::new(gst::ClockTime::ZERO) });
-        std::thread::Builder::new()
-            .name("sound".into())
-            .stack_size(256 << 10)
-            .spawn(move || run(&settings, &out, &stopped))
-            .map_err(|e| Error::caused(Kind::Io, "start the thread sound", e))?;
+        Thread::Sound.keep(move || run(&settings, &out, &stopped))?;
         Ok(Sound { _stop: stop })
     }
 }
