@@ -13,8 +13,8 @@ use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
+use super::access_unit::AccessUnit;
 use super::encode::{Coder, Encoder, Settings};
-use super::unit::Unit;
 use crate::clock::WallUs;
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;
@@ -153,7 +153,7 @@ fn scene(layout: Layout, n: usize) -> Vec<u8> {
 pub fn test(coder: Coder, layout: Layout) -> Result<String> {
     let settings =
         Settings { bitrate_kbps: (layout.width * layout.height / 50).max(4000), keyframe_s: 1.0, size: None, fps: 10.0 };
-    let units: Arc<Mutex<Vec<Unit>>> = Arc::default();
+    let units: Arc<Mutex<Vec<AccessUnit>>> = Arc::default();
     let out = units.clone();
     let picture = (layout, Colour::default());
     let encoder = Encoder::new(
@@ -222,7 +222,7 @@ fn likeness(layout: Layout, sent: &[u8], got: &[u8]) -> f64 {
 }
 
 /// The pictures in these units, by whichever decoder is there.
-fn decoded(units: &[Unit]) -> Result<Vec<Vec<u8>>> {
+fn decoded(units: &[AccessUnit]) -> Result<Vec<Vec<u8>>> {
     let decoder = ["avdec_h264", "openh264dec", "v4l2h264dec"].into_iter().find(|d| door::has(d));
     let decoder =
         decoder.ok_or_else(|| Error::new(Kind::Media, "test the encoder: there is no decoder; install gstreamer1.0-libav"))?;

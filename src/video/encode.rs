@@ -11,7 +11,7 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 
-use super::unit::Unit;
+use super::access_unit::AccessUnit;
 use crate::clock::WallUs;
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;
@@ -103,7 +103,7 @@ impl Settings {
 }
 
 /// Gets what comes out of an encoder, on that encoder's own thread.
-pub type Out = Box<dyn FnMut(&Unit) + Send>;
+pub type Out = Box<dyn FnMut(&AccessUnit) + Send>;
 
 /// What a picture in the encoder is, found again by its time stamp.
 type Known = (gst::ClockTime, u64, WallUs);
@@ -294,12 +294,12 @@ pub(super) fn scaled(to: Layout, bars: bool) -> String {
 }
 
 /// What came out, in the time of what went in: an encoder may shift its time stamps (x264enc by 1000 hours) and says so in its segment.
-fn unit(sample: &gst::Sample, flow: &Flow) -> Option<Unit> {
+fn unit(sample: &gst::Sample, flow: &Flow) -> Option<AccessUnit> {
     let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
     let mut buffer = sample.buffer_owned()?;
     let time = segment.to_running_time(buffer.pts()?)?;
     let caps = sample.caps_owned()?;
-    let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+    let keyframe = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
     let b = buffer.make_mut();
     b.set_pts(time);
     // No encoder here reorders pictures.
@@ -310,5 +310,5 @@ fn unit(sample: &gst::Sample, flow: &Flow) -> Option<Unit> {
         known.pop_front();
     }
     let (_, id, wall) = *known.front()?;
-    Some(Unit { buffer, caps, key, id, wall, behind: 0 })
+    Some(AccessUnit { buffer, caps, keyframe, id, wall, behind: 0 })
 }

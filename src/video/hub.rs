@@ -5,12 +5,12 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::access_unit::AccessUnit;
 use super::kept::Kept;
-use super::unit::Unit;
 
 /// Called with each unit, on the thread it comes from: must not block, and must not drop a [`Taking`]. False where it cannot
 /// take anything yet: it is offered a key frame again.
-pub type Taker = Box<dyn FnMut(&Unit) -> bool + Send>;
+pub type Taker = Box<dyn FnMut(&AccessUnit) -> bool + Send>;
 
 struct Place {
     number: u64,
@@ -20,16 +20,16 @@ struct Place {
 }
 
 impl Place {
-    fn offer(&mut self, unit: &Unit) {
-        if self.begun || unit.key {
+    fn offer(&mut self, unit: &AccessUnit) {
+        if self.begun || unit.keyframe {
             self.begun = (self.take)(unit);
         }
     }
 
     /// Everything from the key frame on, to one who has just come.
-    fn catch_up(&mut self, kept: &[Unit]) {
+    fn catch_up(&mut self, kept: &[AccessUnit]) {
         for (n, unit) in kept.iter().enumerate() {
-            let old = Unit { behind: (kept.len() - 1 - n) as u32, ..unit.clone() };
+            let old = AccessUnit { behind: (kept.len() - 1 - n) as u32, ..unit.clone() };
             self.offer(&old);
             if !self.begun {
                 return;
@@ -143,13 +143,13 @@ impl Hub {
     }
 
     /// Hands the encoder's unit round, unless the camera speaks: one that was still on its way when the camera began is dropped.
-    pub fn publish(&self, unit: &Unit) {
+    pub fn publish(&self, unit: &AccessUnit) {
         let mut inside = self.lock();
         if inside.passes {
             return;
         }
         inside.places.iter_mut().for_each(|p| p.offer(unit));
-        let missed = unit.key && inside.places.iter().any(|p| !p.begun);
+        let missed = unit.keyframe && inside.places.iter().any(|p| !p.begun);
         drop(inside);
         if missed {
             // Who could not take this one is to have another.
@@ -158,17 +158,17 @@ impl Hub {
     }
 
     /// Hands the camera's own unit round; its first key frame ends the encoder's turn.
-    pub fn pass(&self, unit: &Unit) {
+    pub fn pass(&self, unit: &AccessUnit) {
         let mut inside = self.lock();
-        let begins = unit.key && !inside.passes;
-        if !unit.key && !inside.passes {
+        let begins = unit.keyframe && !inside.passes;
+        if !unit.keyframe && !inside.passes {
             return;
         }
         inside.passes = true;
         inside.kept.add(unit);
         let Inside { places, kept, .. } = &mut *inside;
         for place in places {
-            if place.begun || unit.key {
+            if place.begun || unit.keyframe {
                 place.offer(unit);
             } else {
                 place.catch_up(kept.units());
@@ -227,10 +227,10 @@ mod tests {
     use super::*;
     use crate::clock::WallUs;
 
-    fn unit(id: u64, key: bool) -> Unit {
+    fn unit(id: u64, key: bool) -> AccessUnit {
         crate::gst::init().unwrap();
         let caps = gst::Caps::new_empty_simple("video/x-h264");
-        Unit { buffer: gst::Buffer::new(), caps, key, id, wall: WallUs(0), behind: 0 }
+        AccessUnit { buffer: gst::Buffer::new(), caps, keyframe: key, id, wall: WallUs(0), behind: 0 }
     }
 
     #[test]
@@ -279,7 +279,7 @@ mod tests {
         let (to, from) = channel();
         let ready = Arc::new(AtomicBool::new(false));
         let is_ready = ready.clone();
-        let take = move |u: &Unit| is_ready.load(Relaxed) && to.send((u.id, u.behind)).is_ok();
+        let take = move |u: &AccessUnit| is_ready.load(Relaxed) && to.send((u.id, u.behind)).is_ok();
         let _place = hub.take(Box::new(take));
         hub.pass(&unit(3, false));
         assert!(!hub.key_asked(), "the camera cannot be asked");

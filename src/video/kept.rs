@@ -1,7 +1,7 @@
 //! Owns the units since a camera's last key frame, so that whoever joins has a picture at once: a camera far away cannot be
 //! asked for another. Bounded; plain data.
 
-use super::unit::Unit;
+use super::access_unit::AccessUnit;
 
 /// Units that are kept, all together (bytes): 3 s at 8 Mbit/s. A camera that needs more makes who joins wait for its key frame.
 pub const MOST: usize = 3 << 20;
@@ -12,14 +12,14 @@ const MOST_UNITS: usize = 1800;
 /// See the module's first lines.
 #[derive(Default)]
 pub struct Kept {
-    units: Vec<Unit>,
+    units: Vec<AccessUnit>,
     bytes: usize,
 }
 
 impl Kept {
     /// Adds a unit; a key frame makes the ones before it go.
-    pub fn add(&mut self, unit: &Unit) {
-        if unit.key {
+    pub fn add(&mut self, unit: &AccessUnit) {
+        if unit.keyframe {
             self.clear();
         } else if self.units.is_empty() {
             return;
@@ -39,7 +39,7 @@ impl Kept {
     }
 
     /// The key frame and what followed, in order.
-    pub fn units(&self) -> &[Unit] {
+    pub fn units(&self) -> &[AccessUnit] {
         &self.units
     }
 }
@@ -54,10 +54,10 @@ mod tests {
     #[test]
     fn what_is_kept_begins_with_a_key_frame_and_is_bounded() {
         crate::gst::init().unwrap();
-        let unit = |id: u64, key: bool| Unit {
+        let unit = |id: u64, key: bool| AccessUnit {
             buffer: gst::Buffer::with_size(1 << 20).unwrap(),
             caps: gst::Caps::new_empty_simple("video/x-h264"),
-            key,
+            keyframe: key,
             id,
             wall: WallUs(0),
             behind: 0,
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(after(7, false), none, "too much of it");
         assert_eq!(after(8, false), none, "and no beginning");
         assert_eq!(after(9, true), [9]);
-        let empty = |id: u64, key: bool| Unit { buffer: gst::Buffer::new(), ..unit(id, key) };
+        let empty = |id: u64, key: bool| AccessUnit { buffer: gst::Buffer::new(), ..unit(id, key) };
         kept.add(&empty(10, true));
         (0..MOST_UNITS as u64 - 1).for_each(|n| kept.add(&empty(11 + n, false)));
         assert_eq!(kept.units().len(), MOST_UNITS);

@@ -2,6 +2,7 @@
 //! camera encodes by itself, handed on as it comes.
 //! Never touches the camera and never delays the ring. Its thread `video` and the encoder's own do the work; any thread asks.
 
+pub mod access_unit;
 pub mod choose;
 pub mod encode;
 mod feed;
@@ -14,7 +15,6 @@ mod past;
 mod queue;
 pub mod record;
 pub mod rtsp;
-pub mod unit;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -11,7 +11,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
-use super::unit::Unit;
+use super::access_unit::AccessUnit;
 use crate::clock::WallUs;
 use crate::error::{Error, Kind, Result};
 use crate::gst as door;
@@ -40,7 +40,7 @@ pub struct Mp4 {
 
 impl Mp4 {
     /// Begins a file at `path` with this unit, a key frame; `title` and the wall-clock instant go into its metadata.
-    pub fn begin(path: &Path, unit: &Unit, wall: WallUs, title: Option<&str>) -> Result<Mp4> {
+    pub fn begin(path: &Path, unit: &AccessUnit, wall: WallUs, title: Option<&str>) -> Result<Mp4> {
         let failed = |e: gst::glib::Error| Error::caused(Kind::Media, "build the recorder", e);
         for element in ["h264parse", "mp4mux"] {
             door::element(element)?;
@@ -85,7 +85,7 @@ impl Mp4 {
     }
 
     /// Adds a unit; waits while the disk is slow.
-    pub fn write(&mut self, unit: &Unit) -> Result<()> {
+    pub fn write(&mut self, unit: &AccessUnit) -> Result<()> {
         if let Some(e) = self.complaint() {
             return Err(e);
         }

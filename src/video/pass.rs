@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gstreamer as gst;
 
+use super::access_unit::AccessUnit;
 use super::hub::Hub;
 use super::nal;
-use super::unit::Unit;
 use crate::clock::{Clock, WallUs};
 use crate::config::Config;
 use crate::frame::Layout;
@@ -179,7 +179,7 @@ impl Pass {
         // The wall clock of that instant, as it stands now.
         let wall = WallUs(self.clock.wall().0 - (self.clock.boot() - boot));
         // Under the lock, as above.
-        self.hub.pass(&Unit { buffer, caps, key, id, wall, behind: 0 });
+        self.hub.pass(&AccessUnit { buffer, caps, keyframe: key, id, wall, behind: 0 });
         drop(i);
     }
 }

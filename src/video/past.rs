@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 
+use super::access_unit::AccessUnit;
 use super::encode::{Encoder, Out, Settings, scaled};
 use super::feed::{Wish, dressed};
-use super::unit::Unit;
 use super::{Coder, Video};
 use crate::clock::BootUs;
 use crate::error::{Error, Kind, Result};
@@ -23,13 +23,13 @@ const FAILED: Duration = Duration::from_secs(5);
 
 struct Work {
     encoder: Encoder,
-    units: Receiver<Unit>,
+    units: Receiver<AccessUnit>,
     fed: u64,
 }
 
 impl Work {
     /// Hands on what has come out, until at most `inside` pictures are left in the encoder.
-    fn drain(&mut self, inside: u64, to: &mut dyn FnMut(&Unit) -> Result<()>) -> Result<()> {
+    fn drain(&mut self, inside: u64, to: &mut dyn FnMut(&AccessUnit) -> Result<()>) -> Result<()> {
         let begun = Instant::now();
         loop {
             while let Ok(unit) = self.units.try_recv() {
@@ -52,7 +52,7 @@ impl Work {
         }
     }
 
-    fn finish(mut self, to: &mut dyn FnMut(&Unit) -> Result<()>) -> Result<()> {
+    fn finish(mut self, to: &mut dyn FnMut(&AccessUnit) -> Result<()>) -> Result<()> {
         self.encoder.finish()?;
         self.drain(0, to)
     }
@@ -75,7 +75,7 @@ pub fn encode(
     from: BootUs,
     until: BootUs,
     stop: &dyn Fn() -> bool,
-    to: &mut dyn FnMut(&Unit) -> Result<()>,
+    to: &mut dyn FnMut(&AccessUnit) -> Result<()>,
 ) -> Result<()> {
     let wish: Wish = video.wish();
     let coder: Coder = video.coder()?;
@@ -92,7 +92,7 @@ pub fn encode(
             none => {
                 let (send, units) = channel();
                 // A receiver that has gone has no use for the unit.
-                let out = Box::new(move |unit: &Unit| drop(send.send(unit.clone())));
+                let out = Box::new(move |unit: &AccessUnit| drop(send.send(unit.clone())));
                 let encoder = if whole && meta.layout != wish.camera {
                     stretching(coder, picture, &wish, out)?
                 } else {

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::unit::Unit;
+use super::access_unit::AccessUnit;
 
 /// Units that may wait (bytes): 16 s of the default bitrate.
 const MOST: usize = 4 << 20;
 
 #[derive(Default)]
 struct Inside {
-    units: VecDeque<Unit>,
+    units: VecDeque<AccessUnit>,
     bytes: usize,
     lost: u64,
     /// Something was lost: what follows up to the next key frame could not be decoded.
@@ -32,9 +32,9 @@ impl Queue {
     }
 
     /// Adds a unit, or counts it as lost when there is no room.
-    pub fn push(&self, unit: &Unit) {
+    pub fn push(&self, unit: &AccessUnit) {
         let mut q = self.lock();
-        q.broken = (q.broken && !unit.key) || q.bytes + unit.buffer.size() > MOST;
+        q.broken = (q.broken && !unit.keyframe) || q.bytes + unit.buffer.size() > MOST;
         if q.broken {
             q.lost += 1;
             return;
@@ -46,7 +46,7 @@ impl Queue {
     }
 
     /// The oldest unit; `None` when none comes within `wait`.
-    pub fn pop(&self, wait: Duration) -> Option<Unit> {
+    pub fn pop(&self, wait: Duration) -> Option<AccessUnit> {
         let mut q = self.lock();
         if q.units.is_empty() {
             q = self.more.wait_timeout(q, wait).unwrap_or_else(PoisonError::into_inner).0;
@@ -72,10 +72,10 @@ mod tests {
     #[test]
     fn a_full_queue_loses_whole_runs_up_to_a_key_frame() {
         crate::gst::init().unwrap();
-        let unit = |id: u64, key: bool| Unit {
+        let unit = |id: u64, key: bool| AccessUnit {
             buffer: gst::Buffer::with_size(1 << 20).unwrap(),
             caps: gst::Caps::new_empty_simple("video/x-h264"),
-            key,
+            keyframe: key,
             id,
             wall: WallUs(0),
             behind: 0,

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use gstreamer::glib::DateTime;
 
+use super::access_unit::AccessUnit;
 use super::mp4::Mp4;
 use super::nal;
 use super::queue::Queue;
-use super::unit::Unit;
 use super::{Video, past};
 use crate::clock::{BootUs, Clock};
 use crate::config::file::Record;
@@ -129,12 +129,12 @@ struct Take {
     pictures: u64,
 }
 
-fn parameter_sets(unit: &Unit) -> Vec<u8> {
+fn parameter_sets(unit: &AccessUnit) -> Vec<u8> {
     unit.buffer.map_readable().map_or_else(|_| Vec::new(), |bytes| nal::parameter_sets(&bytes))
 }
 
 impl Take {
-    fn begin(parts: &Parts, unit: &Unit, tag: Option<&Tag>) -> Result<Take> {
+    fn begin(parts: &Parts, unit: &AccessUnit, tag: Option<&Tag>) -> Result<Take> {
         let boot = BootUs(unit.time().useconds());
         let film = Film::begin(&parts.exporter, unit.wall, boot, unit.id, tag)?;
         let mp4 = Mp4::begin(film.part(), unit, unit.wall, tag.map(Tag::as_str))?;
@@ -142,11 +142,11 @@ impl Take {
     }
 
     /// Whether this unit can follow in the same file.
-    fn goes_on_with(&self, unit: &Unit) -> bool {
-        !unit.key || parameter_sets(unit) == self.sets
+    fn goes_on_with(&self, unit: &AccessUnit) -> bool {
+        !unit.keyframe || parameter_sets(unit) == self.sets
     }
 
-    fn write(&mut self, unit: &Unit) -> Result<()> {
+    fn write(&mut self, unit: &AccessUnit) -> Result<()> {
         self.mp4.write(unit)?;
         self.pictures += 1;
         Ok(())
@@ -257,9 +257,9 @@ impl Shared {
             from + Duration::from_secs_f64(s)
         });
         let mut take: Option<Take> = None;
-        let mut put = |unit: &Unit, started: &mut Option<Done<String>>| -> Result<()> {
+        let mut put = |unit: &AccessUnit, started: &mut Option<Done<String>>| -> Result<()> {
             let split = u64::from(self.lock().clock.split_s);
-            let over = |t: &Take| by_clock && split > 0 && unit.key && t.mp4.seconds() >= split as f64;
+            let over = |t: &Take| by_clock && split > 0 && unit.keyframe && t.mp4.seconds() >= split as f64;
             if let Some(old) = take.take_if(|t| !t.goes_on_with(unit) || over(t)) {
                 self.finished(old)?;
             }

@@ -27,9 +27,9 @@ use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 use self::auth::{Tls, VIEWER};
 use self::leaving::Leaving;
 use self::sound::Sound;
+use super::access_unit::AccessUnit;
 use super::hub::{Hub, Taking};
 use super::kept;
-use super::unit::Unit;
 use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
 use crate::server::AllowList;
@@ -257,14 +257,14 @@ fn take(hub: &Arc<Hub>, source: gst_app::AppSrc) -> Taking {
     source.set_callbacks(gst_app::AppSrcCallbacks::builder().need_data(wants).build());
     // Until a key frame has gone in nothing may.
     let (mut broken, mut next) = (true, gst::ClockTime::ZERO);
-    hub.take(Box::new(move |unit: &Unit| {
+    hub.take(Box::new(move |unit: &AccessUnit| {
         // Units before it runs have no time in it.
         let runs = [source.current_state(), source.pending_state()].contains(&gst::State::Playing);
         let Some(base) = source.base_time().filter(|_| runs) else {
             broken = true;
             return false;
         };
-        broken = (broken && !unit.key) || source.current_level_bytes() > WAITING;
+        broken = (broken && !unit.keyframe) || source.current_level_bytes() > WAITING;
         if broken {
             return true;
         }

@@ -8,9 +8,9 @@ use crate::clock::{BootUs, SystemClock, WallUs};
 use crate::frame::{Ae, Colour, FrameMeta};
 use crate::health::State;
 use crate::ring::Ring;
+use access_unit::AccessUnit;
 use encode::Encoder;
 use hub::Taking;
-use unit::Unit;
 
 const SIZE: Layout = Layout::new(320, 240);
 
@@ -62,7 +62,7 @@ impl Rig {
         boot
     }
 
-    fn take(&self) -> (Taking, Receiver<Unit>) {
+    fn take(&self) -> (Taking, Receiver<AccessUnit>) {
         let (to, from) = channel();
         // A receiver that has gone takes no more; its place is on its way out.
         (self.video.hub().take(Box::new(move |u| to.send(u.clone()).is_ok())), from)
@@ -75,7 +75,7 @@ impl Drop for Rig {
     }
 }
 
-fn next(from: &Receiver<Unit>) -> Unit {
+fn next(from: &Receiver<AccessUnit>) -> AccessUnit {
     from.recv_timeout(Duration::from_secs(30)).expect("a unit")
 }
 
@@ -86,7 +86,7 @@ fn frames_come_out_with_their_own_instants_and_the_first_at_once() {
     let first = rig.publish(1);
     let (_place, from) = rig.take();
     let unit = next(&from);
-    assert!(unit.key && unit.id == 1 && unit.wall == WallUs(1));
+    assert!(unit.keyframe && unit.id == 1 && unit.wall == WallUs(1));
     assert_eq!(unit.time().useconds(), first.0);
     assert!(rig.video.encoder().is_some());
     // Parameter sets stand in front of the key frame.
@@ -109,7 +109,7 @@ fn a_slow_frame_is_sent_again_and_somebody_who_joins_gets_it_at_once() {
     assert!(stamps.is_sorted_by(|a, b| a < b), "{stamps:?}");
     let (_other, joined) = rig.take();
     let unit = next(&joined);
-    assert!(unit.key && unit.id == 7);
+    assert!(unit.keyframe && unit.id == 7);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn settings_change_while_it_runs() {
     let rig = Rig::new(&[]);
     let (_place, from) = rig.take();
     let mut id = 0;
-    let mut until = |what: &str, is: &dyn Fn(&Unit) -> bool| {
+    let mut until = |what: &str, is: &dyn Fn(&AccessUnit) -> bool| {
         for _ in 0..600 {
             id += 1;
             rig.publish(id);
@@ -216,16 +216,16 @@ fn settings_change_while_it_runs() {
         }
         panic!("never {what}");
     };
-    let wide = |u: &Unit| u.caps.structure(0).and_then(|s| s.get::<i32>("width").ok());
-    until("the first", &|u| u.key && wide(u) == Some(320));
+    let wide = |u: &AccessUnit| u.caps.structure(0).and_then(|s| s.get::<i32>("width").ok());
+    until("the first", &|u| u.keyframe && wide(u) == Some(320));
     let config = Config::default().with(&[("camera.width", "320"), ("camera.height", "240")]).unwrap();
     rig.video.set(&config.with(&[("video.bitrate_kbps", "100"), ("video.keyframe_s", "60")]).unwrap());
-    until("a key frame of an encoder for longer times", &|u| u.key);
+    until("a key frame of an encoder for longer times", &|u| u.keyframe);
     rig.video.set(&config.with(&[("video.width", "160"), ("video.height", "120")]).unwrap());
-    until("a smaller picture", &|u| u.key && wide(u) == Some(160));
+    until("a smaller picture", &|u| u.keyframe && wide(u) == Some(160));
     let other = if crate::gst::has("openh264enc") { "openh264" } else { "x264" };
     rig.video.set(&config.with(&[("video.encoder", other)]).unwrap());
-    until("a key frame of the other encoder", &|u| u.key && wide(u) == Some(320));
+    until("a key frame of the other encoder", &|u| u.keyframe && wide(u) == Some(320));
     assert_eq!(rig.video.encoder().map(Coder::word), Some(other));
 }
 
@@ -239,7 +239,7 @@ fn replaced(make: feed::Make) {
     let (_place, from) = rig.take();
     let end = SystemClock.boot() + Duration::from_secs(60);
     let mut id = 0;
-    while !(rig.video.encoder() == Some(Coder::OpenH264) && from.try_iter().any(|u| u.key)) {
+    while !(rig.video.encoder() == Some(Coder::OpenH264) && from.try_iter().any(|u| u.keyframe)) {
         assert!(SystemClock.boot() < end, "{:?} still works", rig.video.encoder());
         id += 1;
         rig.publish(id);

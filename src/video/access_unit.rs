@@ -4,15 +4,15 @@ use gstreamer as gst;
 
 use crate::clock::WallUs;
 
-/// One encoded picture: H.264 as a byte stream, parameter sets in front of every key frame.
+/// One access unit, an encoded picture: H.264 as a byte stream, parameter sets in front of every key frame.
 #[derive(Debug, Clone)]
-pub struct Unit {
+pub struct AccessUnit {
     /// The bytes. Its time stamp is the frame's boot-time instant (ns).
     pub buffer: gst::Buffer,
     /// What they are; changes with the picture's size.
     pub caps: gst::Caps,
     /// Whether decoding may begin here.
-    pub key: bool,
+    pub keyframe: bool,
     /// The frame's number.
     pub id: u64,
     /// The frame's instant on the wall clock.
@@ -21,7 +21,7 @@ pub struct Unit {
     pub behind: u32,
 }
 
-impl Unit {
+impl AccessUnit {
     /// The frame's boot-time instant; units have one by construction.
     pub fn time(&self) -> gst::ClockTime {
         self.buffer.pts().unwrap_or_default()
