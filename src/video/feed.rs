@@ -1,6 +1,6 @@
 //! Owns the way of pictures from the ring into the encoder: when to send, what to send again, when an encoder has failed and
 //! which one comes next. Never holds more than the pictures inside the encoder. Runs on the thread `video`, which sleeps
-//! while nobody takes.
+//! while nobody subscribes.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -129,7 +129,7 @@ impl Failures {
     }
 }
 
-/// From the first taker to the last one's going.
+/// From the first subscriber to the last one's going.
 struct Session<'a> {
     f: &'a Feeder,
     wish: Wish,
@@ -153,7 +153,7 @@ struct Shot {
 }
 
 impl Feeder {
-    /// Feeds whenever somebody takes, until the hub is closed.
+    /// Feeds whenever somebody subscribes, until the hub is closed.
     pub fn run(&self) {
         let wish = self.wish();
         let size = wish.settings.size.unwrap_or(wish.camera);
@@ -164,7 +164,7 @@ impl Feeder {
         };
         self.hardware.store(hardware, Relaxed);
         let mut failures = Failures::default();
-        while self.hub.wait_taken() {
+        while self.hub.wait_for_subscriber() {
             let (sent, drawn) = (Sent::default(), Arc::default());
             let wish = self.wish();
             let hardware = hardware || wish.encoder == Coder::Hardware.word();
@@ -182,7 +182,7 @@ impl Session<'_> {
     fn run(mut self) {
         // Where the ring's pictures are smaller, full ones appear only while they are wanted.
         let mut wanted = None;
-        while self.f.hub.is_taken() {
+        while self.f.hub.has_subscribers() {
             self.follow_the_wish();
             let seen = self.f.frames.whole().published();
             let now = self.f.clock.boot();
@@ -225,14 +225,14 @@ impl Session<'_> {
             self.failures.out.clear();
             self.work = None;
             self.sent.times = 0;
-            self.f.hub.ask_key();
+            self.f.hub.request_keyframe();
         }
     }
 
     /// Sends what is due; how long until something else may be.
     fn step(&mut self, now: BootUs) -> Result<Duration> {
         let gap = Duration::from_secs_f64(1.0 / self.wish.settings.fps);
-        let asked = self.f.hub.key_asked();
+        let asked = self.f.hub.keyframe_requested();
         let key = asked && now.since(self.sent.key_at) >= KEY_PAUSE;
         let soon = if asked && !key { KEY_PAUSE } else { STAND_IN };
         let asleep = now.since(self.sent.at);
@@ -312,7 +312,7 @@ impl Session<'_> {
         Shot { picture, pixels, id, stamp: now, wall }
     }
 
-    fn send(&mut self, shot: &Shot, key_asked: bool, now: BootUs) -> Result<()> {
+    fn send(&mut self, shot: &Shot, keyframe_requested: bool, now: BootUs) -> Result<()> {
         if self.work.as_ref().is_some_and(|w| w.encoder.picture != shot.picture) {
             log::info!("The stream changes to {}x{}", shot.picture.0.width, shot.picture.0.height);
             self.work = None;
@@ -323,14 +323,14 @@ impl Session<'_> {
         let work = self.work.as_mut().expect("made above");
         // Half a frame early is better than a frame late.
         let half_gap = 0.5 / self.wish.settings.fps;
-        let key = key_asked || now.since(self.sent.key_at).as_secs_f64() >= self.wish.settings.keyframe_s - half_gap;
+        let key = keyframe_requested || now.since(self.sent.key_at).as_secs_f64() >= self.wish.settings.keyframe_s - half_gap;
         // A picture sent again may have overtaken the next one's instant by a little; recordings count in milliseconds.
         let stamp = shot.stamp.max(self.sent.stamp + Duration::from_millis(1));
         work.encoder.feed(&shot.pixels, gst::ClockTime::from_useconds(stamp.0), shot.id, shot.wall, key)?;
         (self.sent.stamp, self.sent.at) = (stamp, now);
         if key {
             self.sent.key_at = now;
-            self.f.hub.key_given();
+            self.f.hub.keyframe_sent();
         }
         Ok(())
     }
@@ -359,7 +359,7 @@ impl Session<'_> {
             }
         }
         self.sent.times = 0;
-        self.f.hub.ask_key();
+        self.f.hub.request_keyframe();
         if let Some(coder) = coder.filter(|c| self.failures.note(*c, now)) {
             log::warn!("The encoder {} is given up", coder.word());
         }

@@ -1,6 +1,6 @@
 //! Owns the one encoded stream: hands each access unit to everybody who takes it, and knows whether anybody does. Either the
-//! encoder speaks or the camera itself, and each begins with a key frame. Never encodes and never waits: a taker that has no
-//! room for a unit loses it. Units come from the encoder's own thread or the camera's; takers come and go on any.
+//! encoder speaks or the camera itself, and each begins with a key frame. Never encodes and never waits: a subscriber that has
+//! no room for a unit loses it. Units come from the encoder's own thread or the camera's; subscribers come and go on any.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,21 +8,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use super::access_unit::AccessUnit;
 use super::kept::Kept;
 
-/// Called with each unit, on the thread it comes from: must not block, and must not drop a [`Taking`]. False where it cannot
+/// Called with each unit, on the thread it comes from: must not block, and must not drop a [`Subscription`]. False where it cannot
 /// take anything yet: it is offered a key frame again.
-pub type Taker = Box<dyn FnMut(&AccessUnit) -> bool + Send>;
+pub type Deliver = Box<dyn FnMut(&AccessUnit) -> bool + Send>;
 
-struct Place {
+struct Subscriber {
     number: u64,
     /// It has had its first key frame.
     begun: bool,
-    take: Taker,
+    deliver: Deliver,
 }
 
-impl Place {
+impl Subscriber {
     fn offer(&mut self, unit: &AccessUnit) {
         if self.begun || unit.keyframe {
-            self.begun = (self.take)(unit);
+            self.begun = (self.deliver)(unit);
         }
     }
 
@@ -40,7 +40,7 @@ impl Place {
 
 #[derive(Default)]
 struct Inside {
-    places: Vec<Place>,
+    subscribers: Vec<Subscriber>,
     next: u64,
     closed: bool,
     /// The camera's own units are handed round.
@@ -51,20 +51,20 @@ struct Inside {
 /// The hub. See the module's first lines.
 pub struct Hub {
     inside: Mutex<Inside>,
-    /// Somebody takes, or the end.
+    /// The first subscriber has come, or the end.
     changed: Condvar,
-    key_asked: AtomicBool,
+    keyframe_requested: AtomicBool,
     /// Wakes whoever feeds the encoder from its wait for a frame.
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Hub {
-    /// A hub nobody takes from; `wake` is called when a key frame is asked for and when the last taker has gone.
+    /// A hub without subscribers; `wake` is called when a key frame is asked for and when the last subscriber has gone.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Arc<Hub> {
         Arc::new(Hub {
             inside: Mutex::default(),
             changed: Condvar::new(),
-            key_asked: AtomicBool::new(false),
+            keyframe_requested: AtomicBool::new(false),
             wake: Box::new(wake),
         })
     }
@@ -74,23 +74,23 @@ impl Hub {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands `take` every unit from a key frame on until what comes back is dropped: from the camera's last one at once, or from
+    /// Hands `deliver` every unit from a key frame on until what comes back is dropped: from the camera's last one at once, or from
     /// the encoder's next one, which is asked for.
-    pub fn take(self: &Arc<Self>, take: Taker) -> Taking {
+    pub fn subscribe(self: &Arc<Self>, deliver: Deliver) -> Subscription {
         let mut inside = self.lock();
         inside.next += 1;
         let number = inside.next;
-        inside.places.push(Place { number, begun: false, take });
+        inside.subscribers.push(Subscriber { number, begun: false, deliver });
         drop(inside);
-        self.ask_key();
+        self.request_keyframe();
         self.changed.notify_all();
-        Taking { hub: self.clone(), number }
+        Subscription { hub: self.clone(), number }
     }
 
-    /// Asks for a key frame soon: somebody has joined. Not for takers, who say it by what they return.
-    pub fn ask_key(&self) {
+    /// Asks for a key frame soon: somebody has joined. Not for subscribers, who say it by what they return.
+    pub fn request_keyframe(&self) {
         if !self.catch_up() {
-            self.key_asked.store(true, Relaxed);
+            self.keyframe_requested.store(true, Relaxed);
             (self.wake)();
         }
     }
@@ -98,9 +98,9 @@ impl Hub {
     /// Gives those who wait for a key frame the camera's last one and what followed; false where it is the encoder's turn.
     pub fn catch_up(&self) -> bool {
         let mut inside = self.lock();
-        let Inside { places, kept, passes, .. } = &mut *inside;
+        let Inside { subscribers, kept, passes, .. } = &mut *inside;
         if *passes {
-            places.iter_mut().filter(|p| !p.begun).for_each(|p| p.catch_up(kept.units()));
+            subscribers.iter_mut().filter(|p| !p.begun).for_each(|p| p.catch_up(kept.units()));
         }
         *passes
     }
@@ -111,31 +111,31 @@ impl Hub {
     }
 
     /// Whether a key frame was asked for.
-    pub fn key_asked(&self) -> bool {
-        self.key_asked.load(Relaxed)
+    pub fn keyframe_requested(&self) -> bool {
+        self.keyframe_requested.load(Relaxed)
     }
 
     /// The key frame is on its way.
-    pub fn key_given(&self) {
-        self.key_asked.store(false, Relaxed);
+    pub fn keyframe_sent(&self) {
+        self.keyframe_requested.store(false, Relaxed);
     }
 
-    /// Whether anybody takes.
-    pub fn is_taken(&self) -> bool {
+    /// Whether there is a subscriber.
+    pub fn has_subscribers(&self) -> bool {
         let inside = self.lock();
-        !inside.places.is_empty() && !inside.closed
+        !inside.subscribers.is_empty() && !inside.closed
     }
 
-    /// Sleeps until somebody takes; false at the end of the program.
-    pub fn wait_taken(&self) -> bool {
+    /// Sleeps until there is a subscriber; false at the end of the program.
+    pub fn wait_for_subscriber(&self) -> bool {
         let mut inside = self.lock();
-        while inside.places.is_empty() && !inside.closed {
+        while inside.subscribers.is_empty() && !inside.closed {
             inside = self.changed.wait(inside).unwrap_or_else(PoisonError::into_inner);
         }
         !inside.closed
     }
 
-    /// Ends [`Hub::wait_taken`] for good.
+    /// Ends [`Hub::wait_for_subscriber`] for good.
     pub fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
@@ -148,12 +148,12 @@ impl Hub {
         if inside.passes {
             return;
         }
-        inside.places.iter_mut().for_each(|p| p.offer(unit));
-        let missed = unit.keyframe && inside.places.iter().any(|p| !p.begun);
+        inside.subscribers.iter_mut().for_each(|p| p.offer(unit));
+        let missed = unit.keyframe && inside.subscribers.iter().any(|p| !p.begun);
         drop(inside);
         if missed {
             // Who could not take this one is to have another.
-            self.ask_key();
+            self.request_keyframe();
         }
     }
 
@@ -166,12 +166,12 @@ impl Hub {
         }
         inside.passes = true;
         inside.kept.add(unit);
-        let Inside { places, kept, .. } = &mut *inside;
-        for place in places {
-            if place.begun || unit.keyframe {
-                place.offer(unit);
+        let Inside { subscribers, kept, .. } = &mut *inside;
+        for subscriber in subscribers {
+            if subscriber.begun || unit.keyframe {
+                subscriber.offer(unit);
             } else {
-                place.catch_up(kept.units());
+                subscriber.catch_up(kept.units());
             }
         }
         drop(inside);
@@ -185,9 +185,9 @@ impl Hub {
         let mut inside = self.lock();
         inside.kept.clear();
         if std::mem::take(&mut inside.passes) {
-            inside.places.iter_mut().for_each(|p| p.begun = false);
+            inside.subscribers.iter_mut().for_each(|p| p.begun = false);
             drop(inside);
-            self.ask_key();
+            self.request_keyframe();
         }
     }
 
@@ -197,20 +197,20 @@ impl Hub {
     }
 }
 
-/// A place at the hub; dropping it gives the place up.
-pub struct Taking {
+/// A subscription to the stream; dropping it ends it.
+pub struct Subscription {
     hub: Arc<Hub>,
     number: u64,
 }
 
-impl Drop for Taking {
+impl Drop for Subscription {
     fn drop(&mut self) {
         let mut inside = self.hub.lock();
-        let at = inside.places.iter().position(|p| p.number == self.number);
-        let gone = at.map(|i| inside.places.swap_remove(i));
-        let last = inside.places.is_empty();
+        let at = inside.subscribers.iter().position(|p| p.number == self.number);
+        let gone = at.map(|i| inside.subscribers.swap_remove(i));
+        let last = inside.subscribers.is_empty();
         drop(inside);
-        // Outside the lock: what the taker owns may be slow to end.
+        // Outside the lock: what the subscriber owns may be slow to end.
         drop(gone);
         if last {
             (self.hub.wake)();
@@ -234,37 +234,37 @@ mod tests {
     }
 
     #[test]
-    fn a_taker_begins_with_a_key_frame_and_ends_when_dropped() {
+    fn a_subscriber_begins_with_a_key_frame_and_ends_when_dropped() {
         let hub = Hub::new(|| {});
-        assert!(!hub.is_taken() && !hub.key_asked());
+        assert!(!hub.has_subscribers() && !hub.keyframe_requested());
         let (to, from) = channel();
-        let place = hub.take(Box::new(move |u| to.send(u.id).is_ok()));
-        assert!(hub.is_taken() && hub.key_asked() && hub.wait_taken());
+        let subscriber = hub.subscribe(Box::new(move |u| to.send(u.id).is_ok()));
+        assert!(hub.has_subscribers() && hub.keyframe_requested() && hub.wait_for_subscriber());
         for (id, key) in [(1, false), (2, true), (3, false)] {
             hub.publish(&unit(id, key));
         }
-        drop(place);
-        assert!(!hub.is_taken());
+        drop(subscriber);
+        assert!(!hub.has_subscribers());
         hub.publish(&unit(4, true));
         assert_eq!(from.iter().collect::<Vec<_>>(), [2, 3]);
         hub.close();
-        assert!(!hub.wait_taken());
+        assert!(!hub.wait_for_subscriber());
     }
 
     #[test]
     fn camera_and_encoder_take_turns_at_key_frames() {
         let hub = Hub::new(|| {});
         let (to, from) = channel();
-        let _place = hub.take(Box::new(move |u| to.send(u.id).is_ok()));
+        let _place = hub.subscribe(Box::new(move |u| to.send(u.id).is_ok()));
         hub.publish(&unit(1, true));
         hub.pass(&unit(101, false));
         hub.publish(&unit(2, false));
         hub.pass(&unit(102, true));
         hub.publish(&unit(3, true));
         hub.pass(&unit(103, false));
-        hub.key_given();
+        hub.keyframe_sent();
         hub.pass_no_more();
-        assert!(hub.key_asked() && !hub.passes());
+        assert!(hub.keyframe_requested() && !hub.passes());
         hub.publish(&unit(4, false));
         hub.pass(&unit(104, false));
         hub.publish(&unit(5, true));
@@ -279,13 +279,13 @@ mod tests {
         let (to, from) = channel();
         let ready = Arc::new(AtomicBool::new(false));
         let is_ready = ready.clone();
-        let take = move |u: &AccessUnit| is_ready.load(Relaxed) && to.send((u.id, u.behind)).is_ok();
-        let _place = hub.take(Box::new(take));
+        let deliver = move |u: &AccessUnit| is_ready.load(Relaxed) && to.send((u.id, u.behind)).is_ok();
+        let _place = hub.subscribe(Box::new(deliver));
         hub.pass(&unit(3, false));
-        assert!(!hub.key_asked(), "the camera cannot be asked");
+        assert!(!hub.keyframe_requested(), "the camera cannot be asked");
         ready.store(true, Relaxed);
-        hub.ask_key();
-        hub.ask_key();
+        hub.request_keyframe();
+        hub.request_keyframe();
         hub.pass(&unit(4, false));
         assert_eq!(from.try_iter().collect::<Vec<_>>(), [(1, 2), (2, 1), (3, 0), (4, 0)]);
     }

@@ -60,7 +60,7 @@ fn wish(config: &Config) -> Wish {
 }
 
 impl Video {
-    /// Starts the thread, which sleeps until somebody takes from the hub. `remote`: the source is a camera that may encode by
+    /// Starts the thread, which sleeps until somebody subscribes to the hub. `remote`: the source is a camera that may encode by
     /// itself.
     pub fn start(
         config: &Config,
@@ -126,7 +126,7 @@ impl Video {
         self.hub.nudge();
     }
 
-    /// Who encodes now; `None` while nobody takes.
+    /// Who encodes now; `None` while nobody subscribes.
     pub fn encoder(&self) -> Option<Coder> {
         *self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
     }

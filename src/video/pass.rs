@@ -114,7 +114,7 @@ impl Pass {
         }
     }
 
-    /// Whether the camera may come to speak for itself: viewers then need a place each, to catch up with its last key frame.
+    /// Whether the camera may come to speak for itself: viewers then need a subscription each, to catch up with its last key frame.
     pub fn may(&self) -> bool {
         self.remote && self.lock().refused.is_none()
     }

@@ -238,7 +238,7 @@ impl Shared {
     fn attempt(&self, order: &Order, by_clock: bool, started: &mut Option<Done<String>>) -> Result<Recorded> {
         let queue = Arc::new(Queue::default());
         let into = queue.clone();
-        let place = self.parts.video.hub().take(Box::new(move |unit| {
+        let place = self.parts.video.hub().subscribe(Box::new(move |unit| {
             into.push(unit);
             true
         }));

@@ -28,7 +28,7 @@ use self::auth::{Tls, VIEWER};
 use self::leaving::Leaving;
 use self::sound::Sound;
 use super::access_unit::AccessUnit;
-use super::hub::{Hub, Taking};
+use super::hub::{Hub, Subscription};
 use super::kept;
 use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
@@ -231,9 +231,9 @@ fn factory(hub: &Arc<Hub>, encrypted: bool, sound: Option<&sound::Settings>, lea
             .clone()
             .zip(named("sound"))
             .and_then(|(settings, to)| Sound::start(settings, to).inspect_err(|e| log::warn!("RTSP: {e}")).ok());
-        let place = Mutex::new(Some((take(&hub, source), heard)));
+        let place = Mutex::new(Some((subscribe(&hub, source), heard)));
         media.connect_unprepared(move |_| {
-            let place: Option<(Taking, Option<Sound>)> = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let place: Option<(Subscription, Option<Sound>)> = place.lock().unwrap_or_else(PoisonError::into_inner).take();
             drop(place);
         });
     });
@@ -247,7 +247,7 @@ const TICK: u64 = 12_000;
 const HURRY: (u64, u64) = (1_000_000, 200);
 
 /// Hands units to the media from the moment it runs.
-fn take(hub: &Arc<Hub>, source: gst_app::AppSrc) -> Taking {
+fn subscribe(hub: &Arc<Hub>, source: gst_app::AppSrc) -> Subscription {
     let joins = Arc::downgrade(hub);
     let wants = move |_: &gst_app::AppSrc, _| {
         if let Some(hub) = joins.upgrade() {
@@ -257,7 +257,7 @@ fn take(hub: &Arc<Hub>, source: gst_app::AppSrc) -> Taking {
     source.set_callbacks(gst_app::AppSrcCallbacks::builder().need_data(wants).build());
     // Until a key frame has gone in nothing may.
     let (mut broken, mut next) = (true, gst::ClockTime::ZERO);
-    hub.take(Box::new(move |unit: &AccessUnit| {
+    hub.subscribe(Box::new(move |unit: &AccessUnit| {
         // Units before it runs have no time in it.
         let runs = [source.current_state(), source.pending_state()].contains(&gst::State::Playing);
         let Some(base) = source.base_time().filter(|_| runs) else {
@@ -308,7 +308,7 @@ fn see_to(client: &rtsp::RTSPClient, auth: &rtsp::RTSPAuth, hub: &Arc<Hub>, shar
         }
     });
     let hub = hub.clone();
-    client.connect_play_request(move |_, _| hub.ask_key());
+    client.connect_play_request(move |_, _| hub.request_keyframe());
     let known = shared.clone();
     client.connect_closed(move |_| {
         let mut inside = known.lock();

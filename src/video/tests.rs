@@ -10,7 +10,7 @@ use crate::health::State;
 use crate::ring::Ring;
 use access_unit::AccessUnit;
 use encode::Encoder;
-use hub::Taking;
+use hub::Subscription;
 
 const SIZE: Layout = Layout::new(320, 240);
 
@@ -62,10 +62,10 @@ impl Rig {
         boot
     }
 
-    fn take(&self) -> (Taking, Receiver<AccessUnit>) {
+    fn take(&self) -> (Subscription, Receiver<AccessUnit>) {
         let (to, from) = channel();
-        // A receiver that has gone takes no more; its place is on its way out.
-        (self.video.hub().take(Box::new(move |u| to.send(u.clone()).is_ok())), from)
+        // A receiver that has gone takes no more; its subscription is on its way out.
+        (self.video.hub().subscribe(Box::new(move |u| to.send(u.clone()).is_ok())), from)
     }
 }
 
@@ -168,7 +168,7 @@ fn after_a_busy_moment_viewers_are_back_in_the_present() {
 }
 
 #[test]
-fn nothing_is_encoded_while_nobody_takes() {
+fn nothing_is_encoded_while_nobody_subscribes() {
     let rig = Rig::new(&[]);
     rig.publish(1);
     let (place, from) = rig.take();
@@ -248,7 +248,7 @@ fn replaced(make: feed::Make) {
 }
 
 #[test]
-fn an_encoder_that_dies_is_replaced_while_takers_stay() {
+fn an_encoder_that_dies_is_replaced_while_subscribers_stay() {
     replaced(|coder, picture, settings, out| match coder {
         Coder::X264 => {
             let line = "x264enc name=encoder tune=zerolatency speed-preset=ultrafast ! identity error-after=5";
@@ -259,7 +259,7 @@ fn an_encoder_that_dies_is_replaced_while_takers_stay() {
 }
 
 #[test]
-fn an_encoder_that_falls_silent_is_replaced_while_takers_stay() {
+fn an_encoder_that_falls_silent_is_replaced_while_subscribers_stay() {
     replaced(|coder, picture, settings, out| match coder {
         Coder::X264 => {
             let line = "x264enc name=encoder tune=zerolatency speed-preset=ultrafast ! valve drop=true";
