@@ -147,7 +147,7 @@ impl Pass {
         let CodedUnit { mut buffer, caps, key, id, boot } = coded;
         let (key, ahead) = {
             let Ok(map) = buffer.map_readable() else { return };
-            (key && nal::begins(&map), !key && nal::looks_ahead(&map))
+            (key && nal::is_random_access(&map), !key && nal::is_b_picture(&map))
         };
         let mut i = self.lock();
         if key {

@@ -125,12 +125,12 @@ pub struct Recorder {
 struct Take {
     film: Film,
     mp4: Mp4,
-    sets: Vec<u8>,
+    sps_pps: Vec<u8>,
     pictures: u64,
 }
 
-fn parameter_sets(unit: &AccessUnit) -> Vec<u8> {
-    unit.buffer.map_readable().map_or_else(|_| Vec::new(), |bytes| nal::parameter_sets(&bytes))
+fn sps_pps(unit: &AccessUnit) -> Vec<u8> {
+    unit.buffer.map_readable().map_or_else(|_| Vec::new(), |bytes| nal::sps_pps(&bytes))
 }
 
 impl Take {
@@ -138,12 +138,12 @@ impl Take {
         let boot = BootUs(unit.time().useconds());
         let film = Film::begin(&parts.exporter, unit.wall, boot, unit.id, tag)?;
         let mp4 = Mp4::begin(film.part(), unit, unit.wall, tag.map(Tag::as_str))?;
-        Ok(Take { film, mp4, sets: parameter_sets(unit), pictures: 0 })
+        Ok(Take { film, mp4, sps_pps: sps_pps(unit), pictures: 0 })
     }
 
     /// Whether this unit can follow in the same file.
     fn goes_on_with(&self, unit: &AccessUnit) -> bool {
-        !unit.keyframe || parameter_sets(unit) == self.sets
+        !unit.keyframe || sps_pps(unit) == self.sps_pps
     }
 
     fn write(&mut self, unit: &AccessUnit) -> Result<()> {
