@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::access_unit::AccessUnit;
-use super::kept::Kept;
+use super::gop::GopCache;
 
 /// Called with each unit, on the thread it comes from: must not block, and must not drop a [`Subscription`]. False where it cannot
 /// take anything yet: it is offered a key frame again.
@@ -45,7 +45,7 @@ struct Inside {
     closed: bool,
     /// The camera's own units are handed round.
     passes: bool,
-    kept: Kept,
+    gop: GopCache,
 }
 
 /// The hub. See the module's first lines.
@@ -98,9 +98,9 @@ impl Hub {
     /// Gives those who wait for a key frame the camera's last one and what followed; false where it is the encoder's turn.
     pub fn catch_up(&self) -> bool {
         let mut inside = self.lock();
-        let Inside { subscribers, kept, passes, .. } = &mut *inside;
+        let Inside { subscribers, gop, passes, .. } = &mut *inside;
         if *passes {
-            subscribers.iter_mut().filter(|p| !p.begun).for_each(|p| p.catch_up(kept.units()));
+            subscribers.iter_mut().filter(|p| !p.begun).for_each(|p| p.catch_up(gop.units()));
         }
         *passes
     }
@@ -165,13 +165,13 @@ impl Hub {
             return;
         }
         inside.passes = true;
-        inside.kept.add(unit);
-        let Inside { subscribers, kept, .. } = &mut *inside;
+        inside.gop.add(unit);
+        let Inside { subscribers, gop, .. } = &mut *inside;
         for subscriber in subscribers {
             if subscriber.begun || unit.keyframe {
                 subscriber.offer(unit);
             } else {
-                subscriber.catch_up(kept.units());
+                subscriber.catch_up(gop.units());
             }
         }
         drop(inside);
@@ -183,7 +183,7 @@ impl Hub {
     /// The camera has nothing more to say: it is the encoder's turn, with a key frame.
     pub fn pass_no_more(&self) {
         let mut inside = self.lock();
-        inside.kept.clear();
+        inside.gop.clear();
         if std::mem::take(&mut inside.passes) {
             inside.subscribers.iter_mut().for_each(|p| p.begun = false);
             drop(inside);

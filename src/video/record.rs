@@ -59,7 +59,7 @@ pub type Done<T> = Box<dyn FnOnce(Result<T>) + Send>;
 pub struct Order {
     /// How long (s); without: until it is stopped.
     pub seconds: Option<f64>,
-    /// Kept in the file's name.
+    /// GopCache in the file's name.
     pub tag: Option<Tag>,
     /// How far back in the ring it begins.
     pub before: Option<Duration>,

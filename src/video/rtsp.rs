@@ -28,8 +28,8 @@ use self::auth::{Tls, VIEWER};
 use self::leaving::Leaving;
 use self::sound::Sound;
 use super::access_unit::AccessUnit;
+use super::gop;
 use super::hub::{Hub, Subscription};
-use super::kept;
 use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
 use crate::server::AllowList;
@@ -46,7 +46,7 @@ const BODY: u32 = 16 << 10;
 const ROUND: Duration = Duration::from_secs(2);
 /// Units that may wait for the senders (bytes): a megabyte more than who joins a camera's stream is given at once. More means
 /// that they hang.
-const WAITING: u64 = (1 << 20) + kept::MOST as u64;
+const WAITING: u64 = (1 << 20) + gop::MOST as u64;
 
 /// What the server is to be.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! Owns the units since a camera's last key frame, so that whoever joins has a picture at once: a camera far away cannot be
+//! Owns the access units since a camera's last key frame (its GOP so far), so that whoever joins has a picture at once: a camera far away cannot be
 //! asked for another. Bounded; plain data.
 
 use super::access_unit::AccessUnit;
@@ -11,12 +11,12 @@ const MOST_UNITS: usize = 1800;
 
 /// See the module's first lines.
 #[derive(Default)]
-pub struct Kept {
+pub struct GopCache {
     units: Vec<AccessUnit>,
     bytes: usize,
 }
 
-impl Kept {
+impl GopCache {
     /// Adds a unit; a key frame makes the ones before it go.
     pub fn add(&mut self, unit: &AccessUnit) {
         if unit.keyframe {
@@ -62,7 +62,7 @@ mod tests {
             wall: WallUs(0),
             behind: 0,
         };
-        let mut kept = Kept::default();
+        let mut kept = GopCache::default();
         let mut after = |id, key| {
             kept.add(&unit(id, key));
             kept.units().iter().map(|u| u.id).collect::<Vec<_>>()
