@@ -144,7 +144,7 @@ impl Commands {
             "controls": self.tuning_json(),
             "video": {
                 "encoder": self.video.encoder().map(crate::video::encode::Coder::word),
-                "pass_through": self.video.passing().map(crate::video::Passing::word),
+                "pass_through": self.video.pass_through_state().map(crate::video::PassThroughState::word),
                 "viewers": self.rtsp.as_ref().map(crate::video::rtsp::Rtsp::viewers),
             },
             "recording": recording.map(|u| json!({

@@ -11,7 +11,7 @@ use gstreamer as gst;
 use super::choose;
 use super::encode::{Coder, Encoder, Out, Settings};
 use super::hub::Hub;
-use super::pass::Pass;
+use super::pass_through::PassThrough;
 use crate::clock::{BootUs, Clock, WallUs};
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;
@@ -42,7 +42,7 @@ pub struct Feeder {
     /// Where units go.
     pub hub: Arc<Hub>,
     /// The camera's own stream, which leaves nothing to encode.
-    pub pass: Arc<Pass>,
+    pub pass: Arc<PassThrough>,
     /// Where pictures come from.
     pub frames: Arc<Frames>,
     /// Whether the camera is there.
@@ -186,7 +186,7 @@ impl Session<'_> {
             self.follow_the_wish();
             let seen = self.f.frames.whole().published();
             let now = self.f.clock.boot();
-            if self.f.hub.passes() {
+            if self.f.hub.passes_through() {
                 self.rest();
                 wanted = None;
                 self.f.frames.whole().wait_published(seen, RESTING);

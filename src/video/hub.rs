@@ -44,7 +44,7 @@ struct Inside {
     next: u64,
     closed: bool,
     /// The camera's own units are handed round.
-    passes: bool,
+    passes_through: bool,
     gop: GopCache,
 }
 
@@ -98,11 +98,11 @@ impl Hub {
     /// Gives those who wait for a key frame the camera's last one and what followed; false where it is the encoder's turn.
     pub fn catch_up(&self) -> bool {
         let mut inside = self.lock();
-        let Inside { subscribers, gop, passes, .. } = &mut *inside;
-        if *passes {
+        let Inside { subscribers, gop, passes_through, .. } = &mut *inside;
+        if *passes_through {
             subscribers.iter_mut().filter(|p| !p.begun).for_each(|p| p.catch_up(gop.units()));
         }
-        *passes
+        *passes_through
     }
 
     /// Wakes whoever feeds the encoder: its settings have changed.
@@ -145,7 +145,7 @@ impl Hub {
     /// Hands the encoder's unit round, unless the camera speaks: one that was still on its way when the camera began is dropped.
     pub fn publish(&self, unit: &AccessUnit) {
         let mut inside = self.lock();
-        if inside.passes {
+        if inside.passes_through {
             return;
         }
         inside.subscribers.iter_mut().for_each(|p| p.offer(unit));
@@ -158,13 +158,13 @@ impl Hub {
     }
 
     /// Hands the camera's own unit round; its first key frame ends the encoder's turn.
-    pub fn pass(&self, unit: &AccessUnit) {
+    pub fn pass_through(&self, unit: &AccessUnit) {
         let mut inside = self.lock();
-        let begins = unit.keyframe && !inside.passes;
-        if !unit.keyframe && !inside.passes {
+        let begins = unit.keyframe && !inside.passes_through;
+        if !unit.keyframe && !inside.passes_through {
             return;
         }
-        inside.passes = true;
+        inside.passes_through = true;
         inside.gop.add(unit);
         let Inside { subscribers, gop, .. } = &mut *inside;
         for subscriber in subscribers {
@@ -181,10 +181,10 @@ impl Hub {
     }
 
     /// The camera has nothing more to say: it is the encoder's turn, with a key frame.
-    pub fn pass_no_more(&self) {
+    pub fn end_pass_through(&self) {
         let mut inside = self.lock();
         inside.gop.clear();
-        if std::mem::take(&mut inside.passes) {
+        if std::mem::take(&mut inside.passes_through) {
             inside.subscribers.iter_mut().for_each(|p| p.begun = false);
             drop(inside);
             self.request_keyframe();
@@ -192,8 +192,8 @@ impl Hub {
     }
 
     /// Whether the camera's own units are handed round.
-    pub fn passes(&self) -> bool {
-        self.lock().passes
+    pub fn passes_through(&self) -> bool {
+        self.lock().passes_through
     }
 }
 
@@ -257,16 +257,16 @@ mod tests {
         let (to, from) = channel();
         let _place = hub.subscribe(Box::new(move |u| to.send(u.id).is_ok()));
         hub.publish(&unit(1, true));
-        hub.pass(&unit(101, false));
+        hub.pass_through(&unit(101, false));
         hub.publish(&unit(2, false));
-        hub.pass(&unit(102, true));
+        hub.pass_through(&unit(102, true));
         hub.publish(&unit(3, true));
-        hub.pass(&unit(103, false));
+        hub.pass_through(&unit(103, false));
         hub.keyframe_sent();
-        hub.pass_no_more();
-        assert!(hub.keyframe_requested() && !hub.passes());
+        hub.end_pass_through();
+        assert!(hub.keyframe_requested() && !hub.passes_through());
         hub.publish(&unit(4, false));
-        hub.pass(&unit(104, false));
+        hub.pass_through(&unit(104, false));
         hub.publish(&unit(5, true));
         assert_eq!(from.try_iter().collect::<Vec<_>>(), [1, 2, 102, 103, 5]);
     }
@@ -274,19 +274,19 @@ mod tests {
     #[test]
     fn who_joins_a_camera_gets_what_is_kept_as_soon_as_it_can_take() {
         let hub = Hub::new(|| {});
-        hub.pass(&unit(1, true));
-        hub.pass(&unit(2, false));
+        hub.pass_through(&unit(1, true));
+        hub.pass_through(&unit(2, false));
         let (to, from) = channel();
         let ready = Arc::new(AtomicBool::new(false));
         let is_ready = ready.clone();
         let deliver = move |u: &AccessUnit| is_ready.load(Relaxed) && to.send((u.id, u.behind)).is_ok();
         let _place = hub.subscribe(Box::new(deliver));
-        hub.pass(&unit(3, false));
+        hub.pass_through(&unit(3, false));
         assert!(!hub.keyframe_requested(), "the camera cannot be asked");
         ready.store(true, Relaxed);
         hub.request_keyframe();
         hub.request_keyframe();
-        hub.pass(&unit(4, false));
+        hub.pass_through(&unit(4, false));
         assert_eq!(from.try_iter().collect::<Vec<_>>(), [(1, 2), (2, 1), (3, 0), (4, 0)]);
     }
 }

@@ -10,7 +10,7 @@ mod gop;
 pub mod hub;
 mod mp4;
 mod nal;
-mod pass;
+mod pass_through;
 mod past;
 mod queue;
 pub mod record;
@@ -31,13 +31,13 @@ use crate::threads::Thread;
 use encode::Coder;
 use feed::{Feeder, Wish};
 use hub::Hub;
-use pass::Pass;
-pub use pass::Passing;
+use pass_through::PassThrough;
+pub use pass_through::PassThroughState;
 
 /// The stream and its thread.
 pub struct Video {
     hub: Arc<Hub>,
-    pass: Arc<Pass>,
+    pass: Arc<PassThrough>,
     wish: Arc<Mutex<Wish>>,
     at_work: Arc<Mutex<Option<Coder>>>,
     hardware: Arc<AtomicBool>,
@@ -80,7 +80,7 @@ impl Video {
     ) -> Result<Video> {
         let ring = frames.clone();
         let hub = Hub::new(move || ring.whole().wake());
-        let pass = Arc::new(Pass::new(hub.clone(), clock.clone(), config, remote));
+        let pass = Arc::new(PassThrough::new(hub.clone(), clock.clone(), config, remote));
         let (wish, at_work, hardware) = (Arc::new(Mutex::new(wish(config))), Arc::default(), Arc::default());
         let feeder = Feeder {
             hub: hub.clone(),
@@ -109,7 +109,7 @@ impl Video {
     }
 
     /// What becomes of the camera's own stream; `None` where the source has none.
-    pub fn passing(&self) -> Option<Passing> {
+    pub fn pass_through_state(&self) -> Option<PassThroughState> {
         self.pass.state()
     }
 

@@ -18,7 +18,7 @@ const LARGEST: u64 = 36_864 * 256;
 
 /// What becomes of the camera's own stream: the word in `status json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Passing {
+pub enum PassThroughState {
     /// It is handed on as it comes.
     Yes,
     /// `video.pass_through` is off.
@@ -38,18 +38,18 @@ pub enum Passing {
     Waiting,
 }
 
-impl Passing {
+impl PassThroughState {
     /// The word in `status json`.
     pub fn word(self) -> &'static str {
         match self {
-            Passing::Yes => "yes",
-            Passing::Off => "off",
-            Passing::Overlay => "overlay",
-            Passing::Size => "size",
-            Passing::Sound => "sound",
-            Passing::Codec => "codec",
-            Passing::Order => "order",
-            Passing::Waiting => "waiting",
+            PassThroughState::Yes => "yes",
+            PassThroughState::Off => "off",
+            PassThroughState::Overlay => "overlay",
+            PassThroughState::Size => "size",
+            PassThroughState::Sound => "sound",
+            PassThroughState::Codec => "codec",
+            PassThroughState::Order => "order",
+            PassThroughState::Waiting => "waiting",
         }
     }
 }
@@ -57,38 +57,38 @@ impl Passing {
 #[derive(Default)]
 struct Inside {
     /// Why the configuration does not let it through.
-    refused: Option<Passing>,
+    refused: Option<PassThroughState>,
     /// Why the camera's stream cannot be passed.
-    unfit: Option<Passing>,
+    unfit: Option<PassThroughState>,
     /// A unit has come since the stream began.
     came: bool,
     size: Option<Layout>,
 }
 
 /// See the module's first lines.
-pub struct Pass {
+pub struct PassThrough {
     hub: Arc<Hub>,
     clock: Arc<dyn Clock>,
     remote: bool,
     inside: Mutex<Inside>,
 }
 
-fn refused(config: &Config) -> Option<Passing> {
+fn refused(config: &Config) -> Option<PassThroughState> {
     let v = &config.video;
     match () {
-        () if !v.pass_through => Some(Passing::Off),
-        () if !v.overlay.is_empty() => Some(Passing::Overlay),
-        () if v.width > 0 => Some(Passing::Size),
-        () if config.rtsp.enable && !config.rtsp.audio.device.is_empty() => Some(Passing::Sound),
+        () if !v.pass_through => Some(PassThroughState::Off),
+        () if !v.overlay.is_empty() => Some(PassThroughState::Overlay),
+        () if v.width > 0 => Some(PassThroughState::Size),
+        () if config.rtsp.enable && !config.rtsp.audio.device.is_empty() => Some(PassThroughState::Sound),
         () => None,
     }
 }
 
-impl Pass {
+impl PassThrough {
     /// By this configuration; `remote`: the source is a camera that may encode by itself.
-    pub fn new(hub: Arc<Hub>, clock: Arc<dyn Clock>, config: &Config, remote: bool) -> Pass {
+    pub fn new(hub: Arc<Hub>, clock: Arc<dyn Clock>, config: &Config, remote: bool) -> PassThrough {
         let inside = Inside { refused: refused(config), ..Inside::default() };
-        Pass { hub, clock, remote, inside: Mutex::new(inside) }
+        PassThrough { hub, clock, remote, inside: Mutex::new(inside) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
@@ -103,7 +103,7 @@ impl Pass {
         let mut i = self.lock();
         let before = std::mem::replace(&mut i.refused, refused);
         if refused.is_some() {
-            self.hub.pass_no_more();
+            self.hub.end_pass_through();
         }
         drop(i);
         if self.remote && before != refused {
@@ -120,9 +120,10 @@ impl Pass {
     }
 
     /// What becomes of the camera's own stream; `None` where the source has none.
-    pub fn state(&self) -> Option<Passing> {
+    pub fn state(&self) -> Option<PassThroughState> {
         let i = self.lock();
-        self.remote.then(|| i.refused.or(i.unfit).unwrap_or(if i.came { Passing::Yes } else { Passing::Waiting }))
+        self.remote
+            .then(|| i.refused.or(i.unfit).unwrap_or(if i.came { PassThroughState::Yes } else { PassThroughState::Waiting }))
     }
 
     /// The size of the camera's own stream, when one was last seen.
@@ -134,11 +135,11 @@ impl Pass {
     pub fn take(&self, coded: Coded) {
         match coded {
             Coded::Unit(unit) => self.unit(unit),
-            Coded::Foreign => self.lock().unfit = Some(Passing::Codec),
+            Coded::Foreign => self.lock().unfit = Some(PassThroughState::Codec),
             Coded::End => {
                 let mut i = self.lock();
                 (i.came, i.unfit) = (false, None);
-                self.hub.pass_no_more();
+                self.hub.end_pass_through();
             }
         }
     }
@@ -160,11 +161,11 @@ impl Pass {
         }
         i.came = true;
         if ahead && i.unfit.is_none() {
-            i.unfit = Some(Passing::Order);
+            i.unfit = Some(PassThroughState::Order);
             log::warn!(
                 "The camera's pictures come out of order (B frames), so they are encoded anew; switch B frames off in the camera"
             );
-            self.hub.pass_no_more();
+            self.hub.end_pass_through();
             return;
         }
         if i.refused.is_some() || i.unfit.is_some() {
@@ -179,7 +180,7 @@ impl Pass {
         // The wall clock of that instant, as it stands now.
         let wall = WallUs(self.clock.wall().0 - (self.clock.boot() - boot));
         // Under the lock, as above.
-        self.hub.pass(&AccessUnit { buffer, caps, keyframe: key, id, wall, behind: 0 });
+        self.hub.pass_through(&AccessUnit { buffer, caps, keyframe: key, id, wall, behind: 0 });
         drop(i);
     }
 }
@@ -192,7 +193,7 @@ mod tests {
     #[test]
     fn a_size_that_no_camera_has_is_not_believed() {
         crate::gst::init().unwrap();
-        let pass = Pass::new(Hub::new(|| {}), Arc::new(SystemClock), &Config::default(), true);
+        let pass = PassThrough::new(Hub::new(|| {}), Arc::new(SystemClock), &Config::default(), true);
         let size_of = |width: i32, height: i32| {
             let caps = gst::Caps::builder("video/x-h264").field("width", width).field("height", height).build();
             let buffer = gst::Buffer::from_slice([0, 0, 1, 0x65, 0x88]);
@@ -209,10 +210,10 @@ mod tests {
     fn what_only_an_encoder_can_do_ends_the_passing() {
         let of = |text: &str| refused(&Config::parse(text.as_bytes()).unwrap());
         assert_eq!(of("{}"), None);
-        assert_eq!(of(r#"{"video": {"pass_through": false}}"#), Some(Passing::Off));
-        assert_eq!(of(r#"{"video": {"overlay": "gate"}}"#), Some(Passing::Overlay));
-        assert_eq!(of(r#"{"video": {"width": 640, "height": 480}}"#), Some(Passing::Size));
-        assert_eq!(of(r#"{"rtsp": {"enable": true, "audio": {"device": "hw:1"}}}"#), Some(Passing::Sound));
+        assert_eq!(of(r#"{"video": {"pass_through": false}}"#), Some(PassThroughState::Off));
+        assert_eq!(of(r#"{"video": {"overlay": "gate"}}"#), Some(PassThroughState::Overlay));
+        assert_eq!(of(r#"{"video": {"width": 640, "height": 480}}"#), Some(PassThroughState::Size));
+        assert_eq!(of(r#"{"rtsp": {"enable": true, "audio": {"device": "hw:1"}}}"#), Some(PassThroughState::Sound));
         assert_eq!(of(r#"{"rtsp": {"audio": {"device": "hw:1"}}}"#), None, "nobody is served, so nobody hears");
     }
 }
