@@ -23,8 +23,8 @@ use crate::scale::Shrink;
 use crate::shutdown::Shutdown;
 use crate::source::{Camera, Incoming, Light, Outlet, Polled, Source, Spec};
 use crate::tuning::{self, Held, Tuner};
-pub use recovery::silence;
-use recovery::{BREATH, Frozen, Ladder, Longest, Step};
+pub use recovery::frame_timeout;
+use recovery::{FreezeDetector, LongestFrameTime, RecoveryLadder, RecoveryStep, SETTLE};
 
 /// How the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +95,8 @@ struct Loop<'a> {
     next_id: u64,
     last_frame: BootUs,
     last_kept: BootUs,
-    longest: Longest,
-    frozen: Frozen,
+    longest: LongestFrameTime,
+    frozen: FreezeDetector,
     tally: Tally,
     command: Option<Command>,
     switched: bool,
@@ -119,8 +119,8 @@ impl Capture {
             next_id,
             last_frame: BootUs(0),
             last_kept: BootUs(0),
-            longest: Longest { in_force_us: day_us, before_us: day_us, frames: 0 },
-            frozen: Frozen::default(),
+            longest: LongestFrameTime { in_force_us: day_us, before_us: day_us, frames: 0 },
+            frozen: FreezeDetector::default(),
             tally: Tally::default(),
             command: None,
             switched: false,
@@ -135,7 +135,7 @@ impl Capture {
 impl Loop<'_> {
     fn run(&mut self, shutdown: &Shutdown) -> End {
         let mut source: Option<Box<dyn Source>> = None;
-        let mut ladder = Ladder::default();
+        let mut ladder = RecoveryLadder::default();
         loop {
             let failed = match self.episode(&mut source, shutdown) {
                 Ok(()) => return End::Stopped,
@@ -146,30 +146,30 @@ impl Loop<'_> {
             self.c.tuner.lost();
             self.refuse_orders();
             self.tally.log(Level::Warn, &format!("Frames lost: {failed}"));
-            let patience = self.c.spec.patience();
-            let step = ladder.next(self.c.clock.boot(), self.last_frame, patience, self.absent);
+            let policy = self.c.spec.retry_policy();
+            let step = ladder.next(self.c.clock.boot(), self.last_frame, policy, self.absent);
             let pause = match step {
-                Step::Restart => {
+                RecoveryStep::Restart => {
                     self.c.gauges.restarts.fetch_add(1, Relaxed);
                     log::info!("Recovery: the source is stopped and started");
                     if let Some(s) = &mut source {
                         s.stop();
                     }
-                    BREATH
+                    SETTLE
                 }
-                Step::Rebuild => {
+                RecoveryStep::Rebuild => {
                     self.c.gauges.rebuilds.fetch_add(1, Relaxed);
                     log::info!("Recovery: the source is made anew");
                     source = None;
-                    3 * BREATH
+                    3 * SETTLE
                 }
-                Step::Again(pause) => {
+                RecoveryStep::RetryAfter(pause) => {
                     self.c.gauges.rebuilds.fetch_add(1, Relaxed);
                     self.tally.log(Level::Info, "Recovery: trying again after a pause");
                     source = None;
                     pause
                 }
-                Step::GiveUp => {
+                RecoveryStep::GiveUp => {
                     log::error!("The camera does not come back: leaving for the supervisor");
                     return End::CameraLost;
                 }
@@ -200,7 +200,7 @@ impl Loop<'_> {
             *source = Some(made);
         }
         let source = source.as_mut().expect("made above");
-        self.frozen = Frozen::default();
+        self.frozen = FreezeDetector::default();
         source.start(self.next_id)?;
         self.absent = None;
         self.begin(source.as_mut())?;
@@ -227,7 +227,7 @@ impl Loop<'_> {
                 Polled::Nothing => {
                     self.at_work(SOON);
                     let waited = self.c.clock.boot().since(since);
-                    let limit = silence(self.longest.frame());
+                    let limit = frame_timeout(self.longest.frame());
                     if waited > self.c.late && !late_told {
                         late_told = true;
                         self.tally.log(Level::Warn, &format!("Camera capture slow (> {:.1}s)", self.c.late.as_secs_f64()));

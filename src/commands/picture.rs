@@ -90,7 +90,7 @@ impl Commands {
     }
 
     fn patience(&self, config: &Config) -> Duration {
-        crate::capture::silence(self.frame_time(config))
+        crate::capture::frame_timeout(self.frame_time(config))
     }
 
     fn said(&self, result: Result<Saved>, words: impl FnOnce(&Saved, BootUs) -> String) -> Answer {

@@ -82,12 +82,12 @@ pub enum Light {
 
 /// What to do when a source fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
+pub enum RetryPolicy {
     /// A camera of this machine: restart it, rebuild it, then let the supervisor restart the program. One that is away,
     /// unplugged or held by another program, is waited for a while.
-    Ladder,
-    /// Something far away: try again for ever, with a growing pause.
-    Forever,
+    RecoveryLadder,
+    /// Something far away: try again for ever, with a growing pause (backoff).
+    Backoff,
 }
 
 /// A source of frames.
@@ -236,10 +236,10 @@ impl Spec {
     }
 
     /// What to do when it fails, also before it could be made.
-    pub fn patience(&self) -> Patience {
+    pub fn retry_policy(&self) -> RetryPolicy {
         match self {
-            Spec::Auto | Spec::Pattern(_) | Spec::Camera(_) => Patience::Ladder,
-            Spec::File(_) | Spec::Url(..) => Patience::Forever,
+            Spec::Auto | Spec::Pattern(_) | Spec::Camera(_) => RetryPolicy::RecoveryLadder,
+            Spec::File(_) | Spec::Url(..) => RetryPolicy::Backoff,
         }
     }
 
