@@ -22,13 +22,13 @@ use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
 use crate::gst as door;
 use address::Address;
-pub use coded::{Coded, CodedUnit, Outlet, no_outlet};
-pub use rtsp::Stream;
+pub use coded::{Coded, CodedAccessUnit, Outlet, no_outlet};
+pub use rtsp::RtspSource;
 use still::Still;
-use tail::{Pace, Tail};
+use tail::{DecoderTail, RateLimiter};
 
 /// The source. See the module's first lines.
-pub struct Decoded {
+pub struct UriSource {
     address: Address,
     live: bool,
     camera: Camera,
@@ -44,7 +44,7 @@ enum Running {
 
 struct Playing {
     pipeline: gst::Pipeline,
-    tail: Tail,
+    tail: DecoderTail,
     bus: gst::Bus,
     first: u64,
     next: u64,
@@ -52,20 +52,20 @@ struct Playing {
     many: Arc<AtomicBool>,
 }
 
-impl Decoded {
+impl UriSource {
     /// A video file, repeated for ever at its own speed.
-    pub fn file(path: &Path, camera: &Camera) -> Result<Decoded> {
+    pub fn file(path: &Path, camera: &Camera) -> Result<UriSource> {
         let whole = std::fs::canonicalize(path)
             .map_err(|e| Error::caused(Kind::Source, format!("open the video file {}", path.display()), e))?;
         let uri = gst::glib::filename_to_uri(&whole, None)
             .map_err(|e| Error::caused(Kind::Source, format!("name the video file {}", path.display()), e))?;
         let address = Address { location: uri.into(), login: None, shown: format!("file {}", whole.display()) };
-        Ok(Decoded { address, live: false, camera: *camera, outlet: no_outlet(), running: None })
+        Ok(UriSource { address, live: false, camera: *camera, outlet: no_outlet(), running: None })
     }
 
     /// A stream or single pictures over HTTP.
-    pub fn url(url: &str, camera: &Camera, outlet: &Outlet) -> Decoded {
-        Decoded { address: Address::of(url), live: true, camera: *camera, outlet: outlet.clone(), running: None }
+    pub fn url(url: &str, camera: &Camera, outlet: &Outlet) -> UriSource {
+        UriSource { address: Address::of(url), live: true, camera: *camera, outlet: outlet.clone(), running: None }
     }
 
     fn build(&self, first: u64) -> Result<Playing> {
@@ -73,8 +73,8 @@ impl Decoded {
         let pipeline = gst::Pipeline::new();
         let decode = door::element("uridecodebin")?;
         decode.set_property("uri", &self.address.location);
-        let pace = Mutex::new(Pace::new(self.camera.fps));
-        let tail = Tail::new(&pipeline, &self.camera, true, move |buffer| {
+        let pace = Mutex::new(RateLimiter::new(self.camera.fps));
+        let tail = DecoderTail::new(&pipeline, &self.camera, true, move |buffer| {
             let time_us = buffer.pts().map_or_else(monotonic_us, gst::ClockTime::useconds);
             pace.lock().unwrap_or_else(PoisonError::into_inner).keeps(time_us)
         })?;
@@ -168,7 +168,7 @@ fn first_error(bus: &gst::Bus, address: &Address) -> Option<Error> {
     }
 }
 
-impl Source for Decoded {
+impl Source for UriSource {
     fn name(&self) -> String {
         self.address.shown.clone()
     }
@@ -184,7 +184,7 @@ impl Source for Decoded {
             return Err(first_error(&bus, &self.address).unwrap_or_else(silent));
         }
         if self.live {
-            (self.outlet)(Coded::Foreign);
+            (self.outlet)(Coded::OtherCodec);
         }
         Ok(())
     }
@@ -208,7 +208,7 @@ impl Source for Decoded {
                 let next = playing.next;
                 self.stop();
                 self.running = Some(Running::Still(Still::new(&self.address, &self.camera, next)?));
-                (self.outlet)(Coded::Foreign);
+                (self.outlet)(Coded::OtherCodec);
             }
         }
         Ok(Polled::Nothing)
@@ -238,7 +238,7 @@ impl Source for Decoded {
     }
 }
 
-impl Drop for Decoded {
+impl Drop for UriSource {
     fn drop(&mut self) {
         self.stop();
     }

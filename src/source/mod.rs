@@ -19,7 +19,7 @@ use crate::frame::{Ae, Colour, Exposure, Layout, Planes};
 pub use barcode::read as read_barcode;
 pub use control::{Control, Setting, Value};
 #[cfg(feature = "media")]
-pub use ip::{Coded, CodedUnit, Outlet, no_outlet};
+pub use ip::{Coded, CodedAccessUnit, Outlet, no_outlet};
 
 /// Where what a source encodes by itself goes: without `media` no source does.
 #[cfg(not(feature = "media"))]
@@ -184,13 +184,13 @@ impl Spec {
             Spec::Camera(which) => camera::open(which, wanted),
             Spec::Pattern(options) => Ok(Box::new(pattern::Pattern::new(options, wanted)?)),
             #[cfg(feature = "media")]
-            Spec::File(path) => Ok(Box::new(ip::Decoded::file(path, wanted)?)),
+            Spec::File(path) => Ok(Box::new(ip::UriSource::file(path, wanted)?)),
             #[cfg(feature = "media")]
             Spec::Url(url, transport) if url.starts_with("rtsp") => {
-                Ok(Box::new(ip::Stream::new(url, *transport, wanted, outlet)))
+                Ok(Box::new(ip::RtspSource::new(url, *transport, wanted, outlet)))
             }
             #[cfg(feature = "media")]
-            Spec::Url(url, _) => Ok(Box::new(ip::Decoded::url(url, wanted, outlet))),
+            Spec::Url(url, _) => Ok(Box::new(ip::UriSource::url(url, wanted, outlet))),
             #[cfg(not(feature = "media"))]
             Spec::File(_) | Spec::Url(..) => {
                 let Outlet = outlet;

@@ -11,7 +11,7 @@ use super::nal;
 use crate::clock::{Clock, WallUs};
 use crate::config::Config;
 use crate::frame::Layout;
-use crate::source::{Coded, CodedUnit};
+use crate::source::{Coded, CodedAccessUnit};
 
 /// The largest picture of H.264's level 5.2 (pixels). One that claims more is not drawn for while its camera is away.
 const LARGEST: u64 = 36_864 * 256;
@@ -134,8 +134,8 @@ impl PassThrough {
     /// Takes what the camera sends.
     pub fn take(&self, coded: Coded) {
         match coded {
-            Coded::Unit(unit) => self.unit(unit),
-            Coded::Foreign => self.lock().unfit = Some(PassThroughState::Codec),
+            Coded::AccessUnit(unit) => self.unit(unit),
+            Coded::OtherCodec => self.lock().unfit = Some(PassThroughState::Codec),
             Coded::End => {
                 let mut i = self.lock();
                 (i.came, i.unfit) = (false, None);
@@ -144,8 +144,8 @@ impl PassThrough {
         }
     }
 
-    fn unit(&self, coded: CodedUnit) {
-        let CodedUnit { mut buffer, caps, key, id, boot } = coded;
+    fn unit(&self, coded: CodedAccessUnit) {
+        let CodedAccessUnit { mut buffer, caps, key, id, boot } = coded;
         let (key, ahead) = {
             let Ok(map) = buffer.map_readable() else { return };
             (key && nal::is_random_access(&map), !key && nal::is_b_picture(&map))
@@ -197,7 +197,7 @@ mod tests {
         let size_of = |width: i32, height: i32| {
             let caps = gst::Caps::builder("video/x-h264").field("width", width).field("height", height).build();
             let buffer = gst::Buffer::from_slice([0, 0, 1, 0x65, 0x88]);
-            pass.take(Coded::Unit(CodedUnit { buffer, caps, key: true, id: 1, boot: BootUs(1) }));
+            pass.take(Coded::AccessUnit(CodedAccessUnit { buffer, caps, key: true, id: 1, boot: BootUs(1) }));
             pass.size()
         };
         assert_eq!(size_of(3840, 2160), Some(Layout::new(3840, 2160)));

@@ -9,23 +9,23 @@ use std::time::Duration;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::tail::Pace;
+use super::tail::RateLimiter;
 use crate::clock::{BootUs, Clock, SystemClock, monotonic_us};
 
 /// What a camera sends that encodes by itself, ahead of decoding.
 #[derive(Debug)]
 pub enum Coded {
     /// One H.264 picture as a byte stream.
-    Unit(CodedUnit),
+    AccessUnit(CodedAccessUnit),
     /// The camera sends something else, which cannot be passed on as H.264.
-    Foreign,
+    OtherCodec,
     /// The stream has ended; what follows is another one.
     End,
 }
 
 /// One access unit.
 #[derive(Debug)]
-pub struct CodedUnit {
+pub struct CodedAccessUnit {
     /// The bytes, as they came. No time stamp.
     pub buffer: gst::Buffer,
     /// What they are.
@@ -62,31 +62,31 @@ struct Entry {
 
 struct Inside {
     list: VecDeque<Entry>,
-    pace: Pace,
+    pace: RateLimiter,
     next: u64,
     last: BootUs,
     newest: gst::ClockTime,
     /// Units come in another order than they are shown in: what their arrival tells is of no use for pictures.
-    jumbled: bool,
+    reordered: bool,
 }
 
 /// See the module's first lines.
-pub(super) struct Known {
+pub(super) struct TimestampMap {
     inside: Mutex<Inside>,
 }
 
-impl Known {
+impl TimestampMap {
     /// Frames are numbered from `first`, `fps` a second at most.
-    pub fn new(first: u64, fps: f64) -> Known {
+    pub fn new(first: u64, fps: f64) -> TimestampMap {
         let inside = Inside {
             list: VecDeque::new(),
-            pace: Pace::new(fps),
+            pace: RateLimiter::new(fps),
             next: first,
             last: BootUs(0),
             newest: gst::ClockTime::ZERO,
-            jumbled: false,
+            reordered: false,
         };
-        Known { inside: Mutex::new(inside) }
+        TimestampMap { inside: Mutex::new(inside) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
@@ -99,10 +99,10 @@ impl Known {
         let mut k = self.lock();
         if let Some(pts) = pts {
             // The library's own time stamps tremble by less.
-            k.jumbled |= pts + gst::ClockTime::from_mseconds(5) < k.newest;
+            k.reordered |= pts + gst::ClockTime::from_mseconds(5) < k.newest;
             k.newest = k.newest.max(pts);
         }
-        if k.jumbled {
+        if k.reordered {
             return (k.next.saturating_sub(1), SystemClock.boot());
         }
         let boot = k.instant(believed);
@@ -143,7 +143,7 @@ impl Known {
 impl Inside {
     /// Decoders hand time stamps on as they are, or rounded.
     fn find(&self, pts: Option<gst::ClockTime>) -> Option<Entry> {
-        let pts = pts.filter(|_| !self.jumbled)?;
+        let pts = pts.filter(|_| !self.reordered)?;
         self.list.iter().rev().find(|e| e.pts.nseconds().abs_diff(pts.nseconds()) < 500_000).copied()
     }
 
@@ -176,33 +176,34 @@ mod tests {
 
     #[test]
     fn a_decoded_picture_has_the_number_and_instant_of_its_unit() {
-        let known = Known::new(7, 10.0);
+        let timestamps = TimestampMap::new(7, 10.0);
         let now = SystemClock.boot().0 - 2_000_000;
         let ms = |n: u64| Some(gst::ClockTime::from_mseconds(n));
         // 20 units a second, 10 frames.
-        let units: Vec<_> = (0..20).map(|n| known.arrived(ms(50 * n), Some(BootUs(now + 50_000 * n)))).collect();
-        let kept: Vec<u64> = (0..20).filter(|n| known.keeps(ms(50 * n))).collect();
+        let units: Vec<_> = (0..20).map(|n| timestamps.arrived(ms(50 * n), Some(BootUs(now + 50_000 * n)))).collect();
+        let kept: Vec<u64> = (0..20).filter(|n| timestamps.keeps(ms(50 * n))).collect();
         assert!((10..=11).contains(&kept.len()), "{kept:?}");
         for (k, n) in kept.iter().enumerate() {
-            assert_eq!(known.shown(ms(50 * n), None), units[*n as usize]);
+            assert_eq!(timestamps.shown(ms(50 * n), None), units[*n as usize]);
             assert_eq!(units[*n as usize].0, 7 + k as u64);
         }
         assert_eq!(units[3].1, BootUs(now + 150_000));
         // A decoder that makes its own time stamps still delivers.
-        assert_eq!(known.shown(ms(90_000), None).0, 7 + kept.len() as u64);
+        assert_eq!(timestamps.shown(ms(90_000), None).0, 7 + kept.len() as u64);
         // Neither the future nor the same instant twice.
-        let late = known.arrived(ms(1000), Some(BootUs(SystemClock.boot().0 + 1_000_000))).1;
-        assert!(late.0 <= SystemClock.boot().0 + 2000 && known.arrived(ms(1000), Some(late)).1 > late);
+        let late = timestamps.arrived(ms(1000), Some(BootUs(SystemClock.boot().0 + 1_000_000))).1;
+        assert!(late.0 <= SystemClock.boot().0 + 2000 && timestamps.arrived(ms(1000), Some(late)).1 > late);
     }
 
     #[test]
     fn pictures_that_come_out_of_order_are_numbered_as_they_are_shown() {
-        let known = Known::new(0, 10.0);
+        let timestamps = TimestampMap::new(0, 10.0);
         let ms = |n: u64| Some(gst::ClockTime::from_mseconds(n));
         for pts in [0, 300, 100, 200, 600, 400, 500] {
-            known.arrived(ms(pts), None);
+            timestamps.arrived(ms(pts), None);
         }
-        let shown: Vec<_> = (3..7).filter(|n| known.keeps(ms(100 * n))).map(|n| known.shown(ms(100 * n), None)).collect();
+        let shown: Vec<_> =
+            (3..7).filter(|n| timestamps.keeps(ms(100 * n))).map(|n| timestamps.shown(ms(100 * n), None)).collect();
         assert!(shown.len() == 4 && shown.windows(2).all(|w| w[1].0 == w[0].0 + 1 && w[1].1 > w[0].1), "{shown:?}");
     }
 }

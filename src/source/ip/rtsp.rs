@@ -17,8 +17,8 @@ use gstreamer::glib;
 use gstreamer::prelude::*;
 
 use super::address::Address;
-use super::coded::{Coded, CodedUnit, Known, Outlet, instant_in, instant_on};
-use super::tail::{self, Tail};
+use super::coded::{Coded, CodedAccessUnit, Outlet, TimestampMap, instant_in, instant_on};
+use super::tail::{self, DecoderTail};
 use super::{explain, first_error};
 use crate::error::{Error, Kind, Result};
 use crate::gst as door;
@@ -32,7 +32,7 @@ const REORDER_MS: u32 = 200;
 const WAITING: u32 = 50;
 
 /// The source. See the module's first lines.
-pub struct Stream {
+pub struct RtspSource {
     address: Address,
     transport: Transport,
     camera: Camera,
@@ -42,9 +42,9 @@ pub struct Stream {
 
 struct Running {
     pipeline: gst::Pipeline,
-    tail: Tail,
+    tail: DecoderTail,
     bus: gst::Bus,
-    known: Arc<Known>,
+    timestamps: Arc<TimestampMap>,
     /// Anything of the picture has come.
     came: Arc<AtomicBool>,
     /// By which way; never `Auto`.
@@ -52,10 +52,10 @@ struct Running {
     first: u64,
 }
 
-impl Stream {
+impl RtspSource {
     /// The camera at this address; what it sends as H.264 goes to the outlet as well.
-    pub fn new(url: &str, transport: Transport, camera: &Camera, outlet: &Outlet) -> Stream {
-        Stream { address: Address::of(url), transport, camera: *camera, outlet: outlet.clone(), running: None }
+    pub fn new(url: &str, transport: Transport, camera: &Camera, outlet: &Outlet) -> RtspSource {
+        RtspSource { address: Address::of(url), transport, camera: *camera, outlet: outlet.clone(), running: None }
     }
 
     fn begin(&mut self, over: Transport, first: u64) -> Result<()> {
@@ -76,10 +76,10 @@ impl Stream {
         let pipeline = gst::Pipeline::new();
         // Time stamps are then the monotonic clock's own.
         pipeline.use_clock(Some(&gst::SystemClock::obtain()));
-        let known = Arc::new(Known::new(first, self.camera.fps));
-        let judge = known.clone();
+        let timestamps = Arc::new(TimestampMap::new(first, self.camera.fps));
+        let judge = timestamps.clone();
         // Pictures are not held back for the sake of an even rhythm: their instants are known.
-        let tail = Tail::new(&pipeline, &self.camera, false, move |b| judge.keeps(b.pts()))?;
+        let tail = DecoderTail::new(&pipeline, &self.camera, false, move |b| judge.keeps(b.pts()))?;
         let source = door::element("rtspsrc")?;
         source.set_property("location", &self.address.location);
         self.address.log_in(&source);
@@ -101,14 +101,14 @@ impl Stream {
         let branch = Branch {
             pipeline: pipeline.downgrade(),
             entry: tail.entry.downgrade(),
-            known: known.clone(),
+            timestamps: timestamps.clone(),
             came: came.clone(),
             outlet: self.outlet.clone(),
             camera: self.camera,
         };
         source.connect_pad_added(move |_, pad| branch.attach(pad));
         let bus = pipeline.bus().expect("a pipeline has a bus");
-        Ok(Running { pipeline, tail, bus, known, came, over, first })
+        Ok(Running { pipeline, tail, bus, timestamps, came, over, first })
     }
 
     /// What the pipeline has to say since the last look; true where the other way is to be tried.
@@ -142,7 +142,7 @@ impl Stream {
 struct Branch {
     pipeline: glib::WeakRef<gst::Pipeline>,
     entry: glib::WeakRef<gst::Pad>,
-    known: Arc<Known>,
+    timestamps: Arc<TimestampMap>,
     came: Arc<AtomicBool>,
     outlet: Outlet,
     camera: Camera,
@@ -200,7 +200,7 @@ impl Branch {
     /// Everything that is not passed on.
     fn other(&self, pipeline: &gst::Pipeline, pad: &gst::Pad, entry: gst::Pad, coding: &str) -> Result<()> {
         log::info!("The camera sends {coding}, which cannot be passed on as it is: viewers and recordings get it encoded anew");
-        (self.outlet)(Coded::Foreign);
+        (self.outlet)(Coded::OtherCodec);
         let decode = door::element("decodebin")?;
         let (came, camera) = (self.came.clone(), self.camera);
         decode.connect_pad_added(move |_, pad| {
@@ -243,25 +243,25 @@ fn decoder() -> Result<gst::Element> {
 
 /// Where units part: all of them to the outlet, and to the decoder those it has time for.
 struct Gate {
-    known: Arc<Known>,
+    timestamps: Arc<TimestampMap>,
     came: Arc<AtomicBool>,
     outlet: Outlet,
     camera: Camera,
     pipeline: glib::WeakRef<gst::Pipeline>,
     queue: glib::WeakRef<gst::Element>,
-    door: Door,
+    keyframes: KeyframeGate,
 }
 
 impl Gate {
     fn new(b: &Branch, pipeline: &gst::Pipeline, queue: &gst::Element) -> Gate {
         Gate {
-            known: b.known.clone(),
+            timestamps: b.timestamps.clone(),
             came: b.came.clone(),
             outlet: b.outlet.clone(),
             camera: b.camera,
             pipeline: pipeline.downgrade(),
             queue: queue.downgrade(),
-            door: Door::default(),
+            keyframes: KeyframeGate::default(),
         }
     }
 
@@ -275,11 +275,11 @@ impl Gate {
             let size = |name| caps.structure(0).and_then(|s| s.get::<i32>(name).ok()).unwrap_or(0) as u32;
             tail::tell_size((size("width"), size("height")), self.camera.layout);
         }
-        let (id, boot) = self.known.arrived(buffer.pts(), instant_on(pad, buffer.pts(), pipeline.base_time()));
+        let (id, boot) = self.timestamps.arrived(buffer.pts(), instant_on(pad, buffer.pts(), pipeline.base_time()));
         let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        (self.outlet)(Coded::Unit(CodedUnit { buffer: buffer.clone(), caps, key, id, boot }));
-        let before = self.door.shut.load(Relaxed);
-        let passes = self.door.lets(key, queue.property("current-level-buffers"));
+        (self.outlet)(Coded::AccessUnit(CodedAccessUnit { buffer: buffer.clone(), caps, key, id, boot }));
+        let before = self.keyframes.shut.load(Relaxed);
+        let passes = self.keyframes.admits(key, queue.property("current-level-buffers"));
         if !passes && !before {
             log::warn!("Decoding is too slow for this camera: frames are left out up to its next key frame");
         }
@@ -289,13 +289,13 @@ impl Gate {
 
 /// Keeps the decoder from falling behind: what is left out goes up to a key frame, so that nothing is decoded wrongly.
 #[derive(Default)]
-struct Door {
+struct KeyframeGate {
     shut: AtomicBool,
 }
 
-impl Door {
+impl KeyframeGate {
     /// Whether this unit goes to the decoder, before which so many wait.
-    fn lets(&self, key: bool, waiting: u32) -> bool {
+    fn admits(&self, key: bool, waiting: u32) -> bool {
         let shut = self.shut.load(Relaxed);
         let now = if shut { !key || waiting >= WAITING / 2 } else { waiting >= WAITING };
         self.shut.store(now, Relaxed);
@@ -303,7 +303,7 @@ impl Door {
     }
 }
 
-impl Source for Stream {
+impl Source for RtspSource {
     fn name(&self) -> String {
         self.address.shown.clone()
     }
@@ -327,7 +327,7 @@ impl Source for Stream {
         };
         let pts = sample.buffer().and_then(gst::BufferRef::pts);
         let believed = sample.segment().and_then(|s| instant_in(s, pts, running.pipeline.base_time()));
-        let (id, boot) = running.known.shown(pts, believed);
+        let (id, boot) = running.timestamps.shown(pts, believed);
         tail::lend(&sample, id, boot, shown, sink)?;
         Ok(Polled::Frame)
     }
@@ -349,7 +349,7 @@ impl Source for Stream {
     }
 }
 
-impl Drop for Stream {
+impl Drop for RtspSource {
     fn drop(&mut self) {
         self.stop();
     }
@@ -361,11 +361,11 @@ mod tests {
 
     #[test]
     fn a_decoder_that_is_too_slow_goes_on_at_a_key_frame() {
-        let door = Door::default();
-        assert!(door.lets(true, 0) && door.lets(false, WAITING - 1));
-        assert!(!door.lets(false, WAITING) && !door.lets(false, 0), "nothing of what needs the one left out");
-        assert!(!door.lets(true, WAITING / 2), "it has not caught up");
-        assert!(!door.lets(false, 0) && door.lets(true, 0) && door.lets(false, 1));
-        assert!(!door.lets(true, WAITING), "full is full");
+        let door = KeyframeGate::default();
+        assert!(door.admits(true, 0) && door.admits(false, WAITING - 1));
+        assert!(!door.admits(false, WAITING) && !door.admits(false, 0), "nothing of what needs the one left out");
+        assert!(!door.admits(true, WAITING / 2), "it has not caught up");
+        assert!(!door.admits(false, 0) && door.admits(true, 0) && door.admits(false, 1));
+        assert!(!door.admits(true, WAITING), "full is full");
     }
 }

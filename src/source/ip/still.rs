@@ -9,7 +9,7 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
 use super::address::Address;
-use super::tail::{self, Tail};
+use super::tail::{self, DecoderTail};
 use super::{explain, first_error};
 use crate::clock::{BootUs, Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
@@ -30,7 +30,7 @@ pub(super) struct Still {
     decode: gst::Pipeline,
     pictures: gst_app::AppSrc,
     decode_bus: gst::Bus,
-    tail: Tail,
+    tail: DecoderTail,
     gap: Duration,
     due: Instant,
     /// What has come of the answer; `None` between two requests.
@@ -60,7 +60,7 @@ impl Still {
         let pictures = gst_app::AppSrc::builder().caps(&caps).format(gst::Format::Time).is_live(true).build();
         let decoder = door::element("jpegdec")?;
         link(&decode, &[pictures.upcast_ref(), &decoder])?;
-        let tail = Tail::new(&decode, camera, false, |_| true)?;
+        let tail = DecoderTail::new(&decode, camera, false, |_| true)?;
         decoder
             .static_pad("src")
             .expect("a decoder has a src pad")

@@ -16,7 +16,7 @@ use crate::gst as door;
 use crate::source::{Camera, Incoming};
 
 /// Thins a faster stream out to the wished rate.
-pub(super) struct Pace {
+pub(super) struct RateLimiter {
     gap_us: u64,
     /// When the next frame is due.
     due_us: Option<u64>,
@@ -24,9 +24,9 @@ pub(super) struct Pace {
     before: u64,
 }
 
-impl Pace {
-    pub fn new(fps: f64) -> Pace {
-        Pace { gap_us: (1e6 / fps) as u64, due_us: None, before: 0 }
+impl RateLimiter {
+    pub fn new(fps: f64) -> RateLimiter {
+        RateLimiter { gap_us: (1e6 / fps) as u64, due_us: None, before: 0 }
     }
 
     /// Whether the frame of this time is kept. Frames up to half a gap early are, so that a stream of just this rate loses
@@ -45,13 +45,13 @@ impl Pace {
 }
 
 /// The end of a pipeline.
-pub(super) struct Tail {
+pub(super) struct DecoderTail {
     /// Decoded pictures go in here.
     pub entry: gst::Pad,
     sink: gst_app::AppSink,
 }
 
-impl Tail {
+impl DecoderTail {
     /// Puts it into a pipeline. `keeps` is asked for each decoded picture, ahead of the conversion, so that those that go cost
     /// nothing. With `sync` pictures wait for their time.
     pub fn new(
@@ -59,7 +59,7 @@ impl Tail {
         camera: &Camera,
         sync: bool,
         keeps: impl Fn(&gst::BufferRef) -> bool + Send + Sync + 'static,
-    ) -> Result<Tail> {
+    ) -> Result<DecoderTail> {
         let convert = door::element("videoconvert")?;
         let scale = door::element("videoscale")?;
         // A picture of another shape keeps it, between black bars.
@@ -84,7 +84,7 @@ impl Tail {
             // `Handled` gives the frame back here; with `Drop` GStreamer 1.22 would do that once more and complain.
             if keeps { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Handled }
         });
-        Ok(Tail { entry, sink })
+        Ok(DecoderTail { entry, sink })
     }
 
     /// The next picture; `None` when none comes within `wait`.
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     fn kept(fps: f64, times_ms: impl Iterator<Item = u64>) -> usize {
-        let mut pace = Pace::new(fps);
+        let mut pace = RateLimiter::new(fps);
         times_ms.filter(|t| pace.keeps(t * 1000)).count()
     }
 
