@@ -25,9 +25,9 @@ use crate::gst as door;
 const LIMIT: Duration = Duration::from_secs(20);
 /// Pictures of the test.
 const PICTURES: usize = 12;
-/// Least likeness of what was decoded to what was encoded (dB). x264 and openh264 reach more than 35 on the test's scene; a
+/// Least likeness (PSNR) of what was decoded to what was encoded (dB). x264 and openh264 reach more than 35 on the test's scene; a
 /// picture shifted by one column is below 25.
-const LEAST_DB: f64 = 28.0;
+const MIN_PSNR_DB: f64 = 28.0;
 
 /// The encoders this machine has, best first, for a `video.encoder` of this word: one that was named, then what replaces it.
 pub fn candidates(word: &str) -> Vec<Coder> {
@@ -184,11 +184,11 @@ pub fn test(coder: Coder, layout: Layout) -> Result<String> {
     let worst = decoded(&units)?
         .iter()
         .zip(&units)
-        .map(|(got, unit)| likeness(layout, &scene(layout, unit.id as usize), got))
+        .map(|(got, unit)| psnr_db(layout, &scene(layout, unit.id as usize), got))
         .fold(f64::INFINITY, f64::min);
-    if worst < LEAST_DB {
+    if worst < MIN_PSNR_DB {
         let what = format!(
-            "{}: what was decoded is not what was encoded, {worst:.1} dB alike where {LEAST_DB} are needed",
+            "{}: what was decoded is not what was encoded, {worst:.1} dB alike where {MIN_PSNR_DB} are needed",
             coder.word()
         );
         return Err(Error::new(Kind::Media, what));
@@ -203,7 +203,7 @@ pub fn test(coder: Coder, layout: Layout) -> Result<String> {
 }
 
 /// The worst of the three planes' peak signal-to-noise ratios (dB).
-fn likeness(layout: Layout, sent: &[u8], got: &[u8]) -> f64 {
+fn psnr_db(layout: Layout, sent: &[u8], got: &[u8]) -> f64 {
     if got.len() < layout.bytes() {
         return 0.0;
     }
@@ -290,11 +290,11 @@ mod tests {
     fn a_shifted_picture_is_not_alike() {
         let layout = Layout::new(320, 240);
         let (sent, mut got) = (scene(layout, 3), scene(layout, 3));
-        assert!(likeness(layout, &sent, &got) > 60.0);
+        assert!(psnr_db(layout, &sent, &got) > 60.0);
         got.rotate_right(2);
-        assert!(likeness(layout, &sent, &got) < LEAST_DB);
+        assert!(psnr_db(layout, &sent, &got) < MIN_PSNR_DB);
         let swapped = [&sent[layout.y()], &sent[layout.v()], &sent[layout.u()]].concat();
-        assert!(likeness(layout, &sent, &swapped) < LEAST_DB);
+        assert!(psnr_db(layout, &sent, &swapped) < MIN_PSNR_DB);
     }
 
     #[test]

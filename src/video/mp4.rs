@@ -26,8 +26,8 @@ const TICKS: u32 = 10_000;
 /// A disk that takes nothing for so long has failed.
 const STUCK: Duration = Duration::from_secs(30);
 
-/// The file. Dropped without [`Mp4::finish`], it is left as a crash would leave it.
-pub struct Mp4 {
+/// The file. Dropped without [`Mp4Writer::finish`], it is left as a crash would leave it.
+pub struct Mp4Writer {
     pipeline: gst::Pipeline,
     source: gst_app::AppSrc,
     bus: gst::Bus,
@@ -38,9 +38,9 @@ pub struct Mp4 {
     last: gst::ClockTime,
 }
 
-impl Mp4 {
+impl Mp4Writer {
     /// Begins a file at `path` with this unit, a key frame; `title` and the wall-clock instant go into its metadata.
-    pub fn begin(path: &Path, unit: &AccessUnit, wall: WallUs, title: Option<&str>) -> Result<Mp4> {
+    pub fn begin(path: &Path, unit: &AccessUnit, wall: WallUs, title: Option<&str>) -> Result<Mp4Writer> {
         let failed = |e: gst::glib::Error| Error::caused(Kind::Media, "build the recorder", e);
         for element in ["h264parse", "mp4mux"] {
             door::element(element)?;
@@ -73,7 +73,7 @@ impl Mp4 {
         }
         let element = named("mux");
         let bus = pipeline.bus().expect("a pipeline has a bus");
-        let this = Mp4 { pipeline, source, bus, mux: Some(element), first: unit.time(), last: unit.time() };
+        let this = Mp4Writer { pipeline, source, bus, mux: Some(element), first: unit.time(), last: unit.time() };
         if let Err(e) = this.pipeline.set_state(gst::State::Playing) {
             return Err(this.complaint().unwrap_or_else(|| Error::caused(Kind::Disk, format!("begin {}", path.display()), e)));
         }
@@ -126,7 +126,7 @@ impl Mp4 {
     }
 }
 
-impl Drop for Mp4 {
+impl Drop for Mp4Writer {
     fn drop(&mut self) {
         // Closing the file; what is written is written.
         let _ = self.pipeline.set_state(gst::State::Null);

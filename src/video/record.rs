@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use gstreamer::glib::DateTime;
 
 use super::access_unit::AccessUnit;
-use super::mp4::Mp4;
+use super::mp4::Mp4Writer;
 use super::nal;
 use super::queue::Queue;
 use super::{Video, past};
@@ -59,7 +59,7 @@ pub type Done<T> = Box<dyn FnOnce(Result<T>) + Send>;
 pub struct Order {
     /// How long (s); without: until it is stopped.
     pub seconds: Option<f64>,
-    /// GopCache in the file's name.
+    /// Kept in the file's name.
     pub tag: Option<Tag>,
     /// How far back in the ring it begins.
     pub before: Option<Duration>,
@@ -122,9 +122,9 @@ pub struct Recorder {
 }
 
 /// One file while it grows.
-struct Take {
+struct Segment {
     film: Film,
-    mp4: Mp4,
+    mp4: Mp4Writer,
     sps_pps: Vec<u8>,
     pictures: u64,
 }
@@ -133,12 +133,12 @@ fn sps_pps(unit: &AccessUnit) -> Vec<u8> {
     unit.buffer.map_readable().map_or_else(|_| Vec::new(), |bytes| nal::sps_pps(&bytes))
 }
 
-impl Take {
-    fn begin(parts: &Parts, unit: &AccessUnit, tag: Option<&Tag>) -> Result<Take> {
+impl Segment {
+    fn begin(parts: &Parts, unit: &AccessUnit, tag: Option<&Tag>) -> Result<Segment> {
         let boot = BootUs(unit.time().useconds());
         let film = Film::begin(&parts.exporter, unit.wall, boot, unit.id, tag)?;
-        let mp4 = Mp4::begin(film.part(), unit, unit.wall, tag.map(Tag::as_str))?;
-        Ok(Take { film, mp4, sps_pps: sps_pps(unit), pictures: 0 })
+        let mp4 = Mp4Writer::begin(film.part(), unit, unit.wall, tag.map(Tag::as_str))?;
+        Ok(Segment { film, mp4, sps_pps: sps_pps(unit), pictures: 0 })
     }
 
     /// Whether this unit can follow in the same file.
@@ -153,7 +153,7 @@ impl Take {
     }
 
     fn finish(self) -> Result<Recorded> {
-        let Take { film, mp4, pictures, .. } = self;
+        let Segment { film, mp4, pictures, .. } = self;
         let seconds = mp4.seconds();
         let file = match mp4.finish() {
             Ok(()) => film.finish()?,
@@ -226,8 +226,8 @@ impl Shared {
         asked || made.is_err()
     }
 
-    fn finished(&self, take: Take) -> Result<Recorded> {
-        let recorded = take.finish()?;
+    fn finished(&self, segment: Segment) -> Result<Recorded> {
+        let recorded = segment.finish()?;
         self.parts.gauges.saved.fetch_add(1, Relaxed);
         let file = recorded.file.display();
         log::info!("Recorded {file}, {:.1} s, {} pictures", recorded.seconds, recorded.pictures);
@@ -256,21 +256,26 @@ impl Shared {
             let from = order.trigger.max(BootUs(first.time().useconds()));
             from + Duration::from_secs_f64(s)
         });
-        let mut take: Option<Take> = None;
+        let mut segment: Option<Segment> = None;
         let mut put = |unit: &AccessUnit, started: &mut Option<Done<String>>| -> Result<()> {
             let split = u64::from(self.lock().clock.split_s);
-            let over = |t: &Take| by_clock && split > 0 && unit.keyframe && t.mp4.seconds() >= split as f64;
-            if let Some(old) = take.take_if(|t| !t.goes_on_with(unit) || over(t)) {
+            let over = |t: &Segment| by_clock && split > 0 && unit.keyframe && t.mp4.seconds() >= split as f64;
+            if let Some(old) = segment.take_if(|t| !t.goes_on_with(unit) || over(t)) {
                 self.finished(old)?;
             }
-            let take = match &mut take {
-                Some(take) => take,
-                none => none.insert(Take::begin(&self.parts, unit, order.tag.as_ref())?),
+            let segment = match &mut segment {
+                Some(segment) => segment,
+                none => none.insert(Segment::begin(&self.parts, unit, order.tag.as_ref())?),
             };
-            take.write(unit)?;
-            let name = take.film.name();
-            let under =
-                Under { name: name.clone(), seconds: take.mp4.seconds(), bytes: take.film.bytes(), lost: queue.lost(), by_clock };
+            segment.write(unit)?;
+            let name = segment.film.name();
+            let under = Under {
+                name: name.clone(),
+                seconds: segment.mp4.seconds(),
+                bytes: segment.film.bytes(),
+                lost: queue.lost(),
+                by_clock,
+            };
             self.lock().under = Some(under);
             if let Some(started) = started.take() {
                 log::info!("Recording {name}");
@@ -309,13 +314,13 @@ impl Shared {
             next = queue.pop(ROUND);
         }
         drop(place);
-        match (written, take) {
-            (Ok(()), Some(take)) => self.finished(take),
+        match (written, segment) {
+            (Ok(()), Some(segment)) => self.finished(segment),
             // Only when it is stopped in the instant of its beginning.
             (Ok(()), None) => Err(Error::new(Kind::Timeout, "record: it ended before its first picture")),
-            (Err(e), Some(take)) => {
+            (Err(e), Some(segment)) => {
                 // What there is becomes a file all the same; the answer tells of the failure.
-                let kept = take.finish().map_or_else(|e| e.to_string(), |r| r.file.display().to_string());
+                let kept = segment.finish().map_or_else(|e| e.to_string(), |r| r.file.display().to_string());
                 Err(Error { what: format!("{} (kept: {kept})", e.what), ..e })
             }
             (Err(e), None) => Err(e),
@@ -329,25 +334,25 @@ impl Shared {
 
     /// The thread `clip`.
     fn clip(&self, from: BootUs, until: BootUs, tag: Option<&Tag>) -> Result<Recorded> {
-        let mut take: Option<Take> = None;
+        let mut segment: Option<Segment> = None;
         let closed = || self.lock().closed;
         let encoded = past::encode(&self.parts.video, (&self.parts.frames.past, false), from, until, &closed, &mut |unit| {
-            if let Some(old) = take.take_if(|t| !t.goes_on_with(unit)) {
+            if let Some(old) = segment.take_if(|t| !t.goes_on_with(unit)) {
                 // The picture's size changed in these seconds: two files.
                 self.finished(old)?;
             }
-            let take = match &mut take {
-                Some(take) => take,
-                none => none.insert(Take::begin(&self.parts, unit, tag)?),
+            let segment = match &mut segment {
+                Some(segment) => segment,
+                none => none.insert(Segment::begin(&self.parts, unit, tag)?),
             };
-            take.write(unit)
+            segment.write(unit)
         });
-        match (encoded, take) {
-            (Ok(()), Some(take)) => self.finished(take),
+        match (encoded, segment) {
+            (Ok(()), Some(segment)) => self.finished(segment),
             (Ok(()), None) => Err(Error::new(Kind::Past, "clip: the ring holds no frame of that time any more")),
-            (Err(e), take) => {
-                if let Some(take) = take {
-                    let Take { film, mp4, .. } = take;
+            (Err(e), segment) => {
+                if let Some(segment) = segment {
+                    let Segment { film, mp4, .. } = segment;
                     drop(mp4);
                     film.discard();
                 }

@@ -3,9 +3,9 @@
 //! viewers and send pictures.
 
 pub mod auth;
-mod leaving;
 pub mod sound;
 mod tls;
+mod unprepare;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,8 +25,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 
 use self::auth::{Tls, VIEWER};
-use self::leaving::Leaving;
 use self::sound::Sound;
+use self::unprepare::Unpreparing;
 use super::access_unit::AccessUnit;
 use super::gop;
 use super::hub::{Hub, Subscription};
@@ -122,7 +122,7 @@ impl Rtsp {
         let listeners = crate::server::bind::tcp(&settings.bind, settings.port, "rtsp.port")?;
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|e| Error::caused(Kind::Io, "open an eventfd for the rtsp port", e))?;
-        let (server, leaving) = (rtsp::RTSPServer::new(), Arc::new(Leaving::default()));
+        let (server, unpreparing) = (rtsp::RTSPServer::new(), Arc::new(Unpreparing::default()));
         let sessions = rtsp::RTSPSessionPool::new();
         sessions.set_max_sessions(settings.max_clients);
         server.set_session_pool(Some(&sessions));
@@ -131,7 +131,7 @@ impl Rtsp {
             server.set_property("content-length-limit", BODY);
         }
         let mounts = rtsp::RTSPMountPoints::new();
-        let factory = factory(hub, encrypted, settings.sound.as_ref(), &leaving);
+        let factory = factory(hub, encrypted, settings.sound.as_ref(), &unpreparing);
         mounts.add_factory("/stream", factory.clone());
         server.set_mount_points(Some(&mounts));
         server.set_auth(Some(&auth));
@@ -139,9 +139,9 @@ impl Rtsp {
         let shared = Arc::new(Shared { inside: Mutex::new(inside), stop, sessions });
         let (hub, known, shown) = (hub.clone(), shared.clone(), auth.clone());
         server.connect_client_connected(move |_, client| {
-            let leaving = leaving.clone();
+            let unpreparing = unpreparing.clone();
             client.connect_pre_describe_request(move |_, _| {
-                leaving.wait();
+                unpreparing.wait();
                 rtsp::gst_rtsp::RTSPStatusCode::Ok
             });
             see_to(client, &shown, &hub, &known);
@@ -187,7 +187,12 @@ impl Rtsp {
 }
 
 /// The factory of the one media that all viewers share.
-fn factory(hub: &Arc<Hub>, encrypted: bool, sound: Option<&sound::Settings>, leaving: &Arc<Leaving>) -> rtsp::RTSPMediaFactory {
+fn factory(
+    hub: &Arc<Hub>,
+    encrypted: bool,
+    sound: Option<&sound::Settings>,
+    unpreparing: &Arc<Unpreparing>,
+) -> rtsp::RTSPMediaFactory {
     let factory = rtsp::RTSPMediaFactory::new();
     // Parameter sets are in the units; the payloader's own way of repeating them breaks pictures of several slices (1.22).
     let pictures = "appsrc name=in is-live=true format=time max-bytes=0 ! rtph264pay name=pay0 pt=96 config-interval=0 aggregate-mode=zero-latency";
@@ -211,9 +216,9 @@ fn factory(hub: &Arc<Hub>, encrypted: bool, sound: Option<&sound::Settings>, lea
             .field(rtsp::RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, true)
             .build(),
     );
-    let (hub, sound, leaving) = (hub.clone(), sound.cloned(), leaving.clone());
+    let (hub, sound, unpreparing) = (hub.clone(), sound.cloned(), unpreparing.clone());
     factory.connect_media_configure(move |_, media| {
-        leaving.watch(media);
+        unpreparing.watch(media);
         let named = |name: &str| {
             let element = media.element().downcast::<gst::Bin>().ok()?.by_name(name)?;
             element.downcast::<gst_app::AppSrc>().ok()

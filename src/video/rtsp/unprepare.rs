@@ -1,5 +1,6 @@
-//! Owns the moment between two audiences: while the media of the last viewer is being put away the library refuses the next
-//! one with 503, so the next one waits until that is over. Runs on the library's threads, which wait for each other only here.
+//! Owns the moment between two audiences: while the media of the last viewer is being put away (unprepared) the library refuses
+//! the next one with 503, so the next one waits until that is over. Runs on the library's threads, which wait for each other only
+//! here.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -15,12 +16,12 @@ use gstreamer_rtsp_server::prelude::*;
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// One media's way out. A media that is let go without a word of its end ends it too, or every next viewer would wait.
-struct WayOut {
-    all: Arc<Leaving>,
+struct Unprepare {
+    all: Arc<Unpreparing>,
     begun: AtomicBool,
 }
 
-impl WayOut {
+impl Unprepare {
     fn begin(&self) {
         if !self.begun.swap(true, Relaxed) {
             self.all.change(1);
@@ -34,7 +35,7 @@ impl WayOut {
     }
 }
 
-impl Drop for WayOut {
+impl Drop for Unprepare {
     fn drop(&mut self) {
         self.end();
     }
@@ -42,12 +43,12 @@ impl Drop for WayOut {
 
 /// Counts the medias that are on their way out.
 #[derive(Default)]
-pub struct Leaving {
+pub struct Unpreparing {
     medias: Mutex<usize>,
     gone: Condvar,
 }
 
-impl Leaving {
+impl Unpreparing {
     fn change(&self, by: isize) {
         let mut medias = self.medias.lock().unwrap_or_else(PoisonError::into_inner);
         *medias = medias.saturating_add_signed(by);
@@ -57,7 +58,7 @@ impl Leaving {
 
     /// Follows one media from the beginning of its end to the end.
     pub fn watch(self: &Arc<Self>, media: &rtsp::RTSPMedia) {
-        let way = Arc::new(WayOut { all: self.clone(), begun: AtomicBool::new(false) });
+        let way = Arc::new(Unprepare { all: self.clone(), begun: AtomicBool::new(false) });
         let this = way.clone();
         media.connect_target_state(move |_, state| {
             if state == gst::State::Null.into_glib() {
@@ -83,7 +84,7 @@ mod tests {
     #[test]
     fn a_media_that_goes_without_a_word_keeps_nobody_waiting() {
         gst::init().unwrap();
-        let all = Arc::new(Leaving::default());
+        let all = Arc::new(Unpreparing::default());
         let element = gst::ElementFactory::make("bin").build().unwrap();
         let media = rtsp::RTSPMedia::new(element);
         all.watch(&media);
