@@ -9,6 +9,7 @@ pub mod clock;
 #[cfg(feature = "media")]
 pub mod commands;
 pub mod config;
+pub mod disk;
 pub mod error;
 pub mod events;
 #[cfg(feature = "media")]

@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sys::statvfs::statvfs;
-
+use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::server::{Body, Got};
 use crate::threads::Thread;
@@ -50,7 +49,7 @@ pub struct Updates {
     patience: Duration,
 }
 
-fn disk(what: &str, path: &Path, e: std::io::Error) -> Error {
+fn on_disk(what: &str, path: &Path, e: std::io::Error) -> Error {
     Error::caused(Kind::Disk, format!("{what} {}", path.display()), e)
 }
 
@@ -120,9 +119,7 @@ impl Updates {
         if !(1..=LARGEST).contains(&size) {
             return Err(Error::new(Kind::Usage, format!("update takes a file of 1 to {LARGEST} bytes, not {size}")));
         }
-        let room = statvfs(dir).map_err(|e| disk("measure the free space of", dir, e.into()))?;
-        #[allow(clippy::useless_conversion, reason = "both are 32 bits wide on a 32-bit board")]
-        let free = u64::from(room.blocks_available()) * u64::from(room.fragment_size());
+        let free = disk::free_bytes(dir).map_err(|e| on_disk("measure the free space of", dir, e))?;
         if size + BESIDE > free {
             return Err(Error::new(
                 Kind::Disk,
@@ -149,7 +146,7 @@ impl Updates {
     /// From the client to the folder, under its final name only when it is all there and on the card.
     fn receive(&self, dir: &Path, size: u64, body: &Body) -> Result<()> {
         let part = dir.join(PART);
-        let mut file = File::create(&part).map_err(|e| disk("create", &part, e))?;
+        let mut file = File::create(&part).map_err(|e| on_disk("create", &part, e))?;
         let mut piece = vec![0; PIECE];
         let (mut taken, mut unsaved) = (0u64, 0u64);
         let begun = Instant::now();
@@ -163,7 +160,7 @@ impl Updates {
             let most = PIECE.min(usize::try_from(size - taken).unwrap_or(PIECE));
             match body.read(&mut piece[..most], LOOK).map_err(|e| Error::caused(Kind::Io, "read the update", e))? {
                 Got::Bytes(n) => {
-                    file.write_all(&piece[..n]).map_err(|e| disk("write", &part, e))?;
+                    file.write_all(&piece[..n]).map_err(|e| on_disk("write", &part, e))?;
                     taken += n as u64;
                     unsaved += n as u64;
                     heard = Instant::now();
@@ -179,18 +176,18 @@ impl Updates {
                 Got::End => return Err(failed(format!("the sender ended after {taken} of {size} bytes"))),
             }
             if unsaved >= FLUSH || taken == size {
-                file.sync_data().map_err(|e| disk("write", &part, e))?;
+                file.sync_data().map_err(|e| on_disk("write", &part, e))?;
                 unsaved = 0;
             }
         }
         drop(file);
         let gone = fs::remove_file(dir.join(VERDICT));
         if let Err(e) = gone.or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) }) {
-            return Err(disk("remove the last verdict in", dir, e));
+            return Err(on_disk("remove the last verdict in", dir, e));
         }
         let place = dir.join(INCOMING);
-        fs::rename(&part, &place).map_err(|e| disk("name", &place, e))?;
-        File::open(dir).and_then(|d| d.sync_all()).map_err(|e| disk("write the folder", dir, e))?;
+        fs::rename(&part, &place).map_err(|e| on_disk("name", &place, e))?;
+        disk::sync_folder(dir).map_err(|e| on_disk("write the folder", dir, e))?;
         log::info!("An update of {size} bytes has come in");
         Ok(())
     }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::picture::Tag;
-use super::{Exporter, Format, disk, lock, mend, name};
+use super::{Exporter, Format, lock, mend, name};
 use crate::clock::{BootUs, Clock, SystemClock, WallUs};
+use crate::disk::{self, Name, Names, Step, numbered};
 use crate::error::{Error, Kind, Result};
 
 /// A recording under way. Dropped without [`Film::finish`], it stays as it is, for the next start to mend.
@@ -19,6 +20,7 @@ pub struct Film {
     stem: String,
     part: PathBuf,
     wall: WallUs,
+    step: Step,
 }
 
 /// A file of ours.
@@ -45,13 +47,15 @@ impl Film {
         let first = name::stem_of(wall, boot, id, tag);
         let mut n = 1;
         loop {
-            let stem = name::numbered(&first, n);
-            let part = dir.join(name::part(&format!("{stem}.mp4")));
-            let taken = fs::symlink_metadata(dir.join(format!("{stem}.mp4"))).is_ok();
-            match OpenOptions::new().write(true).create_new(true).open(&part) {
-                Ok(_) if !taken => return Ok(Film { exporter: exporter.clone(), dir, stem: first, part, wall }),
+            let file = format!("{}.mp4", numbered(&first, n));
+            let part = dir.join(name::part(&file));
+            // In the list of what is in work before it is there, or it would be mended as left over.
+            let step = Step::on("write the recording", &part);
+            let taken = step.run(|| fs::symlink_metadata(dir.join(file)).is_ok());
+            match step.run(|| OpenOptions::new().write(true).create_new(true).open(&part)) {
+                Ok(_) if !taken => return Ok(Film { exporter: exporter.clone(), dir, stem: first, part, wall, step }),
                 // The name is somebody else's, so the file just made is not needed.
-                Ok(_) => drop(fs::remove_file(&part)),
+                Ok(_) => drop(step.run(|| fs::remove_file(&part))),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(disk::error("begin the recording", &part, e)),
             }
@@ -64,9 +68,14 @@ impl Film {
         &self.part
     }
 
+    /// Runs one step of writing into it, so that others see how long the disk takes.
+    pub fn step<T>(&self, f: impl FnOnce() -> T) -> T {
+        self.step.run(f)
+    }
+
     /// Size so far (bytes).
     pub fn bytes(&self) -> u64 {
-        fs::metadata(&self.part).map_or(0, |m| m.len())
+        self.step(|| fs::metadata(&self.part).map_or(0, |m| m.len()))
     }
 
     /// Gives the whole file its name, once all of it is on the medium, and lets old files go for it.
@@ -76,7 +85,7 @@ impl Film {
                 log::warn!("export: {}", disk::error("write the start's time into", &self.part, e));
             }
         }
-        let path = settle(&self.dir, &self.part, &self.stem)?;
+        let (path, _name) = settle(&self.exporter.names, &self.dir, &self.part, &self.stem)?;
         self.exporter.note_film(&path);
         Ok(path)
     }
@@ -107,18 +116,19 @@ impl Film {
     }
 }
 
-/// Syncs a file and gives it the first free name of `stem`.
-fn settle(dir: &Path, part: &Path, stem: &str) -> Result<PathBuf> {
-    File::open(part).and_then(|f| f.sync_all()).map_err(|e| disk::error("sync the recording", part, e))?;
-    let mut n = 1;
+/// Syncs a file and gives it the first free name of `stem`. The name stays reserved until the file is counted.
+fn settle(names: &Names, dir: &Path, part: &Path, stem: &str) -> Result<(PathBuf, Name)> {
+    let sync = || File::open(part).and_then(|f| f.sync_all());
+    Step::on("sync", part).run(sync).map_err(|e| disk::error("sync the recording", part, e))?;
+    let mut name = names.first(dir, stem.to_owned(), vec!["mp4"]);
     loop {
-        let path = dir.join(format!("{}.mp4", name::numbered(stem, n)));
+        let path = dir.join(name.file("mp4"));
         match disk::rename_new(part, &path) {
             Ok(()) => {
                 disk::sync_folder(dir).map_err(|e| disk::error("make the names durable in", dir, e))?;
-                return Ok(path);
+                return Ok((path, name));
             }
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => n += 1,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => name.next(),
             Err(e) => return Err(disk::error("name the recording", &path, e)),
         }
     }
@@ -126,10 +136,10 @@ fn settle(dir: &Path, part: &Path, stem: &str) -> Result<PathBuf> {
 
 /// Finishes what a crash left in `dir`: makes a plain file of what is whole in each recording and gives it its name; one
 /// without a whole half second is removed.
-pub(super) fn tidy(dir: &Path) -> Result<()> {
-    let names = fs::read_dir(dir).map_err(|e| disk::error("read the folder", dir, e))?;
+pub(super) fn tidy(names: &Names, dir: &Path) -> Result<()> {
+    let entries = fs::read_dir(dir).map_err(|e| disk::error("read the folder", dir, e))?;
     // Files only: a link with such a name may lead anywhere.
-    let files = names.filter_map(std::io::Result::ok).filter(|e| e.file_type().is_ok_and(|t| t.is_file()));
+    let files = entries.filter_map(std::io::Result::ok).filter(|e| e.file_type().is_ok_and(|t| t.is_file()));
     for part in files.filter_map(|e| e.file_name().into_string().ok()) {
         let Some((name, pid)) = name::of_part(&part) else { continue };
         if pid != std::process::id() && is_pastcam(pid) {
@@ -137,10 +147,13 @@ pub(super) fn tidy(dir: &Path) -> Result<()> {
             continue;
         }
         let at = dir.join(&part);
+        if disk::in_work(&at) {
+            continue;
+        }
         let stem = name.strip_suffix(".mp4").unwrap_or(name);
         let done = match mend::mend(&at) {
             Ok(0) => fs::remove_file(&at).map(|()| None).map_err(|e| disk::error("remove", &at, e)),
-            Ok(_) => settle(dir, &at, stem).map(Some),
+            Ok(_) => settle(names, dir, &at, stem).map(|(path, _)| Some(path)),
             Err(e) => Err(disk::error("mend the recording", &at, e)),
         };
         match done {
@@ -248,7 +261,7 @@ mod tests {
         let link = ".20261120_083408_f4.mp4.999999999.part";
         fs::write(dir.join("elsewhere"), &torn).unwrap();
         std::os::unix::fs::symlink("elsewhere", dir.join(link)).unwrap();
-        tidy(&dir).unwrap();
+        tidy(&Names::default(), &dir).unwrap();
         let films = ["20261120_083408_f1.mp4", "20261120_083408_f3.mp4", "20261120_083408_f3_2.mp4"];
         assert_eq!(dir.names(), [&[link, ".mine.mp4.5.part"], &films[..], &["elsewhere"]].concat());
         assert_eq!(fs::read(dir.join("elsewhere")).unwrap(), torn, "a link's target is not ours");

@@ -12,8 +12,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{Format, Keep, disk, name};
+use super::{Format, Keep, name};
 use crate::clock::{BootUs, Clock, SystemClock, WallUs};
+use crate::disk;
 use crate::error::{Error, Kind, Result};
 
 /// Oldest files remembered per kind: about 25 kB each.
@@ -175,7 +176,7 @@ impl Keeper {
         if floor == 0 {
             return Ok(());
         }
-        let mut free = disk::free_bytes(&self.dir)?;
+        let mut free = self.free()?;
         while free < floor {
             self.refresh()?;
             let fronts = (0..KINDS).map(|k| self.front(k).map(|e| (e.modified, k)));
@@ -185,9 +186,13 @@ impl Keeper {
                 return Err(Error::new(Kind::Disk, self.no_room(free, held)));
             };
             self.remove_front(kind)?;
-            free = disk::free_bytes(&self.dir)?;
+            free = self.free()?;
         }
         Ok(())
+    }
+
+    fn free(&self) -> Result<u64> {
+        disk::free_bytes(&self.dir).map_err(|e| disk::error("measure the free space of", &self.dir, e))
     }
 
     fn no_room(&self, free: u64, held: u64) -> String {

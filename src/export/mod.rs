@@ -3,7 +3,6 @@
 //! each has [`Encoders`] of its own. `save` blocks for as long as the disk does, so it is no work for the frame path.
 
 mod colour;
-mod disk;
 mod encode;
 mod exif;
 mod film;
@@ -16,19 +15,17 @@ mod picture;
 mod png;
 mod raster;
 
-use std::collections::HashSet;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use self::disk::Unfinished;
 pub use self::encode::{Encoders, Look, encode};
 use self::encode::{Original, Trouble};
 pub use self::film::{Film, Listed};
 use self::keep::Keeper;
 pub use self::picture::{Picture, Pixels, Tag};
 use crate::clock::{Clock, SystemClock};
+use crate::disk::{self, Name, Names, Unfinished};
 use crate::error::{Error, Kind, Result};
 use crate::format::Each;
 pub use crate::format::Format;
@@ -94,8 +91,7 @@ struct Request<'a> {
 pub struct Exporter {
     settings: RwLock<Arc<Settings>>,
     keeper: Mutex<Keeper>,
-    /// Names without extension that a running request has chosen, with their folder.
-    claimed: Mutex<HashSet<PathBuf>>,
+    names: Names,
 }
 
 /// A panic elsewhere leaves nothing half done behind these locks.
@@ -109,14 +105,15 @@ impl Exporter {
     /// Errors: `config` for impossible settings.
     pub fn new(settings: Settings) -> Result<Exporter> {
         let settings = settings.believed()?;
+        let names = Names::default();
         let taken_over = disk::make_folder(&settings.dir)
-            .and_then(|()| film::tidy(&settings.dir))
+            .and_then(|()| film::tidy(&names, &settings.dir))
             .and_then(|()| Keeper::new(settings.dir.clone(), settings.keep));
         let keeper = taken_over.unwrap_or_else(|e| {
             log::error!("export: {e}; pictures cannot be saved until that is mended");
             Keeper::unread(settings.dir.clone(), settings.keep)
         });
-        Ok(Exporter { settings: RwLock::new(Arc::new(settings)), keeper: Mutex::new(keeper), claimed: Mutex::default() })
+        Ok(Exporter { settings: RwLock::new(Arc::new(settings)), keeper: Mutex::new(keeper), names })
     }
 
     /// Changes the settings; requests under way end with the old ones. On an error everything stays as it was.
@@ -146,7 +143,8 @@ impl Exporter {
 
     /// Bytes that can still be written to the folder's file system.
     pub fn free_bytes(&self) -> Result<u64> {
-        disk::free_bytes(&self.settings().dir)
+        let dir = &self.settings().dir;
+        disk::free_bytes(dir).map_err(|e| disk::error("measure the free space of", dir, e))
     }
 
     /// Deletes what the limits no longer allow: pictures age without anybody saving. Worth calling every few minutes.
@@ -188,7 +186,8 @@ impl Exporter {
 
     fn attempt(&self, encoders: &mut Encoders, what: &Request<'_>, formats: &[Format]) -> Result<Vec<PathBuf>> {
         let dir = &what.settings.dir;
-        let mut claim = Claim::first(&self.claimed, dir, name::stem(&what.original.picture().meta, what.tag));
+        let stem = name::stem(&what.original.picture().meta, what.tag);
+        let mut claim = self.names.first(dir, stem, Format::KEPT.map(Format::word).into());
         let mut files = Vec::with_capacity(formats.len());
         let mut failed = None;
         for &format in formats {
@@ -218,7 +217,7 @@ impl Exporter {
     }
 
     /// One unfinished file and its size (bytes).
-    fn write(&self, encoders: &mut Encoders, what: &Request<'_>, format: Format, claim: &Claim<'_>) -> Result<(Unfinished, u64)> {
+    fn write(&self, encoders: &mut Encoders, what: &Request<'_>, format: Format, claim: &Name) -> Result<(Unfinished, u64)> {
         let dir = &what.settings.dir;
         let modified = {
             let mut keeper = lock(&self.keeper);
@@ -227,7 +226,7 @@ impl Exporter {
             }
             keeper.stamp(SystemClock.wall())
         };
-        let name = format!("{}.{format}", claim.stem());
+        let name = claim.file(format.word());
         Unfinished::write(dir, &name, modified, |file| what.original.write(encoders, format, file)).map_err(|trouble| {
             match trouble {
                 Trouble::Sink(e) => disk::error("write", &dir.join(&name), e),
@@ -237,17 +236,17 @@ impl Exporter {
     }
 
     /// Gives all files their names, all the same stem: when one is taken meanwhile, all move on to the next.
-    fn place(claim: &mut Claim<'_>, files: &mut [(Format, Unfinished, u64)]) -> Result<Vec<(Format, String, u64)>> {
+    fn place(claim: &mut Name, files: &mut [(Format, Unfinished, u64)]) -> Result<Vec<(Format, String, u64)>> {
         'stem: loop {
             let mut done = Vec::with_capacity(files.len());
             for k in 0..files.len() {
-                let name = format!("{}.{}", claim.stem(), files[k].0);
-                let path = claim.dir.join(&name);
+                let name = claim.file(files[k].0.word());
+                let path = claim.dir().join(&name);
                 match files[k].1.place(&path) {
                     Ok(()) => done.push((files[k].0, name, files[k].2)),
                     Err(e) => {
                         for (file, (_, name, _)) in files.iter_mut().zip(&done) {
-                            let at = claim.dir.join(name);
+                            let at = claim.dir().join(name);
                             file.1.unplace(&at).map_err(|e| disk::error("take back", &at, e))?;
                         }
                         if e.kind() == io::ErrorKind::AlreadyExists {
@@ -277,53 +276,6 @@ impl Exporter {
             keeper.note(written, SystemClock.wall());
         }
         synced
-    }
-}
-
-/// A name nobody else in this process uses, given back when dropped.
-struct Claim<'a> {
-    claimed: &'a Mutex<HashSet<PathBuf>>,
-    dir: &'a Path,
-    stem: String,
-    number: u32,
-}
-
-impl<'a> Claim<'a> {
-    fn first(claimed: &'a Mutex<HashSet<PathBuf>>, dir: &'a Path, stem: String) -> Self {
-        let mut this = Claim { claimed, dir, stem, number: 0 };
-        this.take_next();
-        this
-    }
-
-    fn stem(&self) -> String {
-        name::numbered(&self.stem, self.number)
-    }
-
-    fn key(&self) -> PathBuf {
-        self.dir.join(self.stem())
-    }
-
-    fn next(&mut self) {
-        lock(self.claimed).remove(&self.key());
-        self.take_next();
-    }
-
-    fn take_next(&mut self) {
-        let mut claimed = lock(self.claimed);
-        loop {
-            self.number += 1;
-            let key = self.key();
-            let taken = |f: Format| fs::symlink_metadata(self.dir.join(format!("{}.{f}", self.stem()))).is_ok();
-            if !Format::KEPT.into_iter().any(taken) && claimed.insert(key) {
-                return;
-            }
-        }
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        lock(self.claimed).remove(&self.key());
     }
 }
 

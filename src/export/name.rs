@@ -31,11 +31,6 @@ pub fn stem_of(wall: WallUs, boot: BootUs, id: u64, tag: Option<&Tag>) -> String
     }
 }
 
-/// The `n`th name to try: the stem itself, then `_2`, `_3`, …
-pub fn numbered(stem: &str, n: u32) -> String {
-    if n < 2 { stem.to_owned() } else { format!("{stem}_{n}") }
-}
-
 /// Which kind of picture of ours carries this file name; `None` for everything else, which is never deleted.
 pub fn ours(name: &str) -> Option<Format> {
     let (stem, extension) = name.rsplit_once('.')?;
@@ -81,6 +76,7 @@ fn digits(s: &str, count: std::ops::RangeInclusive<usize>) -> Option<&str> {
 mod tests {
     use super::super::tests::picture;
     use super::*;
+    use crate::disk::numbered;
     use crate::frame::Layout;
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the tests of this room share: a plain picture and a folder that goes away. Only in test builds.
 
-use std::io::Write;
+use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -72,8 +72,8 @@ impl Drop for Scratch {
 #[test]
 fn a_name_taken_behind_our_back_moves_all_files_on() {
     let dir = Scratch::new("taken");
-    let claimed = Mutex::default();
-    let mut claim = Claim::first(&claimed, &dir, "20270115_080000_f1".into());
+    let names = Names::default();
+    let mut claim = names.first(&dir, "20270115_080000_f1".into(), Vec::new());
     let mut files: Vec<(Format, Unfinished, u64)> = [Format::Jpg, Format::Png]
         .map(|f| {
             let (file, n) = Unfinished::write::<io::Error>(&dir, "x", None, |to| to.write_all(f.word().as_bytes())).unwrap();
@@ -86,7 +86,6 @@ fn a_name_taken_behind_our_back_moves_all_files_on() {
     drop((files, claim));
     assert_eq!(dir.names(), ["20270115_080000_f1.png", "20270115_080000_f1_2.jpg", "20270115_080000_f1_2.png"]);
     assert_eq!(fs::read(dir.join("20270115_080000_f1.png")).unwrap(), b"foreign");
-    assert!(lock(&claimed).is_empty());
 }
 
 #[test]
@@ -95,14 +94,4 @@ fn impossible_settings_are_refused() {
     s.quality = 0;
     let e = s.believed().unwrap_err();
     assert!(e.kind == Kind::Config && e.what.contains("quality 0"), "{e}");
-}
-
-#[test]
-fn a_name_is_claimed_before_any_file_bears_it_and_given_back() {
-    let (dir, claimed) = (Scratch::new("claim"), Mutex::default());
-    let claim = || Claim::first(&claimed, &dir, "noclock_1_f1".into());
-    let (first, second) = (claim(), claim());
-    assert_eq!((first.stem().as_str(), second.stem().as_str()), ("noclock_1_f1", "noclock_1_f1_2"));
-    drop(first);
-    assert_eq!(claim().stem(), "noclock_1_f1");
 }

@@ -87,9 +87,7 @@ impl Store {
     /// What its file system still has room for, the file's own bytes included.
     pub fn room(&self) -> Option<u64> {
         let fs = nix::sys::statvfs::fstatvfs(&**self.file).ok()?;
-        #[allow(clippy::useless_conversion, reason = "both are 32 bits wide on a 32-bit board")]
-        let free = u64::from(fs.blocks_available()) * u64::from(fs.fragment_size());
-        Some(free + self.bytes())
+        Some(crate::disk::free_of(&fs) + self.bytes())
     }
 
     /// The ring of `frames` slots in this file, with every whole frame of the process before, and how many those are.

@@ -2,12 +2,13 @@
 //! predecessor `csi_tuning.json`. Believes no value (that is the camera's matter). Read on the main thread, written on the
 //! thread `tuning`; every call may block for as long as the disk does.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Map;
-use crate::error::{self, Error, Kind, Result};
+use crate::disk;
+use crate::error::{Error, Kind, Result};
 
 /// The file's name.
 pub const NAME: &str = "tuning.json";
@@ -51,25 +52,13 @@ pub fn load(dir: &Path) -> (Map, Option<Result<String>>) {
 /// `tuning.json.bad`.
 pub fn save(dir: &Path, values: &Map) -> Result<()> {
     let path = dir.join(NAME);
-    let failed = |attempt: &str, e: io::Error| error::disk(attempt, &path, e);
+    let failed = |attempt: &str, e: io::Error| disk::error(attempt, &path, e);
     if fs::read(&path).is_ok_and(|old| parse(&old).is_err()) {
         fs::rename(&path, dir.join(format!("{NAME}.bad"))).map_err(|e| failed("keep the broken", e))?;
     }
-    let draft = dir.join(format!(".{NAME}.{}.tmp", std::process::id()));
-    let written = (|| {
-        let mut text = serde_json::to_vec_pretty(values)?;
-        text.push(b'\n');
-        let mut file = File::create(&draft)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)?;
-        File::open(dir)?.sync_all()
-    })();
-    written.map_err(|e| {
-        // What is left of the draft is nobody's; the error is what counts.
-        let _ = fs::remove_file(&draft);
-        failed("write", e)
-    })
+    let mut text = serde_json::to_vec_pretty(values).map_err(|e| failed("write", e.into()))?;
+    text.push(b'\n');
+    disk::replace(&path, &text).map_err(|e| failed("write", e))
 }
 
 #[cfg(test)]

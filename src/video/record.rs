@@ -137,7 +137,7 @@ impl Segment {
     fn begin(parts: &Parts, unit: &AccessUnit, tag: Option<&Tag>) -> Result<Segment> {
         let boot = BootUs(unit.time().useconds());
         let film = Film::begin(&parts.exporter, unit.wall, boot, unit.id, tag)?;
-        let mp4 = Mp4Writer::begin(film.part(), unit, unit.wall, tag.map(Tag::as_str))?;
+        let mp4 = film.step(|| Mp4Writer::begin(film.part(), unit, unit.wall, tag.map(Tag::as_str)))?;
         Ok(Segment { film, mp4, sps_pps: sps_pps(unit), pictures: 0 })
     }
 
@@ -147,7 +147,8 @@ impl Segment {
     }
 
     fn write(&mut self, unit: &AccessUnit) -> Result<()> {
-        self.mp4.write(unit)?;
+        let Segment { film, mp4, .. } = self;
+        film.step(|| mp4.write(unit))?;
         self.pictures += 1;
         Ok(())
     }
@@ -155,7 +156,7 @@ impl Segment {
     fn finish(self) -> Result<Recorded> {
         let Segment { film, mp4, pictures, .. } = self;
         let seconds = mp4.seconds();
-        let file = match mp4.finish() {
+        let file = match film.step(|| mp4.finish()) {
             Ok(()) => film.finish()?,
             Err(e) => {
                 log::warn!("Recording: {e}; what is whole is kept");

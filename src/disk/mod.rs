@@ -1,14 +1,21 @@
-//! Owns how a file gets into the folder: whole or not at all, durable before it is announced, never over another file.
-//! Knows nothing of pictures. The caller's thread; every call may block for as long as the disk does.
+//! Owns how a file gets into a folder: whole or not at all, durable before it is announced, under a name of its own; how much
+//! room there is; and whether the disk answers. Knows nothing of what is in the files. The caller's thread; every call may block
+//! for as long as the disk does, and stands in the list of [`slowest`] meanwhile.
+
+mod names;
+mod watch;
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use nix::sys::statvfs::statvfs;
+use nix::sys::statvfs::{Statvfs, statvfs};
+
+pub use self::names::{Name, Names, numbered};
+pub use self::watch::{HUNG, Step, in_work, slowest};
 
 use crate::error::Error;
 pub use crate::error::disk as error;
@@ -20,14 +27,21 @@ pub fn is_gone(e: &Error) -> bool {
 }
 
 /// Bytes an ordinary user can still write to the file system of `dir`.
-pub fn free_bytes(dir: &Path) -> Result<u64, Error> {
-    let v = statvfs(dir).map_err(|e| error("measure the free space of", dir, e.into()))?;
+pub fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let _step = Step::begin("measure the free space of", dir);
+    Ok(free_of(&statvfs(dir)?))
+}
+
+/// The same of a file system that has been asked.
+pub fn free_of(v: &Statvfs) -> u64 {
     #[allow(clippy::useless_conversion, reason = "both are 32 bits wide on a 32-bit board")]
-    Ok(u64::from(v.blocks_available()) * u64::from(v.fragment_size()))
+    let (blocks, bytes) = (u64::from(v.blocks_available()), u64::from(v.fragment_size()));
+    blocks * bytes
 }
 
 /// Makes the folder and its parents, and makes its existence durable.
 pub fn make_folder(dir: &Path) -> Result<(), Error> {
+    let _step = Step::begin("create the folder", dir);
     fs::create_dir_all(dir).map_err(|e| error("create the folder", dir, e))?;
     let above = dir.parent().unwrap_or(dir);
     // A parent that may not be opened (no read permission) cannot be synchronised; the folder is there all the same.
@@ -36,7 +50,19 @@ pub fn make_folder(dir: &Path) -> Result<(), Error> {
 
 /// Makes new and changed names of the folder durable.
 pub fn sync_folder(dir: &Path) -> io::Result<()> {
+    let _step = Step::begin("sync", dir);
     File::open(dir)?.sync_all()
+}
+
+/// Replaces the file, or makes it: whole or not at all, and durable when this returns.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let (mut file, _) = Unfinished::write::<io::Error>(dir, name, None, |to| to.write_all(content))?;
+    file.step.run(|| fs::rename(&file.path, path))?;
+    file.placed = true;
+    sync_folder(dir)
 }
 
 fn is_refused(e: &io::Error) -> bool {
@@ -48,6 +74,19 @@ fn is_refused(e: &io::Error) -> bool {
 pub struct Unfinished {
     path: PathBuf,
     placed: bool,
+    step: Step,
+}
+
+/// A file whose every write is a step of its own: what is written into it may take its time to be made.
+struct Written<'a>(&'a mut File, &'a Step);
+
+impl Write for Written<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.1.run(|| self.0.write(bytes))
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A name in `dir` that nobody else uses: `.<name>.<pid>-<count>.tmp`.
@@ -63,30 +102,37 @@ impl Unfinished {
         dir: &Path,
         name: &str,
         modified: Option<SystemTime>,
-        content: impl FnOnce(&mut File) -> Result<(), E>,
+        content: impl FnOnce(&mut dyn Write) -> Result<(), E>,
     ) -> Result<(Unfinished, u64), E> {
-        let path = temporary_path(dir, name);
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        let this = Unfinished { path, placed: false };
-        content(&mut file)?;
-        if let Some(time) = modified {
-            file.set_modified(time)?;
-        }
-        file.sync_data()?;
-        let bytes = file.metadata()?.len();
-        Ok((this, bytes))
+        let (this, mut file) = loop {
+            let path = temporary_path(dir, name);
+            let step = Step::on("write", &path);
+            match step.run(|| OpenOptions::new().write(true).create_new(true).open(&path)) {
+                Ok(file) => break (Unfinished { path, placed: false, step }, file),
+                // Left by a process that had our number, and not swept yet.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e.into()),
+            }
+        };
+        content(&mut Written(&mut file, &this.step))?;
+        let bytes = this.step.run(|| {
+            modified.map_or(Ok(()), |time| file.set_modified(time))?;
+            file.sync_data()?;
+            file.metadata()
+        })?;
+        Ok((this, bytes.len()))
     }
 
     /// Gives the file its name. An error of kind `AlreadyExists` leaves both files as they were.
     pub fn place(&mut self, to: &Path) -> io::Result<()> {
-        rename_new(&self.path, to)?;
+        self.step.run(|| rename_new(&self.path, to))?;
         self.placed = true;
         Ok(())
     }
 
     /// Takes the name away again.
     pub fn unplace(&mut self, from: &Path) -> io::Result<()> {
-        rename_new(from, &self.path)?;
+        self.step.run(|| rename_new(from, &self.path))?;
         self.placed = false;
         Ok(())
     }
@@ -96,7 +142,7 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         if !self.placed {
             // Nothing to be done when this fails (the folder or the disk is gone); the next start sweeps.
-            let _ = fs::remove_file(&self.path);
+            let _ = self.step.run(|| fs::remove_file(&self.path));
         }
     }
 }
@@ -134,6 +180,7 @@ fn rename_new_by_link(from: &Path, to: &Path) -> io::Result<()> {
 /// Points the link `name` at its neighbour `target`, in one step. A real file of that name is somebody else's and is an error.
 pub fn point(dir: &Path, name: &str, target: &str) -> io::Result<()> {
     let link = dir.join(name);
+    let _step = Step::begin("change the link", &link);
     match fs::symlink_metadata(&link) {
         Ok(m) if !m.is_symlink() => return Err(io::ErrorKind::AlreadyExists.into()),
         _ => {}
@@ -145,9 +192,39 @@ pub fn point(dir: &Path, name: &str, target: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::Scratch;
+    use std::ops::Deref;
+
     use super::*;
-    use std::io::Write;
+
+    /// A folder of this test's own, removed with everything in it at the end.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(word: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("pastcam-disk-{}-{word}", std::process::id()));
+            fs::create_dir(&dir).unwrap();
+            Scratch(dir)
+        }
+        fn names(&self) -> Vec<String> {
+            let mut names: Vec<_> =
+                fs::read_dir(&self.0).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    impl Deref for Scratch {
+        type Target = Path;
+        fn deref(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
 
     fn write(dir: &Path, text: &str) -> Unfinished {
         Unfinished::write::<io::Error>(dir, "a", None, |f| f.write_all(text.as_bytes())).unwrap().0
@@ -173,11 +250,24 @@ mod tests {
         let failed = Unfinished::write::<io::Error>(&dir, "a", None, |_| Err(io::Error::other("no")));
         assert!(failed.is_err());
         let mut kept = write(&dir, "y");
+        assert!(in_work(&kept.path));
         kept.place(&dir.join("a")).unwrap();
         kept.unplace(&dir.join("a")).unwrap();
         kept.place(&dir.join("b")).unwrap();
         drop(kept);
         assert_eq!(dir.names(), ["b"]);
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole() {
+        let dir = Scratch::new("replace");
+        for text in ["one", "two"] {
+            replace(&dir.join("a.json"), text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(dir.join("a.json")).unwrap(), text);
+        }
+        fs::create_dir(dir.join("b")).unwrap();
+        assert!(replace(&dir.join("b"), b"x").is_err());
+        assert_eq!(dir.names(), ["a.json", "b"], "no draft stays");
     }
 
     #[test]
