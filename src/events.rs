@@ -126,7 +126,7 @@ pub enum Event {
     Recorded {
         /// The last of its files.
         file: PathBuf,
-        /// From that file's first picture to its last [s].
+        /// From that file's first picture to its last (s).
         seconds: f64,
         /// Pictures in that file.
         pictures: u64,
@@ -169,7 +169,7 @@ pub enum Event {
     },
     /// The wall clock was set.
     ClockStepped {
-        /// By so much [s].
+        /// By so much (s).
         by_s: f64,
     },
     /// The notes that `status` shows have changed.

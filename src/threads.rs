@@ -33,7 +33,7 @@ impl OnPanic {
     }
 }
 
-/// Makes [`Thread`] of one list, so that each kind of thread stands in one place: kind, name, stack [KiB], what a panic means, and
+/// Makes [`Thread`] of one list, so that each kind of thread stands in one place: kind, name, stack (KiB), what a panic means, and
 /// whether the watchdogs ask for its heartbeat.
 macro_rules! threads {
     ($($kind:ident $name:literal $stack:literal $on_panic:ident $watched:literal;)*) => {
