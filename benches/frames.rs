@@ -26,6 +26,7 @@ use pastcam::capture::{Capture, SAMPLE_STEP};
 use pastcam::clock::{BootUs, Clock, SystemClock, WallUs};
 use pastcam::config::Presets;
 use pastcam::error::Result;
+use pastcam::events::Events;
 use pastcam::frame::{Ae, Colour, FrameMeta, Layout, Planes};
 use pastcam::health::Gauges;
 use pastcam::night::level::Histogram;
@@ -278,7 +279,7 @@ fn capture(quick: bool) -> Result<Value> {
         first_id: 0,
         late: Duration::from_secs(4),
         frozen: Duration::ZERO,
-        events: Box::new(|| {}),
+        events: Events::default(),
     };
     let shutdown = Shutdown::default();
     let stop = shutdown.clone();

@@ -156,11 +156,10 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
     let spec = spec(config)?;
     let video = Arc::new(Video::start(config, frames.clone(), gauges.clone(), clock.clone(), spec.is_remote())?);
     let control = ServerControl::new()?;
-    let notifier = control.notifier();
     let subscribers = control.notifier();
     events.call(move |event| subscribers.publish(event.line()));
     let clients = control.clone();
-    let (recorder, rtsp) = build_outlets(config, &video, &frames, &exporter, &gauges, &control)?;
+    let (recorder, rtsp) = build_outlets(config, &video, &frames, &exporter, &gauges, events.clone())?;
     let (to_capture, orders) = channel();
     let board = Arc::new(Board::default());
     let persisted = persisted_controls(config);
@@ -182,7 +181,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
         recorder,
         rtsp,
         updates: Updates::new(&config.update.dir),
-        events: Box::new(move |line| notifier.publish(line)),
+        events: events.clone(),
         clients: Box::new(move || {
             let now = clients.clients();
             now.silent + now.active
@@ -207,10 +206,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
         first_id,
         late: Duration::from_secs_f64(config.camera.capture_timeout_s),
         frozen: Duration::from_secs_f64(config.camera.frozen_s),
-        events: {
-            let c = commands.clone();
-            Box::new(move || (c.events)(c.state_event()))
-        },
+        events: events.clone(),
     };
     let clerk = Clerk { notes: to_clerk, dir: tuning_dir.clone() };
     let mut threads = vec![spawn_capture(capture, shutdown.clone(), ended.clone())?, Thread::Tuning.keep(move || clerk.run())?];
@@ -318,16 +314,15 @@ fn build_outlets(
     frames: &Arc<Frames>,
     exporter: &Arc<Exporter>,
     gauges: &Arc<Gauges>,
-    control: &ServerControl,
+    events: Events,
 ) -> Result<(Recorder, Option<Rtsp>)> {
-    let tell = control.notifier();
     let parts = Parts {
         video: video.clone(),
         frames: frames.clone(),
         exporter: exporter.clone(),
         gauges: gauges.clone(),
         clock: Arc::new(SystemClock),
-        events: Box::new(move |line| tell.publish(line)),
+        events,
     };
     let rtsp = if config.rtsp.enable { Some(Rtsp::start(&rtsp_settings(config)?, video.hub())?) } else { None };
     if let Some(rtsp) = &rtsp {

@@ -13,6 +13,7 @@ use log::Level;
 
 use crate::clock::{BootUs, Clock, WallUs};
 use crate::error::{Error, Kind, Result};
+use crate::events::{Event, Events};
 use crate::frame::{FrameMeta, Layout};
 use crate::health::{Gauges, State};
 use crate::logging::Tally;
@@ -22,6 +23,7 @@ use crate::ring::{Frames, Ring, Taken};
 use crate::scale::Shrink;
 use crate::shutdown::Shutdown;
 use crate::source::{Camera, Incoming, Light, Outlet, Polled, Source, Spec};
+use crate::threads;
 use crate::tuning::{self, Held, Tuner};
 pub use recovery::frame_timeout;
 use recovery::{FreezeDetector, LongestFrameTime, RecoveryLadder, RecoveryStep, SETTLE};
@@ -73,8 +75,8 @@ pub struct Capture {
     pub late: Duration,
     /// `camera.frozen_s`; zero: never.
     pub frozen: Duration,
-    /// Told after each switch between day and night; must not block.
-    pub events: Box<dyn Fn() + Send>,
+    /// Told of switches between day and night, and when the camera is lost or back.
+    pub events: Events,
 }
 
 /// The step between luma samples of the night rule, in both directions: 12,288 samples of 1024×768.
@@ -141,7 +143,10 @@ impl Loop<'_> {
                 Ok(()) => return End::Stopped,
                 Err(e) => e,
             };
-            self.c.gauges.set_state(State::Lost);
+            if self.c.gauges.state() != State::Lost {
+                self.c.gauges.set_state(State::Lost);
+                self.c.events.publish(Event::State { state: State::Lost, why: failed.to_string() });
+            }
             self.at_work(START);
             self.c.tuner.lost();
             self.refuse_orders();
@@ -207,6 +212,7 @@ impl Loop<'_> {
         let mut since = self.c.clock.boot();
         let mut late_told = false;
         while !shutdown.requested() {
+            threads::fault("work");
             while let Ok(order) = self.c.orders.try_recv() {
                 self.obey(source.as_mut(), order)?;
             }
@@ -215,6 +221,10 @@ impl Loop<'_> {
                 Polled::Frame => {
                     taken?;
                     if self.c.gauges.state() != State::Running {
+                        // The first frames of all are no news.
+                        if self.c.gauges.state() == State::Lost {
+                            self.c.events.publish(Event::State { state: State::Running, why: String::new() });
+                        }
                         self.c.gauges.set_state(State::Running);
                         log::info!("Frames come");
                         // The next loss is news again.
@@ -440,7 +450,7 @@ impl Loop<'_> {
             self.c.gauges.switches.fetch_add(1, Relaxed);
             log::info!("Light: {switch}");
             self.switched = true;
-            (self.c.events)();
+            self.c.events.publish(Event::Mode { night, level: step.level as f32 });
         }
         if let Some(given) = step.clamped {
             log::warn!(

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::clock::{BootUs, WallUs};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::health::State;
 
 /// The instant of a frame on both clocks.
@@ -142,7 +142,7 @@ pub enum Event {
         /// Who asked.
         by: By,
         /// Kind of the error, as on the wire.
-        kind: crate::error::Kind,
+        kind: Kind,
         /// The sentence.
         why: String,
     },
@@ -184,11 +184,6 @@ pub enum Event {
 }
 
 impl Event {
-    /// That something failed.
-    pub fn failed(task: Task, by: By, e: &Error) -> Event {
-        Event::Failed { task, by, kind: e.kind, why: e.to_string() }
-    }
-
     /// The line that subscribers of the trigger port get.
     pub fn line(&self) -> String {
         let path = |p: &Path| p.display().to_string();
@@ -270,6 +265,13 @@ impl Events {
         }
     }
 
+    /// Tells that something failed. What cannot be, or not now, is refused and no trouble.
+    pub fn failed(&self, task: Task, by: By, e: &Error) {
+        if !matches!(e.kind, Kind::Busy | Kind::Past | Kind::Usage) {
+            self.publish(Event::Failed { task, by, kind: e.kind, why: e.to_string() });
+        }
+    }
+
     /// From now on events wait for the listener, at most `most` of them; `name` is for the log.
     pub fn listen(&self, name: &'static str, most: usize) -> Listener {
         let queue = Arc::new(Queue { name, most: most.max(1), inside: Mutex::default(), more: Condvar::new() });
@@ -344,7 +346,7 @@ mod tests {
     fn each_event_has_its_line() {
         let now = Moment { boot: BootUs(1), wall: WallUs(2) };
         let files = ["/c/a.jpg", "/c/a.png"].map(PathBuf::from).to_vec();
-        let full = Error::new(crate::error::Kind::Disk, "write /c/a.jpg: the disk is full");
+        let why = "write /c/a.jpg: the disk is full".into();
         let (file, ended) = (PathBuf::from("/c/a.mp4"), Ended::Disk);
         let cases = [
             (Event::Saved { files, first: now, last: now, by: By::Clock }, "saved=/c/a.jpg"),
@@ -352,7 +354,10 @@ mod tests {
                 Event::Recorded { file, seconds: 7.04, pictures: 176, ended, by: By::Command },
                 "recorded=/c/a.mp4 seconds=7.0 pictures=176 by=command ended=disk",
             ),
-            (Event::failed(Task::Save, By::Clock, &full), "failed=save by=clock kind=disk why=write /c/a.jpg: the disk is full"),
+            (
+                Event::Failed { task: Task::Save, by: By::Clock, kind: Kind::Disk, why },
+                "failed=save by=clock kind=disk why=write /c/a.jpg: the disk is full",
+            ),
             (Event::State { state: State::Lost, why: "no frame for 5.0 s".into() }, "state=LOST why=no frame for 5.0 s"),
             (Event::State { state: State::Running, why: String::new() }, "state=RUNNING"),
             (Event::Disk { disk: Disk::Back, why: String::new() }, "disk=back"),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::clock::{BootUs, Clock};
 use crate::error::{Error, Kind, Result};
+use crate::events::{By, Event, Events, Moment, Task};
 use crate::export::{Encoders, Exporter, Format, Picture, Pixels, Tag};
 use crate::frame::FrameMeta;
 use crate::health::Gauges;
@@ -29,6 +30,20 @@ pub struct Saved {
     pub last: FrameMeta,
     /// How many went in.
     pub frames: usize,
+}
+
+impl Saved {
+    /// Tells listeners what became of a job.
+    pub fn tell(events: &Events, result: &Result<Saved>, by: By) {
+        let moment = |m: &FrameMeta| Moment { boot: m.boot, wall: m.wall };
+        match result {
+            Ok(s) => {
+                let (first, last) = (moment(&s.first), moment(&s.last));
+                events.publish(Event::Saved { files: s.files.clone(), first, last, by });
+            }
+            Err(e) => events.failed(Task::Save, by, e),
+        }
+    }
 }
 
 /// Called once, from a thread of this module, with what became of the job.

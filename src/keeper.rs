@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::clock::{self, BootUs};
+use crate::clock::{self, BootUs, Clock};
 use crate::commands::Commands;
 use crate::error::Kind;
+use crate::events::{By, Event};
 use crate::export::Format;
 use crate::health::{self, State};
-use crate::jobs::{Order, Past};
+use crate::jobs::{Order, Past, Saved};
 use crate::logging::Tally;
 use crate::notify::{Hardware, Systemd};
 use crate::shutdown::Shutdown;
@@ -46,7 +47,7 @@ impl Keeper {
     pub fn run(&mut self, shutdown: &Shutdown) -> End {
         let mut fed = self.commands.frames.past.published();
         let (mut ready, mut hungry) = (false, false);
-        let mut cadence = Cadence::default();
+        let (mut cadence, mut offset) = (Cadence::default(), Offset::default());
         let tally = Tally::default();
         // A third of the supervisor's limit or one round, whichever is shorter: a limit of a second is kept as well.
         let round = Systemd::watchdog().map_or(ROUND, |w| ROUND.min(w / 3));
@@ -55,6 +56,10 @@ impl Keeper {
         let mut rounds = 0u64;
         loop {
             clock::look();
+            if let Some(by_s) = offset.stepped(&*self.commands.clock) {
+                log::info!("The wall clock was set, by {by_s:+.3} s");
+                self.commands.events.publish(Event::ClockStepped { by_s });
+            }
             let published = self.commands.frames.past.published();
             if published > fed {
                 fed = published;
@@ -155,22 +160,46 @@ impl Keeper {
             return;
         }
         let order = Order { formats: vec![Format::Jpg], tag: None };
-        let tell = c.clone();
+        let events = c.events.clone();
         let from_ring = config.export.auto_save_use_ring;
-        let done = Box::new(move |result: crate::error::Result<crate::jobs::Saved>| match result {
-            Ok(saved) => {
-                let file = saved.files.first().map_or_else(String::new, |f| f.display().to_string());
-                log::info!("Auto-save {}: {file}", if from_ring { "from ring" } else { "fresh image" });
-                (tell.events)(format!("EVENT saved={file}"));
+        let done = Box::new(move |result: crate::error::Result<Saved>| {
+            Saved::tell(&events, &result, By::Clock);
+            match result {
+                Ok(saved) => {
+                    let file = saved.files.first().map_or_else(String::new, |f| f.display().to_string());
+                    log::info!("Auto-save {}: {file}", if from_ring { "from ring" } else { "fresh image" });
+                }
+                Err(e) if e.kind == Kind::Busy => log::debug!("Auto-save: {e}"),
+                Err(e) => log::error!("Auto-save failed: {e}"),
             }
-            Err(e) if e.kind == Kind::Busy => log::debug!("Auto-save: {e}"),
-            Err(e) => log::error!("Auto-save failed: {e}"),
         });
         if from_ring {
             c.jobs.past(now, Duration::ZERO, None, Past::Average(1), order, done);
         } else {
             c.jobs.next(now, Duration::from_secs(30), order, done);
         }
+    }
+}
+
+/// A wall clock that moves by so much against the boot-time clock in one round was set [µs]; slewing moves it by 500 ppm.
+const STEP: i64 = 500_000;
+/// Between the two looks the thread may have to wait for its turn; then they say nothing.
+const ADRIFT: Duration = Duration::from_millis(50);
+
+/// The wall clock less the boot-time clock [µs], as of the last round.
+#[derive(Default)]
+struct Offset(Option<i64>);
+
+impl Offset {
+    /// By how much the wall clock was set since the last round [s], if it was.
+    fn stepped(&mut self, clock: &dyn Clock) -> Option<f64> {
+        let (before, wall, after) = (clock.boot(), clock.wall(), clock.boot());
+        if after.since(before) > ADRIFT {
+            return None;
+        }
+        let offset = wall.0 - before.0 as i64;
+        let by = offset - self.0.replace(offset)?;
+        (by.abs() > STEP).then_some(by as f64 / 1e6)
     }
 }
 
@@ -216,5 +245,29 @@ mod tests {
         assert!(!c.due(s(65_200), ten));
         assert!(c.due(s(65_300), ten));
         assert!(!c.due(s(65_400), Duration::ZERO));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_noticed_and_one_that_is_slewed_is_not() {
+        struct Fake(std::sync::atomic::AtomicU64, std::sync::atomic::AtomicI64);
+        impl Clock for Fake {
+            fn boot(&self) -> BootUs {
+                BootUs(self.0.load(Relaxed))
+            }
+            fn wall(&self) -> crate::clock::WallUs {
+                crate::clock::WallUs(self.1.load(Relaxed))
+            }
+        }
+        let (clock, mut offset) = (Fake(7.into(), 1_000_000.into()), Offset::default());
+        let mut after = |boot: u64, wall: i64| {
+            clock.0.fetch_add(boot, Relaxed);
+            clock.1.fetch_add(wall, Relaxed);
+            offset.stepped(&clock)
+        };
+        assert_eq!(after(0, 0), None, "the first look compares with nothing");
+        assert_eq!(after(1_000_000, 1_000_500), None);
+        assert_eq!(after(1_000_000, 3_601_000_000), Some(3600.0));
+        assert_eq!(after(1_000_000, 1_000_000), None);
+        assert_eq!(after(0, -3_600_000_000), Some(-3600.0));
     }
 }

@@ -16,6 +16,7 @@ use crate::capture;
 use crate::clock::{BootUs, Clock};
 use crate::config::{Config, real};
 use crate::error::{Error, Kind};
+use crate::events::{Event, Events};
 use crate::export::Exporter;
 use crate::health::{self, Gauges};
 use crate::jobs::Jobs;
@@ -73,7 +74,7 @@ pub struct Commands {
     /// Updates of the image.
     pub updates: Arc<Updates>,
     /// Told of every file that a command or the clock saved.
-    pub events: Box<dyn Fn(String) + Send + Sync>,
+    pub events: Events,
     /// How many clients are connected.
     pub clients: Box<dyn Fn() -> usize + Send + Sync>,
     /// When `save` and `pastStack` last ran, for the debounce.
@@ -171,7 +172,7 @@ impl Commands {
     /// The state as a line for subscribers.
     pub fn state_event(&self) -> String {
         let level = self.gauges.level().map_or(0.0, |(l, _)| l);
-        format!("EVENT mode={} level={level:.1}", if self.gauges.night() { "NIGHT" } else { "DAY" })
+        Event::Mode { night: self.gauges.night(), level }.line()
     }
 
     /// Whether the same command ran less than `network.debounce_ms` ago; remembers this run if not.

@@ -8,6 +8,7 @@ use super::{Commands, Line, Respond, Words, failed};
 use crate::clock::BootUs;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::events::By;
 use crate::export::Format;
 use crate::frame::FrameMeta;
 use crate::jobs::{Order, Past, Saved};
@@ -94,9 +95,9 @@ impl Commands {
     }
 
     fn said(&self, result: Result<Saved>, words: impl FnOnce(&Saved, BootUs) -> String) -> Answer {
+        Saved::tell(&self.events, &result, By::Command);
         match result {
             Ok(saved) => {
-                (self.events)(format!("EVENT saved={}", shown(&saved.files)));
                 let line = words(&saved, self.clock.boot());
                 log::info!("{line}");
                 // Long: a deep folder must not cut the file's name.

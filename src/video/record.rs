@@ -19,10 +19,11 @@ use crate::clock::{BootUs, Clock};
 use crate::config::file::Record;
 use crate::config::schedule;
 use crate::error::{Error, Kind, Result};
+use crate::events::{By, Ended, Event, Events, Moment, Task};
 use crate::export::{Exporter, Film, Tag};
 use crate::health::Gauges;
 use crate::ring::Frames;
-use crate::threads::Thread;
+use crate::threads::{self, Thread};
 
 /// Between looks at the free space.
 const LOOK: Duration = Duration::from_secs(2);
@@ -94,8 +95,8 @@ pub struct Parts {
     pub gauges: Arc<Gauges>,
     /// Both clocks.
     pub clock: Arc<dyn Clock>,
-    /// Told of each finished file; must not block.
-    pub events: Box<dyn Fn(String) + Send + Sync>,
+    /// Told of each finished file, and how a recording ended.
+    pub events: Events,
 }
 
 #[derive(Default)]
@@ -127,6 +128,17 @@ struct Segment {
     mp4: Mp4Writer,
     sps_pps: Vec<u8>,
     pictures: u64,
+    first: Moment,
+    last: Moment,
+}
+
+fn moment(unit: &AccessUnit) -> Moment {
+    Moment { boot: BootUs(unit.time().useconds()), wall: unit.wall }
+}
+
+/// The answer to whoever waited for a thread that panicked.
+fn broken(what: &str) -> Error {
+    Error::new(Kind::Io, format!("{what}: this is a bug of the program; the log says what happened"))
 }
 
 fn sps_pps(unit: &AccessUnit) -> Vec<u8> {
@@ -135,10 +147,10 @@ fn sps_pps(unit: &AccessUnit) -> Vec<u8> {
 
 impl Segment {
     fn begin(parts: &Parts, unit: &AccessUnit, tag: Option<&Tag>) -> Result<Segment> {
-        let boot = BootUs(unit.time().useconds());
-        let film = Film::begin(&parts.exporter, unit.wall, boot, unit.id, tag)?;
+        let first = moment(unit);
+        let film = Film::begin(&parts.exporter, unit.wall, first.boot, unit.id, tag)?;
         let mp4 = film.step(|| Mp4Writer::begin(film.part(), unit, unit.wall, tag.map(Tag::as_str)))?;
-        Ok(Segment { film, mp4, sps_pps: sps_pps(unit), pictures: 0 })
+        Ok(Segment { film, mp4, sps_pps: sps_pps(unit), pictures: 0, first, last: first })
     }
 
     /// Whether this unit can follow in the same file.
@@ -150,6 +162,10 @@ impl Segment {
         let Segment { film, mp4, .. } = self;
         film.step(|| mp4.write(unit))?;
         self.pictures += 1;
+        self.last = moment(unit);
+        if self.pictures == 20 {
+            threads::fault("work");
+        }
         Ok(())
     }
 
@@ -175,6 +191,15 @@ impl Shared {
 
     /// The thread `recorder`.
     fn run(&self) {
+        // After a panic: what was under way is not any more.
+        let stops = {
+            let mut inside = self.lock();
+            inside.under = None;
+            std::mem::take(&mut inside.stops)
+        };
+        for stop in stops {
+            stop(Err(broken("record")));
+        }
         // A recording by the clock that somebody stopped does not begin again within the same hours.
         let mut stopped = false;
         loop {
@@ -205,7 +230,27 @@ impl Shared {
 
     /// Makes one recording and tells everybody who asked; whether it ended because somebody stopped it or because it failed.
     fn record(&self, order: &Order, by_clock: bool, mut started: Option<Done<String>>) -> bool {
-        let made = self.attempt(order, by_clock, &mut started);
+        let (by, mut segment) = (if by_clock { By::Clock } else { By::Command }, None);
+        let attempt = threads::guarded("recording", || self.attempt(order, by_clock, &mut segment, &mut started));
+        let made = match (attempt.unwrap_or_else(|| Err(broken("record"))), segment) {
+            (Ok(ended), Some(segment)) => self.finished(segment, by).map(|recorded| (recorded, ended)),
+            // Only when it is stopped in the instant of its beginning.
+            (Ok(_), None) => Err(Error::new(Kind::Timeout, "record: it ended before its first picture")),
+            (Err(e), Some(segment)) => {
+                // What there is becomes a file all the same; the answer tells of the failure.
+                let kept = self.finished(segment, by).map_or_else(|e| e.to_string(), |r| r.file.display().to_string());
+                Err(Error { what: format!("{} (kept: {kept})", e.what), ..e })
+            }
+            (Err(e), None) => Err(e),
+        };
+        match &made {
+            Ok((Recorded { file, seconds, pictures }, ended)) => {
+                let (file, seconds, pictures, ended) = (file.clone(), *seconds, *pictures, *ended);
+                self.parts.events.publish(Event::Recorded { file, seconds, pictures, ended, by });
+            }
+            Err(e) => self.parts.events.failed(Task::Record, by, e),
+        }
+        let made = made.map(|(recorded, _)| recorded);
         let (stops, asked) = {
             let mut inside = self.lock();
             inside.under = None;
@@ -227,19 +272,28 @@ impl Shared {
         asked || made.is_err()
     }
 
-    fn finished(&self, segment: Segment) -> Result<Recorded> {
+    fn finished(&self, segment: Segment, by: By) -> Result<Recorded> {
+        let (first, last) = (segment.first, segment.last);
         let recorded = segment.finish()?;
         self.parts.gauges.saved.fetch_add(1, Relaxed);
         let file = recorded.file.display();
         log::info!("Recorded {file}, {:.1} s, {} pictures", recorded.seconds, recorded.pictures);
-        (self.parts.events)(format!("EVENT saved={file}"));
+        self.parts.events.publish(Event::Saved { files: vec![recorded.file.clone()], first, last, by });
         Ok(recorded)
     }
 
-    fn attempt(&self, order: &Order, by_clock: bool, started: &mut Option<Done<String>>) -> Result<Recorded> {
+    /// Takes units until something ends it, into files of which the last is left to the caller.
+    fn attempt(
+        &self,
+        order: &Order,
+        by_clock: bool,
+        segment: &mut Option<Segment>,
+        started: &mut Option<Done<String>>,
+    ) -> Result<Ended> {
+        let by = if by_clock { By::Clock } else { By::Command };
         let queue = Arc::new(Queue::default());
         let into = queue.clone();
-        let place = self.parts.video.hub().subscribe(Box::new(move |unit| {
+        let _place = self.parts.video.hub().subscribe(Box::new(move |unit| {
             into.push(unit);
             true
         }));
@@ -257,14 +311,13 @@ impl Shared {
             let from = order.trigger.max(BootUs(first.time().useconds()));
             from + Duration::from_secs_f64(s)
         });
-        let mut segment: Option<Segment> = None;
         let mut put = |unit: &AccessUnit, started: &mut Option<Done<String>>| -> Result<()> {
             let split = u64::from(self.lock().clock.split_s);
             let over = |t: &Segment| by_clock && split > 0 && unit.keyframe && t.mp4.seconds() >= split as f64;
             if let Some(old) = segment.take_if(|t| !t.goes_on_with(unit) || over(t)) {
-                self.finished(old)?;
+                self.finished(old, by)?;
             }
-            let segment = match &mut segment {
+            let segment = match &mut *segment {
                 Some(segment) => segment,
                 none => none.insert(Segment::begin(&self.parts, unit, order.tag.as_ref())?),
             };
@@ -284,47 +337,36 @@ impl Shared {
             }
             Ok(())
         };
-        let mut written = Ok(());
         if let Some(before) = order.before {
             let (from, until) = (order.trigger.back(before), BootUs(first.time().useconds()));
             let stop = || self.lock().closed;
-            written =
-                past::encode(&self.parts.video, (&self.parts.frames.past, true), from, until, &stop, &mut |u| put(u, started));
+            past::encode(&self.parts.video, (&self.parts.frames.past, true), from, until, &stop, &mut |u| put(u, started))?;
         }
         let (mut next, mut looked) = (Some(first), Instant::now());
-        while written.is_ok() {
+        loop {
             if let Some(unit) = next.take() {
                 if end.is_some_and(|end| unit.time().useconds() >= end.0) {
-                    break;
+                    return Ok(Ended::Over);
                 }
-                written = put(&unit, started);
+                put(&unit, started)?;
             }
-            if self.is_over() || (by_clock && self.lock().order.is_some()) {
-                break;
+            if self.is_over() {
+                return Ok(Ended::Stopped);
+            }
+            if by_clock && self.lock().order.is_some() {
+                return Ok(Ended::Over);
             }
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
                 if let Err(e) = self.parts.exporter.make_room() {
                     log::warn!("Recording: it ends here: {e}");
-                    break;
+                    return Ok(Ended::Disk);
                 }
                 if by_clock && !due_now(&self.lock().clock.schedule) {
-                    break;
+                    return Ok(Ended::Over);
                 }
             }
             next = queue.pop(ROUND);
-        }
-        drop(place);
-        match (written, segment) {
-            (Ok(()), Some(segment)) => self.finished(segment),
-            // Only when it is stopped in the instant of its beginning.
-            (Ok(()), None) => Err(Error::new(Kind::Timeout, "record: it ended before its first picture")),
-            (Err(e), Some(segment)) => {
-                // What there is becomes a file all the same; the answer tells of the failure.
-                let kept = segment.finish().map_or_else(|e| e.to_string(), |r| r.file.display().to_string());
-                Err(Error { what: format!("{} (kept: {kept})", e.what), ..e })
-            }
-            (Err(e), None) => Err(e),
         }
     }
 
@@ -340,7 +382,7 @@ impl Shared {
         let encoded = past::encode(&self.parts.video, (&self.parts.frames.past, false), from, until, &closed, &mut |unit| {
             if let Some(old) = segment.take_if(|t| !t.goes_on_with(unit)) {
                 // The picture's size changed in these seconds: two files.
-                self.finished(old)?;
+                self.finished(old, By::Command)?;
             }
             let segment = match &mut segment {
                 Some(segment) => segment,
@@ -349,7 +391,7 @@ impl Shared {
             segment.write(unit)
         });
         match (encoded, segment) {
-            (Ok(()), Some(segment)) => self.finished(segment),
+            (Ok(()), Some(segment)) => self.finished(segment, By::Command),
             (Ok(()), None) => Err(Error::new(Kind::Past, "clip: the ring holds no frame of that time any more")),
             (Err(e), segment) => {
                 if let Some(segment) = segment {
@@ -423,8 +465,9 @@ impl Recorder {
         let take = move |d: &Mutex<Option<Done<Recorded>>>| d.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (shared, answer) = (self.shared.clone(), done.clone());
         let started = Thread::Clip.spawn(move || {
-            let made = shared.clip(from, until, tag.as_ref());
+            let made = threads::guarded("clip", || shared.clip(from, until, tag.as_ref())).unwrap_or_else(|| Err(broken("clip")));
             if let Err(e) = &made {
+                shared.parts.events.failed(Task::Clip, By::Command, e);
                 shared.parts.gauges.failed.fetch_add(1, Relaxed);
                 log::warn!("{e}");
             }

@@ -11,6 +11,7 @@ mod coming;
 mod configuration;
 mod disks;
 mod encrypted;
+mod events;
 mod film;
 mod harness;
 mod hostile;
