@@ -10,7 +10,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-pub use self::reload::AT_START;
 use self::reload::Reload;
 use self::settings::{camera, export_settings, persisted_controls, rtsp_settings, server_settings, spec};
 pub use self::settings::{night_settings, plan, ring_layout};

@@ -1,11 +1,10 @@
 //! Owns the kinds of files this program makes: word, extension, mime type, what belongs into them. A new one is a line here and
 //! an encoder in `export`. Never encodes. Any thread.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::ops::{Index, IndexMut};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use crate::settings::{Field, Group, Member, Part, any};
 
 /// What sort of file a kind is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +109,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// A value for each kind of file; in JSON an object with the kinds' words as keys.
+/// A value for each kind of file; in the configuration a group with the kinds' words as keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Each<T>([T; Format::KEPT.len()]);
 
@@ -139,22 +138,23 @@ impl<T> IndexMut<Format> for Each<T> {
     }
 }
 
-impl<T: Serialize> Serialize for Each<T> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_map(self.iter().map(|(format, value)| (format.word(), value)))
+impl<T: Member> Group for Each<T> {
+    fn members(&mut self) -> Vec<(Field, Part<'_>)> {
+        let field = |f: Format| Field { name: f.word(), about: "", rule: any() };
+        Format::KEPT.into_iter().map(field).zip(self.0.iter_mut().map(T::part)).collect()
     }
 }
 
-impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Each<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let mut given = HashMap::<String, T>::deserialize(from)?;
-        Ok(Each(Format::KEPT.map(|f| given.remove(f.word()).unwrap_or_default())))
+impl<T: Member + 'static> Member for Each<T> {
+    fn part(&mut self) -> Part<'_> {
+        Part::Group(self)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings;
 
     #[test]
     fn words_are_exact_and_pictures_come_first() {
@@ -171,9 +171,10 @@ mod tests {
 
     #[test]
     fn a_value_for_each_is_an_object_with_the_words() {
-        let mut each: Each<u64> = serde_json::from_str(r#"{"png": 7}"#).unwrap();
+        let mut each = Each::<u64>::default();
+        settings::take(&mut each, &serde_json::json!({"png": 7}), "").unwrap();
         each[Format::Mp4] = 9;
-        assert_eq!(serde_json::to_string(&each).unwrap(), r#"{"jpg":0,"png":7,"npy":0,"mp4":9}"#);
-        assert!(serde_json::from_str::<Each<u64>>(r#"{"png": "x"}"#).is_err());
+        assert_eq!(settings::value(&mut each).to_string(), r#"{"jpg":0,"png":7,"npy":0,"mp4":9}"#);
+        assert!(settings::take(&mut each, &serde_json::json!({"png": "x"}), "").is_err());
     }
 }

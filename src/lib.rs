@@ -32,6 +32,7 @@ pub mod ring;
 pub mod scale;
 pub mod send;
 pub mod server;
+pub mod settings;
 pub mod shutdown;
 pub mod source;
 pub mod stack;

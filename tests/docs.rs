@@ -9,7 +9,6 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use pastcam::app::AT_START;
 use pastcam::config::{self, Config};
 use pastcam::error::Kind;
 use pastcam::server;
@@ -90,29 +89,38 @@ fn the_shipped_config_is_the_defaults() {
     Config::parse(read("config.json").as_bytes()).unwrap();
 }
 
-/// Key, default, range and last column of every row of the configuration page.
-fn config_rows() -> Vec<[String; 4]> {
+/// Key, default, range, meaning and last column of every row of the configuration page.
+fn config_rows() -> Vec<[String; 5]> {
     let page = read("docs/reference/config.md");
     let rows = page.lines().filter(|l| l.starts_with("| `"));
     rows.filter_map(|row| {
         let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
-        let [key, default, range, _, reload] = cells[..] else { return None };
-        Some([key, default, range, reload].map(|c| c.trim_matches(['`', ' ', '|']).to_string()))
+        let [key, default, range, meaning, reload] = cells[..] else { return None };
+        Some([key, default, range, meaning, reload].map(|c| c.trim_matches(['`', ' ', '|']).to_string()))
     })
     .collect()
 }
 
+/// What stands in these brackets; links do not count.
+fn bracketed(text: &str, [open, close]: [char; 2]) -> Vec<&str> {
+    let brackets = text.split(open).skip(1).filter_map(|rest| rest.split_once(close));
+    brackets.filter(|(_, behind)| !behind.starts_with('(')).map(|(unit, _)| unit).collect()
+}
+
 #[test]
-fn every_key_stands_on_its_page_with_its_default_and_reload() {
-    let rows = config_rows();
+fn every_key_stands_on_its_page_as_its_room_states_it() {
+    let (rows, keys) = (config_rows(), config::keys());
     let named: Vec<&str> = rows.iter().map(|r| r[0].as_str()).collect();
-    assert_eq!(named, config::keys().iter().map(String::as_str).collect::<Vec<_>>(), "the page has the file's keys in its order");
-    let defaults = serde_json::to_value(config::File::default()).unwrap();
-    for [key, default, _, reload] in &rows {
-        let real = defaults.pointer(&format!("/{}", key.replace('.', "/"))).unwrap();
-        assert_eq!(&serde_json::from_str::<Value>(default).unwrap_or_else(|e| panic!("{key}: {default}: {e}")), real, "{key}");
-        let waits = AT_START.iter().any(|k| key == k || key.starts_with(&format!("{k}.")));
-        assert_eq!(reload, if waits { "no" } else { "yes" }, "{key}");
+    assert_eq!(named, keys.iter().map(|k| k.name.as_str()).collect::<Vec<_>>(), "the page has the file's keys in its order");
+    let units: BTreeSet<&str> = rows.iter().flat_map(|r| bracketed(&r[3], ['[', ']'])).collect();
+    for ([name, default, range, meaning, reload], key) in rows.iter().zip(&keys) {
+        let default: Value = serde_json::from_str(default).unwrap_or_else(|e| panic!("{name}: {default}: {e}"));
+        assert_eq!(default, key.default, "{name}");
+        assert!(!range.is_empty() && (key.range.is_empty() || *range == key.range), "{name}: {range} is not {}", key.range);
+        assert_eq!(reload, if key.at_start { "no" } else { "yes" }, "{name}");
+        let (page, mut room) = (bracketed(meaning, ['[', ']']), bracketed(key.about, ['(', ')']));
+        room.retain(|unit| units.contains(unit));
+        assert!(meaning.starts_with("The same for") || page == room, "{name}: {meaning}: {}", key.about);
     }
 }
 
@@ -127,7 +135,7 @@ fn ranges_on_the_page_are_those_of_the_program() {
         _ => None,
     };
     let mut checked = 0;
-    for [key, default, range, _] in &config_rows() {
+    for [key, default, range, ..] in &config_rows() {
         let Some((low, high)) = range.split_once('–') else { continue };
         let (Ok(low), Ok(high)) = (low.parse::<f64>(), high.parse::<f64>()) else { continue };
         let whole = !default.contains('.');

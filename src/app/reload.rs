@@ -5,16 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Value;
-
 use super::Options;
 use super::settings::{export_settings, night_settings};
 use crate::capture;
 use crate::claim::Claim;
 use crate::commands::Commands;
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::server::ServerControl;
+use crate::settings;
 
 /// SIGHUP: reads the configuration again and takes over what can change while the program runs.
 pub(super) struct Reload {
@@ -28,33 +27,6 @@ pub(super) struct Reload {
     pub(super) claim: Arc<Mutex<Claim>>,
 }
 
-/// Keys that are used once, at start.
-pub const AT_START: [&str; 23] = [
-    "camera",
-    "ring",
-    "rtsp.enable",
-    "rtsp.port",
-    "rtsp.bind",
-    "rtsp.user",
-    "rtsp.password",
-    "rtsp.tls_certificate",
-    "rtsp.tls_key",
-    "rtsp.max_clients",
-    "rtsp.audio",
-    "network.trigger_port",
-    "network.bind",
-    "network.idle_ms",
-    "network.max_clients",
-    "network.persistent_port",
-    "network.persistent_pad",
-    "network.persistent_nul",
-    "network.udp_port",
-    "network.token",
-    "logging.dir",
-    "limits.watchdog_device",
-    "update",
-];
-
 impl Reload {
     pub(super) fn run(&self) {
         match self.options.load().and_then(|new| self.take(new)) {
@@ -65,18 +37,9 @@ impl Reload {
 
     fn take(&self, mut new: Config) -> Result<()> {
         let old = self.commands.config();
-        let value =
-            |c: &Config| serde_json::to_value(&c.file).map_err(|e| Error::caused(Kind::Config, "compare configurations", e));
-        let (mut wanted, in_force) = (value(&new)?, value(&old)?);
-        for key in AT_START {
-            let path = format!("/{}", key.replace('.', "/"));
-            let (Some(w), Some(f)) = (wanted.pointer_mut(&path), in_force.pointer(&path)) else { continue };
-            if w != f {
-                log::warn!("{key} has changed and takes effect at the next start");
-                Value::clone_from(w, f);
-            }
-        }
-        new.file = serde_json::from_value(wanted).map_err(|e| Error::caused(Kind::Config, "take over the configuration", e))?;
+        settings::put_back(&mut new.file, &mut old.file.clone(), "", &mut |key| {
+            log::warn!("{key} has changed and takes effect at the next start");
+        })?;
         let serving = self.commands.rtsp.as_ref();
         let certificate = new.tls().filter(|_| serving.is_some()).map(|tls| tls.load()).transpose()?;
         let claim = if new.export.base_dir == old.export.base_dir {

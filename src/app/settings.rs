@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::{Config, real};
+use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::export::{self, KeepKind};
 use crate::frame::Layout;
@@ -72,8 +72,8 @@ pub fn night_settings(config: &Config) -> night::Settings {
     let n = &config.night;
     night::Settings {
         enable: n.enable,
-        dark_threshold: real(&n.dark_threshold),
-        bright_threshold: real(&n.bright_threshold),
+        dark_threshold: n.dark_threshold.real(),
+        bright_threshold: n.bright_threshold.real(),
         min_dark_frames: n.min_dark_frames,
         exposure_us: n.exposure_us as u64,
         gain: n.gain,

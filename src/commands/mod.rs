@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::capture;
 use crate::clock::{BootUs, Clock};
-use crate::config::{Config, real};
+use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::events::{Event, Events};
 use crate::export::Exporter;
@@ -157,7 +157,7 @@ impl Commands {
         let (dark, bright) = (&config.night.dark_threshold, &config.night.bright_threshold);
         let threshold = match night {
             false => dark.to_string(),
-            true if (real(bright) - exit).abs() < 1e-9 => bright.to_string(),
+            true if (bright.real() - exit).abs() < 1e-9 => bright.to_string(),
             true => format!("{exit:.1}"),
         };
         Answer::ok(format!("LEVEL={level:.1} THRESH={threshold} STATUS={}", if night { "NIGHT" } else { "DAY" }))

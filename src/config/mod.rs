@@ -3,14 +3,16 @@
 
 mod check;
 pub mod file;
+mod json;
 pub mod schedule;
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Number, Value};
+use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
-pub use check::nearest;
+use crate::settings;
+pub use crate::settings::nearest;
 pub use file::{File, Presets};
 
 /// A configuration in which every value is known to be good.
@@ -36,38 +38,29 @@ impl std::ops::Deref for Config {
     }
 }
 
-/// A configuration number as a float: JSON numbers of this program are all within its range.
-pub fn real(n: &Number) -> f64 {
-    n.as_f64().unwrap_or(f64::NAN)
-}
-
 fn allow_list(blocks: &[String]) -> Result<crate::server::AllowList> {
     crate::server::AllowList::parse(blocks)
 }
 
-/// A file's keys, each of which is known and has a value of its kind.
-fn written(bytes: &[u8]) -> Result<Value> {
-    // Windows editors put a byte-order mark in front.
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let written: Value = serde_json::from_slice(bytes).map_err(|e| Error::caused(Kind::Config, "it is not JSON", e))?;
+/// A file's keys over the defaults.
+fn written(bytes: &[u8]) -> Result<File> {
+    let written = json::read(bytes)?;
     if !written.is_object() {
         return Err(Error::new(Kind::Config, "the outermost value must be a group of keys in braces"));
     }
-    check::shape(&written, &defaults(), "")?;
-    Ok(written)
+    believe(&written)
 }
 
-/// Keys with their defaults, all in range.
-fn believe(written: &Value) -> Result<Config> {
-    let file: File = serde_json::from_value(written.clone())
-        .map_err(|e| check::misfit(written).unwrap_or_else(|| Error::caused(Kind::Config, "a value is out of range", e)))?;
+fn believe(written: &Value) -> Result<File> {
+    let mut file = File::default();
+    settings::take(&mut file, written, "")?;
+    Ok(file)
+}
+
+/// What may stand together.
+fn together(file: File) -> Result<Config> {
     check::values(&file)?;
     Ok(Config { file })
-}
-
-/// The whole file with the program's own defaults.
-fn defaults() -> Value {
-    serde_json::to_value(File::default()).expect("plain data has a JSON form")
 }
 
 /// Puts what `over` says in place of what `base` says, key by key. What says no more than the program's `default` yields
@@ -103,27 +96,28 @@ impl Config {
         };
         let own = match std::fs::read(path) {
             Ok(bytes) => written(&bytes).map_err(|e| Error::caused(e.kind, what(path), e))?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must => Value::Object(serde_json::Map::new()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must => File::default(),
             Err(e) => return Err(Error::caused(Kind::Config, what(path), e)),
         };
-        believe(&match base {
-            None => own,
-            Some(mut base) => {
-                lay_over(&mut base, own, &defaults());
-                base
+        let both = match base {
+            None => Ok(own),
+            Some(base) => {
+                let mut both = base.json();
+                lay_over(&mut both, own.json(), &File::default().json());
+                believe(&both)
             }
-        })
-        .map_err(|e| Error::caused(e.kind, what(path), e))
+        };
+        both.and_then(together).map_err(|e| Error::caused(e.kind, what(path), e))
     }
 
     /// Reads the bytes of a file.
     pub fn parse(bytes: &[u8]) -> Result<Config> {
-        believe(&written(bytes)?)
+        together(written(bytes)?)
     }
 
     /// The same configuration with some keys changed; values as JSON, or texts without their quotes.
     pub fn with(&self, changes: &[(&str, &str)]) -> Result<Config> {
-        let mut all = serde_json::to_value(&self.file).expect("plain data has a JSON form");
+        let mut all = self.file.json();
         for (key, value) in changes {
             let place = all.pointer_mut(&format!("/{}", key.replace('.', "/")));
             let Some(place) = place.filter(|p| !p.is_object()) else {
@@ -136,7 +130,7 @@ impl Config {
                     .map_err(|_| Error::new(Kind::Usage, format!("{key}: a number or true or false, not {value}")))?
             };
         }
-        Config::parse(all.to_string().as_bytes()).map_err(|e| Error { kind: Kind::Usage, ..e })
+        believe(&all).and_then(together).map_err(|e| Error { kind: Kind::Usage, ..e })
     }
 
     /// The ring's file.
@@ -182,16 +176,27 @@ impl Config {
     }
 }
 
-/// The dotted names of all keys, in the order of the file.
-pub fn keys() -> Vec<String> {
-    fn walk(v: &Value, path: &str, out: &mut Vec<String>) {
-        for (k, v) in v.as_object().into_iter().flatten() {
-            let path = if path.is_empty() { k.clone() } else { format!("{path}.{k}") };
-            // A group without keys of its own (`presets`) is free to hold any.
-            if v.as_object().is_some_and(|m| !m.is_empty()) { walk(v, &path, out) } else { out.push(path) }
-        }
-    }
+/// A key as the reference describes it.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// Its dotted name.
+    pub name: String,
+    /// Its value where none is written.
+    pub default: Value,
+    /// Its range; empty where a sentence says it.
+    pub range: String,
+    /// What it means, with its unit in brackets.
+    pub about: &'static str,
+    /// A change waits for the next start.
+    pub at_start: bool,
+}
+
+/// All keys, in the order of the file.
+pub fn keys() -> Vec<Key> {
     let mut out = Vec::new();
-    walk(&defaults(), "", &mut out);
+    settings::each(&mut File::default(), "", &mut |name, field, leaf| {
+        let (default, range) = (field.value(leaf), field.range(leaf));
+        out.push(Key { name: name.into(), default, range, about: field.about, at_start: field.rule.waits });
+    });
     out
 }
