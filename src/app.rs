@@ -18,6 +18,7 @@ use crate::claim::Claim;
 use crate::clock::{self, Clock, SystemClock};
 use crate::commands::{Commands, Line};
 use crate::config::Config;
+use crate::errands::Errands;
 use crate::error::{Error, Kind, Result};
 use crate::events::{Event, Events};
 use crate::export::Exporter;
@@ -27,6 +28,7 @@ use crate::jobs::Jobs;
 use crate::keeper::{self, Keeper};
 use crate::logging;
 use crate::night::Night;
+use crate::notes::Notes;
 use crate::notify::{Hardware, Systemd};
 use crate::ring::persist::Store;
 use crate::ring::{Frames, Locking, Ring};
@@ -161,13 +163,10 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
     let (recorder, rtsp) = build_outlets(config, &video, &frames, &exporter, &gauges, events.clone())?;
     let (to_capture, orders) = channel();
     let board = Arc::new(Board::default());
-    let persisted = persisted_controls(config);
     let (notes, to_clerk) = channel();
     let tuning_dir = Arc::new(Mutex::new(PathBuf::from(&config.export.base_dir)));
-    let day_us = (1e6 / camera.fps) as i64;
-    let tuner = Tuner::new(board.clone(), notes, config.presets.clone(), persisted, day_us);
     let commands = Arc::new(Commands {
-        board,
+        board: board.clone(),
         orders: to_capture.clone(),
         config: RwLock::new(Arc::new(config.clone())),
         frames: frames.clone(),
@@ -179,6 +178,8 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
         video: video.clone(),
         recorder,
         rtsp,
+        errands: Errands::start()?,
+        notes: Notes::new(&config.status.notes_file),
         updates: Updates::new(&config.update.dir),
         events: events.clone(),
         clients: Box::new(move || {
@@ -189,6 +190,9 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
     });
     let server = Server::start(server_settings(config)?, &control, Arc::new(Desk(commands.clone())))?;
     log::info!("Trigger server started on port {}", server.local_port());
+    // Its file lies with the pictures, whose disk may take its time: clients are answered meanwhile.
+    let day_us = (1e6 / camera.fps) as i64;
+    let tuner = Tuner::new(board, notes, config.presets.clone(), persisted_controls(config), day_us);
     let hardware = watchdog(&config.limits.watchdog_device)?;
 
     let capture = Capture {
@@ -218,7 +222,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
             shutdown.request();
         })?);
     }
-    threads.push(spawn_warm_up(frames, config)?);
+    threads.extend([spawn_warm_up(frames, config)?, spawn_notes(commands.clone(), events, shutdown.clone())?]);
     {
         let (options, shutdown) = (options.clone(), shutdown.clone());
         let reload = Reload { options, commands: commands.clone(), control, to_capture, tuning_dir, claim };
@@ -274,6 +278,11 @@ fn spawn_capture(mut capture: Capture, shutdown: Shutdown, ended: Sender<Ended>)
         let _ = ended.send(Ended::Capture(end));
         shutdown.request();
     })
+}
+
+fn spawn_notes(commands: Arc<Commands>, events: Events, shutdown: Shutdown) -> Result<std::thread::JoinHandle<()>> {
+    let notes = commands.notes.clone();
+    Thread::Notes.keep(move || notes.watch(|| commands.config().status.notes_file.clone(), &events, &shutdown))
 }
 
 /// The ring as planned, and the first frame id.

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod disk;
+pub mod errands;
 pub mod error;
 pub mod events;
 #[cfg(feature = "media")]
@@ -25,6 +26,7 @@ pub mod jobs;
 pub mod keeper;
 pub mod logging;
 pub mod night;
+pub mod notes;
 pub mod notify;
 #[cfg(feature = "media")]
 pub mod overlay;

@@ -70,6 +70,8 @@ threads! {
     Export1   "export-1"  512 Restart true;
     Export2   "export-2"  512 Restart true;
     Server    "server"    2048 Restart true;
+    Files     "files"     512 Restart false;
+    Notes     "notes"     256 Restart false;
     Update    "update"    512 Ignore  false;
     Keeper    "keeper"    512 Restart false;
     Log       "log"       256 Restart false;

@@ -79,7 +79,8 @@ impl Updates {
         self.closed.store(true, Ordering::Relaxed);
     }
 
-    /// Takes `size` bytes in and waits for the helper; `done` is told from a thread of its own, or at once when nothing begins.
+    /// Takes `size` bytes in and waits for the helper; `done` is told from a thread of its own, or at once when nothing
+    /// begins. Touches no disk itself.
     pub fn begin(self: &Arc<Self>, size: u64, body: Body, done: impl FnOnce(Result<String>) + Send + 'static) {
         let dir = match self.admit(size) {
             Ok(dir) => dir,
@@ -99,7 +100,8 @@ impl Updates {
             move || {
                 // A card or a kernel that refuses costs nothing but the politeness.
                 let _ = rustix::process::nice(BEHIND);
-                let result = own.receive(&dir, size, &body).and_then(|()| own.verdict(&dir));
+                let received = Self::room(&dir, size).and_then(|()| own.receive(&dir, size, &body));
+                let result = received.and_then(|()| own.verdict(&dir));
                 let _ = fs::remove_file(dir.join(PART));
                 *own.busy.lock().unwrap_or_else(PoisonError::into_inner) = false;
                 tell(result);
@@ -119,6 +121,19 @@ impl Updates {
         if !(1..=LARGEST).contains(&size) {
             return Err(Error::new(Kind::Usage, format!("update takes a file of 1 to {LARGEST} bytes, not {size}")));
         }
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if *busy {
+            return Err(Error::new(Kind::Busy, "another update is on its way"));
+        }
+        *busy = true;
+        Ok(dir.clone())
+    }
+
+    /// Whether the disk takes it.
+    fn room(dir: &Path, size: u64) -> Result<()> {
+        if dir.join(INCOMING).exists() {
+            return Err(Error::new(Kind::Busy, "another update is on its way"));
+        }
         let free = disk::free_bytes(dir).map_err(|e| on_disk("measure the free space of", dir, e))?;
         if size + BESIDE > free {
             return Err(Error::new(
@@ -131,12 +146,7 @@ impl Updates {
                 ),
             ));
         }
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        if *busy || dir.join(INCOMING).exists() {
-            return Err(Error::new(Kind::Busy, "another update is on its way"));
-        }
-        *busy = true;
-        Ok(dir.clone())
+        Ok(())
     }
 
     fn going_on(&self) -> Result<()> {

@@ -1,5 +1,5 @@
-//! Owns what each word of the protocol does and the words of its answer. Never sees a socket, never waits: what takes time
-//! goes to the jobs, and their answer comes from another thread. Called on the thread `server`.
+//! Owns what each word of the protocol does and the words of its answer. Never sees a socket, a disk, never waits: what takes time
+//! goes to the jobs or is an errand, and the answer comes from another thread. Called on the thread `server`.
 
 mod controls;
 mod picture;
@@ -15,11 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use crate::capture;
 use crate::clock::{BootUs, Clock};
 use crate::config::Config;
+use crate::errands::Errands;
 use crate::error::{Error, Kind};
 use crate::events::{Event, Events};
 use crate::export::Exporter;
 use crate::health::{self, Gauges};
 use crate::jobs::Jobs;
+use crate::notes::Notes;
 use crate::ring::Frames;
 use crate::server::{Answer, Body};
 use crate::tuning::Board;
@@ -71,6 +73,10 @@ pub struct Commands {
     pub recorder: Recorder,
     /// The server of the stream, where it is enabled.
     pub rtsp: Option<Rtsp>,
+    /// What else is wanted of the disk.
+    pub errands: Errands,
+    /// What the machine has to say.
+    pub notes: Notes,
     /// Updates of the image.
     pub updates: Arc<Updates>,
     /// Told of every file that a command or the clock saved.
@@ -100,6 +106,7 @@ impl Commands {
     /// Gives up an update that is coming in, finishes what is being recorded, then ends viewers and encoder.
     pub fn close_stream(&self) {
         self.updates.close();
+        self.errands.close();
         self.recorder.close();
         if let Some(rtsp) = &self.rtsp {
             rtsp.close();
@@ -141,8 +148,8 @@ impl Commands {
             }
             ("record", _) => self.record(line, &words, respond),
             ("clip", _) => self.clip(line, &words, respond),
-            ("files", _) => respond(self.files(&words)),
-            ("delete", _) => respond(self.delete(&words)),
+            ("files", _) => self.files(&words, respond),
+            ("delete", _) => self.delete(&words, respond),
             ("update", _) => self.update(&config, &words, line.body.clone(), respond),
             _ => respond(Answer::failed(UNKNOWN)),
         }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Commands, Line, Respond, UNKNOWN, Words, failed};
 use crate::error::{Error, Kind, Result};
-use crate::export::Format;
+use crate::export::{Format, Listed};
 use crate::server::Answer;
 use crate::video::record::{Order, Recorded};
 
@@ -92,35 +92,34 @@ impl Commands {
         self.recorder.clip(from, line.trigger, words.tag.clone(), Box::new(move |r| respond(saved("clip", r))));
     }
 
-    pub(super) fn files(&self, words: &Words) -> Answer {
+    pub(super) fn files(&self, words: &Words, respond: Respond) {
         let kinds: Option<Vec<Format>> = words.plain.iter().map(|w| Format::of_file(w)).collect();
         let Some(kinds) = kinds.filter(|_| words.tag.is_none() && words.before_s.is_none() && words.count.is_none()) else {
-            return usage(&format!("files takes {}, last= and id=", Format::words(&Format::KEPT)));
+            return respond(usage(&format!("files takes {}, last= and id=", Format::words(&Format::KEPT))));
         };
         let kinds = if kinds.is_empty() { Format::KEPT.to_vec() } else { kinds };
-        match self.exporter.list(&kinds, words.last.unwrap_or(FILES.0).min(FILES.1)) {
-            Err(e) => failed(&e),
-            Ok(list) => {
-                let seconds =
-                    |t: SystemTime| t.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |d| d.as_millis() as f64 / 1e3);
-                let files: Vec<_> =
-                    list.iter().map(|f| json!({"name": f.name, "bytes": f.bytes, "time": seconds(f.modified)})).collect();
-                Answer::long(json!({ "ok": true, "files": files }).to_string())
-            }
-        }
+        let (exporter, last) = (self.exporter.clone(), words.last.unwrap_or(FILES.0).min(FILES.1));
+        let said = |list: Vec<Listed>| {
+            let seconds = |t: SystemTime| t.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |d| d.as_millis() as f64 / 1e3);
+            let files: Vec<_> =
+                list.iter().map(|f| json!({"name": f.name, "bytes": f.bytes, "time": seconds(f.modified)})).collect();
+            Answer::long(json!({ "ok": true, "files": files }).to_string())
+        };
+        self.errands.run(move || exporter.list(&kinds, last), move |list| respond(list.map_or_else(|e| failed(&e), said)));
     }
 
-    pub(super) fn delete(&self, words: &Words) -> Answer {
-        match words.plain.as_slice() {
-            [name] if words.is_bare() => match self.exporter.delete(name) {
-                Ok(()) => {
-                    log::info!("Deleted {name}");
-                    Answer::ok(format!("OK deleted {name}"))
-                }
-                Err(e) => failed(&e),
-            },
-            _ => usage("delete takes the name of one file, as files lists it"),
-        }
+    pub(super) fn delete(&self, words: &Words, respond: Respond) {
+        let name = match words.plain.as_slice() {
+            [name] if words.is_bare() => name.clone(),
+            _ => return respond(usage("delete takes the name of one file, as files lists it")),
+        };
+        let exporter = self.exporter.clone();
+        let delete = move || {
+            exporter.delete(&name)?;
+            log::info!("Deleted {name}");
+            Ok(Answer::ok(format!("OK deleted {name}")))
+        };
+        self.errands.run(delete, move |done| respond(done.unwrap_or_else(|e| failed(&e))));
     }
 
     /// Whether the ring goes back that far before the command; a second less will do.

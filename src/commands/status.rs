@@ -19,19 +19,6 @@ struct Seen {
     ring: Stats,
 }
 
-/// Most lines and letters of a line that are shown: whoever writes the file must not be able to fill the answer.
-const NOTES: usize = 16;
-const NOTE: usize = 200;
-
-/// The lines of `status.notes_file`, which lies in memory.
-fn notes(config: &Config) -> Vec<String> {
-    if config.status.notes_file.is_empty() {
-        return Vec::new();
-    }
-    let text = std::fs::read_to_string(&config.status.notes_file).unwrap_or_default();
-    text.lines().filter(|l| !l.is_empty()).take(NOTES).map(|l| l.chars().take(NOTE).collect()).collect()
-}
-
 fn round(v: f64, digits: i32) -> f64 {
     let k = 10f64.powi(digits);
     (v * k).round() / k
@@ -87,7 +74,7 @@ impl Commands {
 
     /// ` notes=N (the first …)`, or nothing where there is nothing to say; the line's end may be cut off.
     fn notes_word(&self) -> String {
-        let notes = notes(&self.config());
+        let notes = self.notes.lines();
         notes.first().map_or_else(String::new, |first| format!(" notes={} ({first})", notes.len()))
     }
 
@@ -165,7 +152,7 @@ impl Commands {
             "swap_percent": round(health::swap_percent(), 1),
             "temperature_c": real(health::temperature(), 1),
             "clock": self.clock.quality().word(),
-            "notes": notes(config),
+            "notes": self.notes.lines(),
         })
         .to_string()
     }

@@ -1,0 +1,50 @@
+//! Owns the notes that the machine leaves for whoever asks for `status` (`status.notes_file`): a copy in memory, so that nobody who
+//! answers clients reads a file. Never writes them. The thread `notes` looks once a second; the copy may be had on any.
+
+use std::fs;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::events::{Event, Events};
+use crate::shutdown::Shutdown;
+
+/// Between looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// Most lines and letters of a line that are shown: whoever writes the file must not be able to fill the answer.
+const LINES: usize = 16;
+const LETTERS: usize = 200;
+
+/// The lines as they were seen last. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Notes(Arc<Mutex<Vec<String>>>);
+
+fn read(file: &str) -> Vec<String> {
+    if file.is_empty() {
+        return Vec::new();
+    }
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().filter(|l| !l.is_empty()).take(LINES).map(|l| l.chars().take(LETTERS).collect()).collect()
+}
+
+impl Notes {
+    /// Reads them for the first time; an empty name is no file.
+    pub fn new(file: &str) -> Notes {
+        Notes(Arc::new(Mutex::new(read(file))))
+    }
+
+    /// All of them.
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The thread `notes`: looks at the file that `file` names, until the end.
+    pub fn watch(&self, file: impl Fn() -> String, events: &Events, shutdown: &Shutdown) {
+        while !shutdown.sleep(LOOK) {
+            let now = read(&file());
+            let before = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), now.clone());
+            if now != before {
+                events.publish(Event::Notes(now));
+            }
+        }
+    }
+}
