@@ -6,6 +6,7 @@ pub mod app;
 pub mod capture;
 pub mod claim;
 pub mod clock;
+pub mod codec;
 #[cfg(feature = "media")]
 pub mod commands;
 pub mod config;

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use pastcam::app::{self, Exit, Options};
+use pastcam::codec::Implementation;
 use pastcam::error::{Error, Kind, Result};
 use pastcam::frame::Layout;
 use pastcam::night::simulate;
 use pastcam::night::trace::Trace;
 use pastcam::send;
 use pastcam::video::choose;
-use pastcam::video::encode::Coder;
 
 const HELP: &str = "pastcam: a camera that remembers
 
@@ -142,7 +142,7 @@ fn test_encoder(words: &[&str], options: &Options) -> Result<Exit> {
         }
         Some(_) => return Err(usage("a size is WIDTHxHEIGHT, both even and from 16 to 4096")),
     };
-    let coders = match Coder::of(word) {
+    let coders = match Implementation::of(word) {
         Some(coder) => vec![coder],
         None if word == "auto" => choose::candidates(word),
         None => return Err(usage(format!("encoders are hardware, x264 and openh264, not {word}"))),

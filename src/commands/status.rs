@@ -130,7 +130,7 @@ impl Commands {
             },
             "controls": self.tuning_json(),
             "video": {
-                "encoder": self.video.encoder().map(crate::video::encode::Coder::word),
+                "encoder": self.video.encoder().map(crate::codec::Implementation::word),
                 "pass_through": self.video.pass_through_state().map(crate::video::PassThroughState::word),
                 "viewers": self.rtsp.as_ref().map(crate::video::rtsp::Rtsp::viewers),
             },

@@ -3,8 +3,10 @@
 use gstreamer as gst;
 
 use crate::clock::WallUs;
+use crate::codec::Codec;
+use crate::error::{Error, Kind, Result};
 
-/// One access unit, an encoded picture: H.264 as a byte stream, parameter sets in front of every key frame.
+/// One access unit, an encoded picture: what its codec's `stream_caps` say, parameter sets in front of every key frame.
 #[derive(Debug, Clone)]
 pub struct AccessUnit {
     /// The bytes. Its time stamp is the frame's boot-time instant (ns).
@@ -22,6 +24,13 @@ pub struct AccessUnit {
 }
 
 impl AccessUnit {
+    /// How it is coded.
+    pub fn codec(&self) -> Result<&'static Codec> {
+        let name = self.caps.structure(0).map_or("", |s| s.name().as_str());
+        Codec::of_media_type(name)
+            .ok_or_else(|| Error::new(Kind::Media, format!("read the stream: its codec {name:?} is not known here")))
+    }
+
     /// The frame's boot-time instant; units have one by construction.
     pub fn time(&self) -> gst::ClockTime {
         self.buffer.pts().unwrap_or_default()

@@ -14,8 +14,9 @@ use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
 use super::access_unit::AccessUnit;
-use super::encode::{Coder, Encoder, Settings};
+use super::encode::{Encoder, Settings};
 use crate::clock::WallUs;
+use crate::codec::{Codec, Implementation};
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;
 use crate::frame::{Colour, Layout, Packing, Planes};
@@ -30,10 +31,10 @@ const PICTURES: usize = 12;
 const MIN_PSNR_DB: f64 = 28.0;
 
 /// The encoders this machine has, best first, for a `video.encoder` of this word: one that was named, then what replaces it.
-pub fn candidates(word: &str) -> Vec<Coder> {
-    let mut all = Coder::ALL.to_vec();
-    if let Some(first) = Coder::of(word) {
-        all.retain(|c| *c != first && *c != Coder::Hardware);
+pub fn candidates(word: &str) -> Vec<Implementation> {
+    let mut all = Implementation::ALL.to_vec();
+    if let Some(first) = Implementation::of(word) {
+        all.retain(|c| *c != first && *c != Implementation::Hardware);
         all.insert(0, first);
     }
     all.retain(|c| door::has(c.element()));
@@ -46,7 +47,7 @@ pub fn trusts_hardware(layout: Layout, fps: f64) -> bool {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     // Another size, kernel or library is another case.
     let about = format!("{}x{} at {fps} kernel {} gstreamer {a}.{b}.{c}", layout.width, layout.height, kernel.trim());
-    judge(verdict_file().as_deref(), &about, || test_in_child(Coder::Hardware, layout))
+    judge(verdict_file().as_deref(), &about, || test_in_child(Implementation::Hardware, layout))
 }
 
 /// Where the verdict is kept: systemd's `CacheDirectory=`, else the user's cache.
@@ -97,7 +98,7 @@ fn judge(file: Option<&Path>, about: &str, test: impl FnOnce() -> Result<String>
 }
 
 /// Runs `pastcam test-encoder` and waits for it; what it said.
-fn test_in_child(coder: Coder, layout: Layout) -> Result<String> {
+fn test_in_child(coder: Implementation, layout: Layout) -> Result<String> {
     let failed = |e| Error::caused(Kind::Io, "start the test of the hardware encoder", e);
     let program = std::env::current_exe().map_err(failed)?;
     let mut child = Command::new(program)
@@ -150,7 +151,7 @@ fn scene(layout: Layout, n: usize) -> Vec<u8> {
 }
 
 /// Encodes a scene, decodes it and compares: one line of what came of it.
-pub fn test(coder: Coder, layout: Layout) -> Result<String> {
+pub fn test(coder: Implementation, layout: Layout) -> Result<String> {
     let settings =
         Settings { bitrate_kbps: (layout.width * layout.height / 50).max(4000), keyframe_s: 1.0, size: None, fps: 10.0 };
     let units: Arc<Mutex<Vec<AccessUnit>>> = Arc::default();
@@ -181,7 +182,7 @@ pub fn test(coder: Coder, layout: Layout) -> Result<String> {
     if units.len() + 2 < PICTURES {
         return Err(Error::new(Kind::Media, format!("{}: {} of {PICTURES} pictures came out", coder.word(), units.len())));
     }
-    let worst = decoded(&units)?
+    let worst = decoded(coder.codec(), &units)?
         .iter()
         .zip(&units)
         .map(|(got, unit)| psnr_db(layout, &scene(layout, unit.id as usize), got))
@@ -222,13 +223,14 @@ fn psnr_db(layout: Layout, sent: &[u8], got: &[u8]) -> f64 {
 }
 
 /// The pictures in these units, by whichever decoder is there.
-fn decoded(units: &[AccessUnit]) -> Result<Vec<Vec<u8>>> {
-    let decoder = ["avdec_h264", "openh264dec", "v4l2h264dec"].into_iter().find(|d| door::has(d));
+fn decoded(codec: &Codec, units: &[AccessUnit]) -> Result<Vec<Vec<u8>>> {
+    let decoder = codec.decoders.iter().find(|d| door::has(d));
     let decoder =
         decoder.ok_or_else(|| Error::new(Kind::Media, "test the encoder: there is no decoder; install gstreamer1.0-libav"))?;
     let failed = |e: gst::glib::Error| Error::caused(Kind::Media, format!("decode with {decoder}"), e);
     let line = format!(
-        "appsrc name=in format=time max-bytes=0 ! h264parse ! {decoder} ! videoconvert ! video/x-raw,format=I420 ! appsink name=out sync=false"
+        "appsrc name=in format=time max-bytes=0 ! {} ! {decoder} ! videoconvert ! video/x-raw,format=I420 ! appsink name=out sync=false",
+        codec.parser.0
     );
     let pipeline =
         gst::parse::launch(&line).map_err(failed)?.downcast::<gst::Pipeline>().expect("several elements are a pipeline");
@@ -279,7 +281,7 @@ mod tests {
     fn every_encoder_of_this_machine_gives_back_what_it_was_given() {
         let found = candidates("auto");
         assert!(!found.is_empty(), "no encoder is installed");
-        for coder in found.into_iter().filter(|c| *c != Coder::Hardware) {
+        for coder in found.into_iter().filter(|c| *c != Implementation::Hardware) {
             for (w, h) in [(640, 480), (322, 242)] {
                 println!("{}", test(coder, Layout::new(w, h)).unwrap());
             }
@@ -314,12 +316,12 @@ mod tests {
 
     #[test]
     fn an_encoder_that_is_named_comes_first_and_hardware_only_when_asked() {
-        assert_ne!(candidates("openh264").first(), Some(&Coder::Hardware));
-        assert!(!candidates("x264").contains(&Coder::Hardware));
-        let software = |word| candidates(word).into_iter().filter(|c| *c != Coder::Hardware).collect::<Vec<_>>();
+        assert_ne!(candidates("openh264").first(), Some(&Implementation::Hardware));
+        assert!(!candidates("x264").contains(&Implementation::Hardware));
+        let software = |word| candidates(word).into_iter().filter(|c| *c != Implementation::Hardware).collect::<Vec<_>>();
         if door::has("x264enc") && door::has("openh264enc") {
-            assert_eq!(software("auto"), [Coder::X264, Coder::OpenH264]);
-            assert_eq!(software("openh264"), [Coder::OpenH264, Coder::X264]);
+            assert_eq!(software("auto"), [Implementation::X264, Implementation::OpenH264]);
+            assert_eq!(software("openh264"), [Implementation::OpenH264, Implementation::X264]);
         }
     }
 }

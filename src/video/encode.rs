@@ -1,4 +1,4 @@
-//! Owns one H.264 encoder: a `GStreamer` pipeline that takes pictures without copying them and hands out access units.
+//! Owns one encoder: a `GStreamer` pipeline that takes pictures without copying them and hands out access units.
 //! Never waits: when the encoder is late the oldest of two waiting pictures goes. Made and fed by one thread; units come out
 //! on the pipeline's own thread.
 
@@ -13,68 +13,30 @@ use gstreamer_video as gst_video;
 
 use super::access_unit::AccessUnit;
 use crate::clock::WallUs;
+use crate::codec::Implementation;
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;
 use crate::frame::{Colour, Layout};
 use crate::gst as door;
 
-/// Who encodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coder {
-    /// The processor's own encoder behind V4L2 (a Raspberry Pi 1 to 4).
-    Hardware,
-    /// The x264 library.
-    X264,
-    /// The openh264 library.
-    OpenH264,
-}
-
-impl Coder {
-    /// In the order in which they are tried.
-    pub const ALL: [Coder; 3] = [Coder::Hardware, Coder::X264, Coder::OpenH264];
-
-    /// The word in the configuration and in `status json`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Coder::Hardware => "hardware",
-            Coder::X264 => "x264",
-            Coder::OpenH264 => "openh264",
+/// The part of a pipeline that encodes, its element called `encoder`.
+pub(super) fn line(by: Implementation, s: &Settings) -> String {
+    let (gop, kbps) = (s.gop(), s.bitrate_kbps);
+    match by {
+        // Without a level the driver takes level 1 and refuses the first frame (raspberrypi/linux#3974).
+        Implementation::Hardware => {
+            format!("v4l2h264enc name=encoder {} ! video/x-h264,level=(string)4", hardware_controls(gop, kbps))
         }
-    }
-
-    /// The encoder of this word.
-    pub fn of(word: &str) -> Option<Coder> {
-        Coder::ALL.into_iter().find(|c| c.word() == word)
-    }
-
-    /// The element that does it.
-    pub fn element(self) -> &'static str {
-        match self {
-            Coder::Hardware => "v4l2h264enc",
-            Coder::X264 => "x264enc",
-            Coder::OpenH264 => "openh264enc",
-        }
-    }
-
-    /// The part of the pipeline that encodes, its element called `encoder`.
-    pub(super) fn line(self, s: &Settings) -> String {
-        let (gop, kbps) = (s.gop(), s.bitrate_kbps);
-        match self {
-            // Without a level the driver takes level 1 and refuses the first frame (raspberrypi/linux#3974).
-            Coder::Hardware => {
-                format!("v4l2h264enc name=encoder {} ! video/x-h264,level=(string)4", hardware_controls(gop, kbps))
-            }
-            // One thread makes one slice, and parameter sets come once a key frame. The fastest preset: a Pi has no more.
-            Coder::X264 => format!(
-                "x264enc name=encoder tune=zerolatency speed-preset=ultrafast threads=1 byte-stream=true key-int-max={gop} bitrate={kbps} \
-                 ! video/x-h264,profile=constrained-baseline"
-            ),
-            Coder::OpenH264 => format!(
-                "openh264enc name=encoder complexity=low usage-type=camera rate-control=bitrate multi-thread=1 gop-size={gop} bitrate={} \
-                 ! video/x-h264,profile=constrained-baseline",
-                kbps * 1000
-            ),
-        }
+        // One thread makes one slice, and parameter sets come once a key frame. The fastest preset: a Pi has no more.
+        Implementation::X264 => format!(
+            "x264enc name=encoder tune=zerolatency speed-preset=ultrafast threads=1 byte-stream=true key-int-max={gop} bitrate={kbps} \
+             ! video/x-h264,profile=constrained-baseline"
+        ),
+        Implementation::OpenH264 => format!(
+            "openh264enc name=encoder complexity=low usage-type=camera rate-control=bitrate multi-thread=1 gop-size={gop} bitrate={} \
+             ! video/x-h264,profile=constrained-baseline",
+            kbps * 1000
+        ),
     }
 }
 
@@ -127,7 +89,7 @@ pub struct Encoder {
     element: gst::Element,
     bus: gst::Bus,
     flow: Arc<Flow>,
-    coder: Coder,
+    coder: Implementation,
     /// What it encodes: size and colour.
     pub picture: (Layout, Colour),
     settings: Settings,
@@ -135,15 +97,15 @@ pub struct Encoder {
 
 impl Encoder {
     /// An encoder of pictures of this size and colour; `out` gets what comes out.
-    pub fn new(coder: Coder, picture: (Layout, Colour), settings: &Settings, out: Out) -> Result<Encoder> {
+    pub fn new(coder: Implementation, picture: (Layout, Colour), settings: &Settings, out: Out) -> Result<Encoder> {
         // Names the package where it is missing.
         door::element(coder.element())?;
-        Encoder::with(coder, &coder.line(settings), picture, settings, out)
+        Encoder::with(coder, &line(coder, settings), picture, settings, out)
     }
 
     /// The same around any encoding part of a pipeline whose encoder is called `encoder`.
     pub(super) fn with(
-        coder: Coder,
+        coder: Implementation,
         line: &str,
         picture: (Layout, Colour),
         settings: &Settings,
@@ -155,9 +117,11 @@ impl Encoder {
             _ => String::new(),
         };
         door::init()?;
+        let (parser, repeating) = coder.codec().parser;
         let pipeline = gst::parse::launch(&format!(
             "appsrc name=in is-live=true format=time max-buffers={WAITING} max-bytes=0 leaky-type=downstream ! {scale}{line} \
-             ! h264parse config-interval=-1 ! video/x-h264,stream-format=byte-stream,alignment=au ! appsink name=out sync=false"
+             ! {parser} {repeating} ! {} ! appsink name=out sync=false",
+            coder.codec().stream_caps()
         ))
         .map_err(failed)?
         .downcast::<gst::Pipeline>()
@@ -195,7 +159,7 @@ impl Encoder {
     }
 
     /// Who encodes.
-    pub fn coder(&self) -> Coder {
+    pub fn coder(&self) -> Implementation {
         self.coder
     }
 
@@ -248,14 +212,14 @@ impl Encoder {
         }
         if kbps != self.settings.bitrate_kbps {
             match self.coder {
-                Coder::Hardware => {
+                Implementation::Hardware => {
                     let controls = gst::Structure::builder("controls")
                         .field("video_bitrate", (kbps * 1000) as i32)
                         .field("h264_i_frame_period", gop as i32);
                     self.element.set_property("extra-controls", controls.build());
                 }
-                Coder::X264 => self.element.set_property("bitrate", kbps),
-                Coder::OpenH264 => self.element.set_property("bitrate", kbps * 1000),
+                Implementation::X264 => self.element.set_property("bitrate", kbps),
+                Implementation::OpenH264 => self.element.set_property("bitrate", kbps * 1000),
             }
         }
         // A longer time between key frames than it was made for needs another one; a shorter one is the feeder's to ask for.

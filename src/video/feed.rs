@@ -9,10 +9,11 @@ use std::time::Duration;
 use gstreamer as gst;
 
 use super::choose;
-use super::encode::{Coder, Encoder, Out, Settings};
+use super::encode::{Encoder, Out, Settings};
 use super::hub::Hub;
 use super::pass_through::PassThrough;
 use crate::clock::{BootUs, Clock, WallUs};
+use crate::codec::Implementation;
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;
 use crate::frame::{Colour, FrameMeta, Layout};
@@ -35,7 +36,7 @@ pub struct Wish {
 }
 
 /// Makes an encoder of pictures of this size and colour.
-pub type Make = fn(Coder, (Layout, Colour), &Settings, Out) -> Result<Encoder>;
+pub type Make = fn(Implementation, (Layout, Colour), &Settings, Out) -> Result<Encoder>;
 
 /// Everything the feeder works with.
 pub struct Feeder {
@@ -52,7 +53,7 @@ pub struct Feeder {
     /// What is wished.
     pub wish: Arc<Mutex<Wish>>,
     /// Who encodes now, for others to see.
-    pub at_work: Arc<Mutex<Option<Coder>>>,
+    pub at_work: Arc<Mutex<Option<Implementation>>>,
     /// Whether the hardware encoder is trusted; for others to see.
     pub hardware: Arc<AtomicBool>,
     /// [`Encoder::new`], but in tests.
@@ -113,13 +114,13 @@ struct Work {
 /// Encoders that failed.
 #[derive(Default)]
 struct Failures {
-    last: Option<(Coder, BootUs)>,
-    out: Vec<Coder>,
+    last: Option<(Implementation, BootUs)>,
+    out: Vec<Implementation>,
 }
 
 impl Failures {
     /// Notes a failure; true when this encoder is given up.
-    fn note(&mut self, coder: Coder, now: BootUs) -> bool {
+    fn note(&mut self, coder: Implementation, now: BootUs) -> bool {
         let again = self.last.is_some_and(|(c, at)| c == coder && now.since(at) < AGAIN);
         self.last = Some((coder, now));
         if again && !self.out.contains(&coder) {
@@ -158,16 +159,16 @@ impl Feeder {
         let wish = self.wish();
         let size = wish.settings.size.unwrap_or(wish.camera);
         // By name it is used without a test; otherwise it is tested before the first viewer comes, who would have to wait.
-        let hardware = match Coder::of(&wish.encoder) {
-            Some(coder) => coder == Coder::Hardware,
-            None => crate::gst::has(Coder::Hardware.element()) && choose::trusts_hardware(size, wish.settings.fps),
+        let hardware = match Implementation::of(&wish.encoder) {
+            Some(coder) => coder == Implementation::Hardware,
+            None => crate::gst::has(Implementation::Hardware.element()) && choose::trusts_hardware(size, wish.settings.fps),
         };
         self.hardware.store(hardware, Relaxed);
         let mut failures = Failures::default();
         while self.hub.wait_for_subscriber() {
             let (sent, drawn) = (Sent::default(), Arc::default());
             let wish = self.wish();
-            let hardware = hardware || wish.encoder == Coder::Hardware.word();
+            let hardware = hardware || wish.encoder == Implementation::Hardware.word();
             Session { f: self, wish, hardware, failures: &mut failures, work: None, sent, begun: self.clock.boot(), drawn }.run();
             *self.at_work.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
@@ -280,7 +281,7 @@ impl Session<'_> {
             return Some(next);
         }
         // The hardware is reported to hang below 9 frames a second (raspberrypi/linux#4739).
-        let steady = self.work.as_ref().is_some_and(|w| w.encoder.coder() == Coder::Hardware);
+        let steady = self.work.as_ref().is_some_and(|w| w.encoder.coder() == Implementation::Hardware);
         let again = now.since(sent.at) >= gap * 3 / 2 && (sent.times < TIMES || steady);
         (key || again).then_some(newest)
     }
@@ -337,7 +338,7 @@ impl Session<'_> {
 
     fn begin(&self, picture: (Layout, Colour), now: BootUs) -> Result<Work> {
         let mut all = choose::candidates(&self.wish.encoder);
-        all.retain(|c| (*c != Coder::Hardware || self.hardware) && !self.failures.out.contains(c));
+        all.retain(|c| (*c != Implementation::Hardware || self.hardware) && !self.failures.out.contains(c));
         let Some(coder) = all.first().copied() else {
             let cure = "install gstreamer1.0-plugins-ugly (x264enc) or gstreamer1.0-plugins-bad (openh264enc)";
             return Err(Error::new(Kind::Media, format!("encode the stream: no encoder works; {cure}")));

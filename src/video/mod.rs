@@ -1,4 +1,4 @@
-//! Owns the encoded stream: one H.264 encode of the newest pictures for everybody, made only while somebody takes it, or what a
+//! Owns the encoded stream: one encode of the newest pictures for everybody, made only while somebody takes it, or what a
 //! camera encodes by itself, handed on as it comes.
 //! Never touches the camera and never delays the ring. Its thread `video` and the encoder's own do the work; any thread asks.
 
@@ -9,7 +9,6 @@ mod feed;
 mod gop;
 pub mod hub;
 mod mp4;
-mod nal;
 mod pass_through;
 mod past;
 mod queue;
@@ -21,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::clock::Clock;
+use crate::codec::{Codec, H264, Implementation};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::frame::Layout;
@@ -28,18 +28,20 @@ use crate::health::Gauges;
 use crate::ring::Frames;
 use crate::source::Outlet;
 use crate::threads::Thread;
-use encode::Coder;
 use feed::{Feeder, Wish};
 use hub::Hub;
 use pass_through::PassThrough;
 pub use pass_through::PassThroughState;
+
+/// What viewers and recordings get.
+const CODEC: &Codec = &H264;
 
 /// The stream and its thread.
 pub struct Video {
     hub: Arc<Hub>,
     pass: Arc<PassThrough>,
     wish: Arc<Mutex<Wish>>,
-    at_work: Arc<Mutex<Option<Coder>>>,
+    at_work: Arc<Mutex<Option<Implementation>>>,
     hardware: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -127,7 +129,7 @@ impl Video {
     }
 
     /// Who encodes now; `None` while nobody subscribes.
-    pub fn encoder(&self) -> Option<Coder> {
+    pub fn encoder(&self) -> Option<Implementation> {
         *self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -136,9 +138,9 @@ impl Video {
     }
 
     /// Who is to encode the past: whoever encodes the present, else the first that may.
-    fn coder(&self) -> Result<Coder> {
+    fn coder(&self) -> Result<Implementation> {
         let trusted = self.hardware.load(Relaxed);
-        let mut all = choose::candidates(&self.wish().encoder).into_iter().filter(|c| *c != Coder::Hardware || trusted);
+        let mut all = choose::candidates(&self.wish().encoder).into_iter().filter(|c| *c != Implementation::Hardware || trusted);
         let missing = "encode: no encoder is installed; install gstreamer1.0-plugins-ugly (x264enc) or gstreamer1.0-plugins-bad (openh264enc)";
         self.encoder().or_else(|| all.next()).ok_or_else(|| Error::new(Kind::Media, missing))
     }

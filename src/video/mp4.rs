@@ -42,12 +42,14 @@ impl Mp4Writer {
     /// Begins a file at `path` with this unit, a key frame; `title` and the wall-clock instant go into its metadata.
     pub fn begin(path: &Path, unit: &AccessUnit, wall: WallUs, title: Option<&str>) -> Result<Mp4Writer> {
         let failed = |e: gst::glib::Error| Error::caused(Kind::Media, "build the recorder", e);
-        for element in ["h264parse", "mp4mux"] {
+        let codec = unit.codec()?;
+        for element in [codec.parser.0, "mp4mux"] {
             door::element(element)?;
         }
         let pipeline = gst::parse::launch(&format!(
-            "appsrc name=in format=time block=true ! h264parse ! video/x-h264,stream-format=avc,alignment=au \
-             ! mux.video_0 mp4mux name=mux fragment-duration={} fragment-mode=first-moov-then-finalise ! filesink name=file o-sync=true",
+            "appsrc name=in format=time block=true ! {} ! {} ! mux.video_0 mp4mux name=mux fragment-duration={} fragment-mode=first-moov-then-finalise ! filesink name=file o-sync=true",
+            codec.parser.0,
+            codec.mp4_caps(),
             FRAGMENT.1
         ))
         .map_err(failed)?

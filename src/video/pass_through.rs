@@ -5,16 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gstreamer as gst;
 
+use super::CODEC;
 use super::access_unit::AccessUnit;
 use super::hub::Hub;
-use super::nal;
 use crate::clock::{Clock, WallUs};
 use crate::config::Config;
 use crate::frame::Layout;
 use crate::source::{Coded, CodedAccessUnit};
-
-/// The largest picture of H.264's level 5.2 (pixels). One that claims more is not drawn for while its camera is away.
-const LARGEST: u64 = 36_864 * 256;
 
 /// What becomes of the camera's own stream: the word in `status json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +27,7 @@ pub enum PassThroughState {
     /// `rtsp.audio.device` is set: the sound belongs to one media that all viewers share, and a stream that is passed on gives
     /// each one of its own.
     Sound,
-    /// The camera sends something else than H.264.
+    /// The camera sends another codec than the stream's.
     Codec,
     /// Its pictures come in another order than they are shown in, which files and stamps here do not know.
     Order,
@@ -134,8 +131,8 @@ impl PassThrough {
     /// Takes what the camera sends.
     pub fn take(&self, coded: Coded) {
         match coded {
-            Coded::AccessUnit(unit) => self.unit(unit),
-            Coded::OtherCodec => self.lock().unfit = Some(PassThroughState::Codec),
+            Coded::AccessUnit(unit) if std::ptr::eq(unit.codec, CODEC) => self.unit(unit),
+            Coded::AccessUnit(_) | Coded::OtherCodec => self.lock().unfit = Some(PassThroughState::Codec),
             Coded::End => {
                 let mut i = self.lock();
                 (i.came, i.unfit) = (false, None);
@@ -145,18 +142,19 @@ impl PassThrough {
     }
 
     fn unit(&self, coded: CodedAccessUnit) {
-        let CodedAccessUnit { mut buffer, caps, key, id, boot } = coded;
+        let CodedAccessUnit { codec, mut buffer, caps, key, id, boot } = coded;
         let (key, ahead) = {
             let Ok(map) = buffer.map_readable() else { return };
-            (key && nal::is_random_access(&map), !key && nal::is_b_picture(&map))
+            (key && (codec.is_random_access)(&map), !key && (codec.is_b_picture)(&map))
         };
         let mut i = self.lock();
         if key {
             let pixels = |name| caps.structure(0).and_then(|s| s.get::<i32>(name).ok()).map_or(0, |n| n as u32 / 2 * 2);
             let size = Layout::new(pixels("width"), pixels("height"));
-            let believed = Some(size).filter(|s| u64::from(s.width) * u64::from(s.height) <= LARGEST);
+            // One that claims more is not drawn for while its camera is away.
+            let believed = Some(size).filter(|s| u64::from(s.width) * u64::from(s.height) <= codec.max_pixels);
             if std::mem::replace(&mut i.size, believed) != believed && self.remote {
-                log::info!("The camera sends H.264 of {}x{}", size.width, size.height);
+                log::info!("The camera sends {} of {}x{}", codec.name, size.width, size.height);
             }
         }
         i.came = true;
@@ -197,7 +195,7 @@ mod tests {
         let size_of = |width: i32, height: i32| {
             let caps = gst::Caps::builder("video/x-h264").field("width", width).field("height", height).build();
             let buffer = gst::Buffer::from_slice([0, 0, 1, 0x65, 0x88]);
-            pass.take(Coded::AccessUnit(CodedAccessUnit { buffer, caps, key: true, id: 1, boot: BootUs(1) }));
+            pass.take(Coded::AccessUnit(CodedAccessUnit { codec: CODEC, buffer, caps, key: true, id: 1, boot: BootUs(1) }));
             pass.size()
         };
         assert_eq!(size_of(3840, 2160), Some(Layout::new(3840, 2160)));

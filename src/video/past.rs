@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 
+use super::Video;
 use super::access_unit::AccessUnit;
-use super::encode::{Encoder, Out, Settings, scaled};
+use super::encode::{self, Encoder, Out, Settings, scaled};
 use super::feed::{Wish, dressed};
-use super::{Coder, Video};
 use crate::clock::BootUs;
+use crate::codec::Implementation;
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Colour, Layout};
 use crate::ring::Ring;
@@ -59,9 +60,9 @@ impl Work {
 }
 
 /// An encoder whose pictures are first stretched to the camera's size, as the ring has squeezed them.
-fn stretching(coder: Coder, picture: (Layout, Colour), wish: &Wish, out: Out) -> Result<Encoder> {
+fn stretching(coder: Implementation, picture: (Layout, Colour), wish: &Wish, out: Out) -> Result<Encoder> {
     let shown = wish.settings.size.filter(|s| *s != wish.camera).map_or(String::new(), |s| scaled(s, true));
-    let line = format!("{}{shown}{}", scaled(wish.camera, false), coder.line(&wish.settings));
+    let line = format!("{}{shown}{}", scaled(wish.camera, false), encode::line(coder, &wish.settings));
     Encoder::with(coder, &line, picture, &Settings { size: None, ..wish.settings.clone() }, out)
 }
 
@@ -78,7 +79,7 @@ pub fn encode(
     to: &mut dyn FnMut(&AccessUnit) -> Result<()>,
 ) -> Result<()> {
     let wish: Wish = video.wish();
-    let coder: Coder = video.coder()?;
+    let coder: Implementation = video.coder()?;
     let (mut work, mut drawn, mut next) = (None::<Work>, Arc::default(), from);
     while let Some(slot) = ring.first_since(next).filter(|s| s.meta().boot < until && !stop()) {
         let meta = *slot.meta();

@@ -12,7 +12,6 @@ use gstreamer::glib::DateTime;
 
 use super::access_unit::AccessUnit;
 use super::mp4::Mp4Writer;
-use super::nal;
 use super::queue::Queue;
 use super::{Video, past};
 use crate::clock::{BootUs, Clock};
@@ -126,7 +125,7 @@ pub struct Recorder {
 struct Segment {
     film: Film,
     mp4: Mp4Writer,
-    sps_pps: Vec<u8>,
+    parameter_sets: Vec<u8>,
     pictures: u64,
     first: Moment,
     last: Moment,
@@ -141,8 +140,11 @@ fn broken(what: &str) -> Error {
     Error::new(Kind::Io, format!("{what}: this is a bug of the program; the log says what happened"))
 }
 
-fn sps_pps(unit: &AccessUnit) -> Vec<u8> {
-    unit.buffer.map_readable().map_or_else(|_| Vec::new(), |bytes| nal::sps_pps(&bytes))
+fn parameter_sets(unit: &AccessUnit) -> Vec<u8> {
+    match (unit.codec(), unit.buffer.map_readable()) {
+        (Ok(codec), Ok(bytes)) => (codec.parameter_sets)(&bytes),
+        _ => Vec::new(),
+    }
 }
 
 impl Segment {
@@ -150,12 +152,12 @@ impl Segment {
         let first = moment(unit);
         let film = Film::begin(&parts.exporter, unit.wall, first.boot, unit.id, tag)?;
         let mp4 = film.step(|| Mp4Writer::begin(film.part(), unit, unit.wall, tag.map(Tag::as_str)))?;
-        Ok(Segment { film, mp4, sps_pps: sps_pps(unit), pictures: 0, first, last: first })
+        Ok(Segment { film, mp4, parameter_sets: parameter_sets(unit), pictures: 0, first, last: first })
     }
 
     /// Whether this unit can follow in the same file.
     fn goes_on_with(&self, unit: &AccessUnit) -> bool {
-        !unit.keyframe || sps_pps(unit) == self.sps_pps
+        !unit.keyframe || parameter_sets(unit) == self.parameter_sets
     }
 
     fn write(&mut self, unit: &AccessUnit) -> Result<()> {

@@ -27,6 +27,7 @@ use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 use self::auth::{Tls, VIEWER};
 use self::sound::Sound;
 use self::unprepare::Unpreparing;
+use super::CODEC;
 use super::access_unit::AccessUnit;
 use super::gop;
 use super::hub::{Hub, Subscription};
@@ -110,7 +111,7 @@ impl Rtsp {
     /// Opens the port and serves what the hub hands out at `/stream`.
     pub fn start(settings: &Settings, hub: &Arc<Hub>) -> Result<Rtsp> {
         crate::gst::init()?;
-        for element in ["appsrc", "rtph264pay"] {
+        for element in ["appsrc", CODEC.payloader.0] {
             crate::gst::element(element)?;
         }
         if settings.sound.is_some() {
@@ -194,8 +195,8 @@ fn factory(
     unpreparing: &Arc<Unpreparing>,
 ) -> rtsp::RTSPMediaFactory {
     let factory = rtsp::RTSPMediaFactory::new();
-    // Parameter sets are in the units; the payloader's own way of repeating them breaks pictures of several slices (1.22).
-    let pictures = "appsrc name=in is-live=true format=time max-bytes=0 ! rtph264pay name=pay0 pt=96 config-interval=0 aggregate-mode=zero-latency";
+    let (pay, how) = CODEC.payloader;
+    let pictures = format!("appsrc name=in is-live=true format=time max-bytes=0 ! {pay} name=pay0 pt=96 {how}");
     let beside = sound.map_or(String::new(), |_| {
         let room = sound::WAITING;
         format!("appsrc name=sound is-live=true format=time max-bytes={room} leaky-type=downstream ! rtpmp4gpay name=pay1 pt=97")

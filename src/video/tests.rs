@@ -226,7 +226,7 @@ fn settings_change_while_it_runs() {
     let other = if crate::gst::has("openh264enc") { "openh264" } else { "x264" };
     rig.video.set(&config.with(&[("video.encoder", other)]).unwrap());
     until("a key frame of the other encoder", &|u| u.keyframe && wide(u) == Some(320));
-    assert_eq!(rig.video.encoder().map(Coder::word), Some(other));
+    assert_eq!(rig.video.encoder().map(Implementation::word), Some(other));
 }
 
 /// Feeds until the other encoder has taken over from x264, which fails this way.
@@ -239,7 +239,7 @@ fn replaced(make: feed::Make) {
     let (_place, from) = rig.take();
     let end = SystemClock.boot() + Duration::from_secs(60);
     let mut id = 0;
-    while !(rig.video.encoder() == Some(Coder::OpenH264) && from.try_iter().any(|u| u.keyframe)) {
+    while !(rig.video.encoder() == Some(Implementation::OpenH264) && from.try_iter().any(|u| u.keyframe)) {
         assert!(SystemClock.boot() < end, "{:?} still works", rig.video.encoder());
         id += 1;
         rig.publish(id);
@@ -250,7 +250,7 @@ fn replaced(make: feed::Make) {
 #[test]
 fn an_encoder_that_dies_is_replaced_while_subscribers_stay() {
     replaced(|coder, picture, settings, out| match coder {
-        Coder::X264 => {
+        Implementation::X264 => {
             let line = "x264enc name=encoder tune=zerolatency speed-preset=ultrafast ! identity error-after=5";
             Encoder::with(coder, line, picture, settings, out)
         }
@@ -261,10 +261,32 @@ fn an_encoder_that_dies_is_replaced_while_subscribers_stay() {
 #[test]
 fn an_encoder_that_falls_silent_is_replaced_while_subscribers_stay() {
     replaced(|coder, picture, settings, out| match coder {
-        Coder::X264 => {
+        Implementation::X264 => {
             let line = "x264enc name=encoder tune=zerolatency speed-preset=ultrafast ! valve drop=true";
             Encoder::with(coder, line, picture, settings, out)
         }
         _ => Encoder::new(coder, picture, settings, out),
     });
+}
+
+#[test]
+fn a_codec_is_known_by_its_caps_and_names_elements_of_known_packages() {
+    let unit = |name: &str| AccessUnit {
+        buffer: gstreamer::Buffer::new(),
+        caps: gstreamer::Caps::new_empty_simple(name),
+        keyframe: true,
+        id: 0,
+        wall: WallUs(0),
+        behind: 0,
+    };
+    crate::gst::init().unwrap();
+    for codec in Codec::ALL {
+        assert_eq!(unit(codec.media_type).codec().unwrap().name, codec.name);
+        assert_eq!(Codec::of_encoding_name(codec.encoding_name).unwrap().name, codec.name);
+        let elements = [codec.parser.0, codec.payloader.0, codec.depayloader].into_iter().chain(codec.decoders.iter().copied());
+        let makers = Implementation::ALL.into_iter().filter(|i| i.codec().name == codec.name).map(Implementation::element);
+        let unknown: Vec<_> = elements.chain(makers).filter(|e| crate::gst::package_of(e).is_none()).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
+    assert!(unit("video/x-nothing").codec().unwrap_err().what.contains("video/x-nothing"));
 }

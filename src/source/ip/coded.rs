@@ -11,13 +11,14 @@ use gstreamer::prelude::*;
 
 use super::tail::RateLimiter;
 use crate::clock::{BootUs, Clock, SystemClock, monotonic_us};
+use crate::codec::Codec;
 
 /// What a camera sends that encodes by itself, ahead of decoding.
 #[derive(Debug)]
 pub enum Coded {
-    /// One H.264 picture as a byte stream.
+    /// One access unit, as its codec's `stream_caps` say.
     AccessUnit(CodedAccessUnit),
-    /// The camera sends something else, which cannot be passed on as H.264.
+    /// The camera sends something that cannot be passed on.
     OtherCodec,
     /// The stream has ended; what follows is another one.
     End,
@@ -26,6 +27,8 @@ pub enum Coded {
 /// One access unit.
 #[derive(Debug)]
 pub struct CodedAccessUnit {
+    /// How it is coded.
+    pub codec: &'static Codec,
     /// The bytes, as they came. No time stamp.
     pub buffer: gst::Buffer,
     /// What they are.

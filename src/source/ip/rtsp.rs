@@ -7,6 +7,7 @@
 //!                            └► [gate] queue ─► decoder ─► tail ─► capture
 //! ```
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use super::address::Address;
 use super::coded::{Coded, CodedAccessUnit, Outlet, TimestampMap, instant_in, instant_on};
 use super::tail::{self, DecoderTail};
 use super::{explain, first_error};
+use crate::codec::Codec;
 use crate::error::{Error, Kind, Result};
 use crate::gst as door;
 use crate::source::{Camera, Incoming, Light, Polled, Source, Transport};
@@ -157,26 +159,31 @@ impl Branch {
             return;
         }
         let coding = field("encoding-name").unwrap_or_default();
-        let made = if coding == "H264" { self.h264(&pipeline, pad, &entry) } else { self.other(&pipeline, pad, entry, &coding) };
+        let made = match Codec::of_encoding_name(&coding) {
+            Some(codec) => self.passed(codec, &pipeline, pad, &entry),
+            None => self.other(&pipeline, pad, entry, &coding),
+        };
         if let Err(e) = made {
             gst::element_error!(pipeline, gst::CoreError::MissingPlugin, ("{}", e));
         }
     }
 
-    fn h264(&self, pipeline: &gst::Pipeline, pad: &gst::Pad, entry: &gst::Pad) -> Result<()> {
-        let [depay, parse, caps, queue] = ["rtph264depay", "h264parse", "capsfilter", "queue"].map(door::element);
+    /// What is passed on, and decoded beside that.
+    fn passed(&self, codec: &'static Codec, pipeline: &gst::Pipeline, pad: &gst::Pad, entry: &gst::Pad) -> Result<()> {
+        let [depay, parse, caps, queue] = [codec.depayloader, codec.parser.0, "capsfilter", "queue"].map(door::element);
         let (depay, parse, caps, queue) = (depay?, parse?, caps?, queue?);
-        let decoder = decoder()?;
+        let decoder = decoder(codec)?;
         // Parameter sets in front of every key frame, so that anybody may begin there.
-        parse.set_property("config-interval", -1i32);
-        let whole = gst::Caps::builder("video/x-h264").field("stream-format", "byte-stream").field("alignment", "au").build();
-        caps.set_property("caps", whole);
+        if let Some((property, value)) = codec.parser.1.split_once('=') {
+            parse.set_property_from_str(property, value);
+        }
+        caps.set_property_from_str("caps", &codec.stream_caps());
         // The gate before it bounds it: a queue that is full would hold up the stream.
         for limit in ["max-size-buffers", "max-size-bytes"] {
             queue.set_property(limit, 0u32);
         }
         queue.set_property("max-size-time", 0u64);
-        let gate = Gate::new(self, pipeline, &queue);
+        let gate = Gate::new(self, codec, pipeline, &queue);
         let exit = caps.static_pad("src").expect("a capsfilter has a src pad");
         exit.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
             let passes = info.buffer().is_none_or(|b| gate.passes(pad, b));
@@ -184,11 +191,11 @@ impl Branch {
             if passes { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Handled }
         });
         let chain = [&depay, &parse, &caps, &queue, &decoder];
-        let failed = |e: glib::BoolError| Error::caused(Kind::Media, "build the decoder of H.264", e);
+        let failed = |e: glib::BoolError| Error::caused(Kind::Media, format!("build the decoder of {}", codec.name), e);
         pipeline.add_many(chain).map_err(failed)?;
         gst::Element::link_many(chain).map_err(failed)?;
         let link = |from: &gst::Pad, to: &gst::Pad| {
-            from.link(to).map(drop).map_err(|e| Error::caused(Kind::Media, "join the decoder of H.264", e))
+            from.link(to).map(drop).map_err(|e| Error::caused(Kind::Media, format!("join the decoder of {}", codec.name), e))
         };
         link(&decoder.static_pad("src").expect("a decoder has a src pad"), entry)?;
         for element in chain.iter().rev() {
@@ -221,14 +228,14 @@ impl Branch {
     }
 }
 
-/// The first decoder of H.264 that can be had, by the library's own order: hardware where it is trusted, then libav, openh264.
-fn decoder() -> Result<gst::Element> {
-    let h264 = gst::Caps::builder("video/x-h264").field("stream-format", "byte-stream").field("alignment", "au").build();
+/// The first decoder of this codec that can be had, by the library's own order: hardware where it is trusted, then libav, openh264.
+fn decoder(codec: &Codec) -> Result<gst::Element> {
+    let stream = gst::Caps::from_str(&codec.stream_caps()).map_err(|e| Error::caused(Kind::Media, "find a decoder", e))?;
     let kinds = gst::ElementFactoryType::DECODER | gst::ElementFactoryType::MEDIA_VIDEO;
     let mut all: Vec<gst::ElementFactory> =
         gst::ElementFactory::factories_with_type(kinds, gst::Rank::MARGINAL).into_iter().collect();
     all.sort_by_key(|f| std::cmp::Reverse(f.rank()));
-    for factory in all.iter().filter(|f| f.can_sink_any_caps(&h264)) {
+    for factory in all.iter().filter(|f| f.can_sink_any_caps(&stream)) {
         let Ok(element) = factory.create().build() else { continue };
         // A decoder of a processor that is not there fails here.
         if element.static_pad("src").is_some() && element.set_state(gst::State::Ready).is_ok() {
@@ -238,11 +245,12 @@ fn decoder() -> Result<gst::Element> {
         // It is not used.
         let _ = element.set_state(gst::State::Null);
     }
-    door::element("avdec_h264")
+    door::element(codec.decoders[0])
 }
 
 /// Where units part: all of them to the outlet, and to the decoder those it has time for.
 struct Gate {
+    codec: &'static Codec,
     timestamps: Arc<TimestampMap>,
     came: Arc<AtomicBool>,
     outlet: Outlet,
@@ -253,8 +261,9 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(b: &Branch, pipeline: &gst::Pipeline, queue: &gst::Element) -> Gate {
+    fn new(b: &Branch, codec: &'static Codec, pipeline: &gst::Pipeline, queue: &gst::Element) -> Gate {
         Gate {
+            codec,
             timestamps: b.timestamps.clone(),
             came: b.came.clone(),
             outlet: b.outlet.clone(),
@@ -277,7 +286,7 @@ impl Gate {
         }
         let (id, boot) = self.timestamps.arrived(buffer.pts(), instant_on(pad, buffer.pts(), pipeline.base_time()));
         let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        (self.outlet)(Coded::AccessUnit(CodedAccessUnit { buffer: buffer.clone(), caps, key, id, boot }));
+        (self.outlet)(Coded::AccessUnit(CodedAccessUnit { codec: self.codec, buffer: buffer.clone(), caps, key, id, boot }));
         let before = self.keyframes.shut.load(Relaxed);
         let passes = self.keyframes.admits(key, queue.property("current-level-buffers"));
         if !passes && !before {

@@ -102,6 +102,24 @@ mod tests {
         assert!(!is_b_picture(&slice(0b1100_0000)) && !is_b_picture(&slice(0b1000_1000)));
         assert!(is_b_picture(&slice(0b1010_0000)) && is_b_picture(&slice(0b1001_1100)));
         assert!(!is_random_access(&slice(0b1000_1000)));
+        // xorshift64: the same damage in every run.
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed as usize % below
+        };
+        for _ in 0..100_000 {
+            let mut damaged = twice[random(twice.len())..].to_vec();
+            for _ in 0..random(8) {
+                let at = random(damaged.len());
+                damaged[at] = [0, 1, 0x41, 0x67, 0xff, random(256) as u8][random(6)];
+            }
+            damaged.truncate(random(damaged.len() + 1));
+            assert!(leading_nal_units(&damaged).map(<[u8]>::len).sum::<usize>() <= damaged.len());
+            let _ = (sps_pps(&damaged), is_random_access(&damaged), is_b_picture(&damaged));
+        }
         for short in [&[][..], &[0, 0, 1], &[0, 0, 1, 0x41], &[0, 0, 1, 0x41, 0]] {
             assert!(!is_b_picture(short) && !is_random_access(short));
         }

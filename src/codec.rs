@@ -1,0 +1,126 @@
+//! Owns what is to be known of a video codec, in one place: its caps, the `GStreamer` elements that parse, pay and decode it, how
+//! an MP4 file holds it, what its bitstream says of a picture, and which encoders make it. Another codec is one more [`Codec`] in
+//! [`Codec::ALL`], a file beside `h264` and its encoders. Plain data: makes no element and touches no frame. Any thread.
+
+pub mod h264;
+
+/// How pictures are coded.
+#[derive(Debug)]
+pub struct Codec {
+    /// For people.
+    pub name: &'static str,
+    /// `encoding-name` of RTP caps, and in SDP.
+    pub encoding_name: &'static str,
+    /// Name of its caps.
+    pub media_type: &'static str,
+    /// Caps fields of the access units that are handed round here: each whole, so that anybody may begin at a key frame.
+    pub stream: &'static str,
+    /// Caps fields of access units as MP4 holds them.
+    pub mp4: &'static str,
+    /// The parser's element, and the properties by which it puts parameter sets in front of every key frame.
+    pub parser: (&'static str, &'static str),
+    /// The RTP payloader's element and properties.
+    pub payloader: (&'static str, &'static str),
+    /// The RTP depayloader's element.
+    pub depayloader: &'static str,
+    /// Decoders that are known to be right, best first.
+    pub decoders: &'static [&'static str],
+    /// The largest picture of its highest level in use (pixels).
+    pub max_pixels: u64,
+    /// The parameter sets in an access unit: two streams with the same ones can follow each other in one file.
+    pub parameter_sets: fn(&[u8]) -> Vec<u8>,
+    /// Whether decoding may begin with an access unit that the parser takes for a key frame.
+    pub is_random_access: fn(&[u8]) -> bool,
+    /// Whether an access unit needs a picture that is shown after it.
+    pub is_b_picture: fn(&[u8]) -> bool,
+}
+
+/// H.264 (AVC).
+pub static H264: Codec = Codec {
+    name: "H.264",
+    encoding_name: "H264",
+    media_type: "video/x-h264",
+    stream: "stream-format=byte-stream,alignment=au",
+    mp4: "stream-format=avc,alignment=au",
+    parser: ("h264parse", "config-interval=-1"),
+    // Parameter sets are in the units; the payloader's own way of repeating them breaks pictures of several slices (1.22).
+    payloader: ("rtph264pay", "config-interval=0 aggregate-mode=zero-latency"),
+    depayloader: "rtph264depay",
+    decoders: &["avdec_h264", "openh264dec", "v4l2h264dec"],
+    // Level 5.2.
+    max_pixels: 36_864 * 256,
+    parameter_sets: h264::sps_pps,
+    is_random_access: h264::is_random_access,
+    is_b_picture: h264::is_b_picture,
+};
+
+impl Codec {
+    /// All that can be passed on and recorded.
+    pub const ALL: [&'static Codec; 1] = [&H264];
+
+    /// The codec of caps with this name.
+    pub fn of_media_type(name: &str) -> Option<&'static Codec> {
+        Codec::ALL.into_iter().find(|c| c.media_type == name)
+    }
+
+    /// The codec of an RTP stream with this `encoding-name`.
+    pub fn of_encoding_name(name: &str) -> Option<&'static Codec> {
+        Codec::ALL.into_iter().find(|c| c.encoding_name == name)
+    }
+
+    /// Caps of the access units that are handed round here.
+    pub fn stream_caps(&self) -> String {
+        format!("{},{}", self.media_type, self.stream)
+    }
+
+    /// Caps of access units as MP4 holds them.
+    pub fn mp4_caps(&self) -> String {
+        format!("{},{}", self.media_type, self.mp4)
+    }
+}
+
+/// Who encodes: one implementation of a codec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Implementation {
+    /// The processor's own encoder behind V4L2 (a Raspberry Pi 1 to 4).
+    Hardware,
+    /// The x264 library.
+    X264,
+    /// The openh264 library.
+    OpenH264,
+}
+
+impl Implementation {
+    /// In the order in which they are tried.
+    pub const ALL: [Implementation; 3] = [Implementation::Hardware, Implementation::X264, Implementation::OpenH264];
+
+    /// The word in the configuration and in `status json`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Implementation::Hardware => "hardware",
+            Implementation::X264 => "x264",
+            Implementation::OpenH264 => "openh264",
+        }
+    }
+
+    /// The implementation of this word.
+    pub fn of(word: &str) -> Option<Implementation> {
+        Implementation::ALL.into_iter().find(|i| i.word() == word)
+    }
+
+    /// The codec it makes.
+    pub fn codec(self) -> &'static Codec {
+        match self {
+            Implementation::Hardware | Implementation::X264 | Implementation::OpenH264 => &H264,
+        }
+    }
+
+    /// The element that does it.
+    pub fn element(self) -> &'static str {
+        match self {
+            Implementation::Hardware => "v4l2h264enc",
+            Implementation::X264 => "x264enc",
+            Implementation::OpenH264 => "openh264enc",
+        }
+    }
+}
