@@ -188,7 +188,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
         }),
         last_run: Mutex::default(),
     });
-    let server = Server::start(server_settings(config)?, &control, Arc::new(Desk(commands.clone())))?;
+    let server = Server::start(server_settings(config), &control, Arc::new(Desk(commands.clone())))?;
     log::info!("Trigger server started on port {}", server.local_port());
     // Its file lies with the pictures, whose disk may take its time: clients are answered meanwhile.
     let day_us = (1e6 / camera.fps) as i64;
@@ -332,7 +332,7 @@ fn build_outlets(
         clock: Arc::new(SystemClock),
         events,
     };
-    let rtsp = if config.rtsp.enable { Some(Rtsp::start(&rtsp_settings(config)?, video.hub())?) } else { None };
+    let rtsp = if config.rtsp.enable { Some(Rtsp::start(&rtsp_settings(config), video.hub())?) } else { None };
     if let Some(rtsp) = &rtsp {
         rtsp.share(!video.may_pass());
     }

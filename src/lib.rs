@@ -26,6 +26,7 @@ pub mod jobs;
 #[cfg(feature = "media")]
 pub mod keeper;
 pub mod logging;
+pub mod net;
 pub mod night;
 pub mod notes;
 pub mod notify;

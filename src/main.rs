@@ -81,9 +81,9 @@ fn dispatch(to: &str, command: &[String], options: &Options) -> Result<send::Ans
         let config = options.load()?;
         let n = &config.network;
         if !n.token.is_empty() && !command.iter().any(|w| w.starts_with("token=")) {
-            command.push(format!("token={}", n.token));
+            command.push(format!("token={}", &*n.token));
         }
-        (n.bind.first().cloned().unwrap_or_else(|| "127.0.0.1".into()), n.trigger_port)
+        (n.bind.first().map_or_else(|| "127.0.0.1".into(), ToString::to_string), n.trigger_port)
     } else {
         send::address(to)?
     };

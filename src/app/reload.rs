@@ -52,10 +52,10 @@ impl Reload {
             *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
         }
         log::set_max_level(new.level());
-        self.control.set_allow(new.allow());
+        self.control.set_allow(new.network.allow.clone());
         self.commands.video.set(&new);
         if let Some(rtsp) = serving {
-            rtsp.set_allow(new.watchers());
+            rtsp.set_allow(new.rtsp.allow.clone());
             if let Some(certificate) = &certificate {
                 rtsp.set_certificate(certificate);
             }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::export::{self, KeepKind};
 use crate::frame::Layout;
 use crate::night;
@@ -96,18 +96,17 @@ pub(super) fn export_settings(config: &Config) -> export::Settings {
     s
 }
 
-pub(super) fn server_settings(config: &Config) -> Result<server::Settings> {
+pub(super) fn server_settings(config: &Config) -> server::Settings {
     let n = &config.network;
-    let bad = |e: std::net::AddrParseError| Error::caused(Kind::Config, "network.bind", e);
     let mut s = server::Settings {
-        bind: n.bind.iter().map(|a| a.parse().map_err(bad)).collect::<Result<_>>()?,
+        bind: n.bind.clone(),
         port: n.trigger_port,
         persistent_port: (n.persistent_port > 0).then_some(n.persistent_port),
         persistent_pad: n.persistent_pad,
         persistent_nul: n.persistent_nul,
         udp_port: (n.udp_port > 0).then_some(n.udp_port),
         idle: Duration::from_millis(u64::from(n.idle_ms)),
-        allow: config.allow(),
+        allow: n.allow.clone(),
         ..server::Settings::default()
     };
     s.limits.active = n.max_clients;
@@ -115,22 +114,21 @@ pub(super) fn server_settings(config: &Config) -> Result<server::Settings> {
         // With a token every command has an argument that may still be on its way.
         s.words.at_once = &[];
     }
-    Ok(s)
+    s
 }
 
-pub(super) fn rtsp_settings(config: &Config) -> Result<rtsp::Settings> {
+pub(super) fn rtsp_settings(config: &Config) -> rtsp::Settings {
     let r = &config.rtsp;
-    let bad = |e: std::net::AddrParseError| Error::caused(Kind::Config, "rtsp.bind", e);
-    Ok(rtsp::Settings {
-        bind: r.bind.iter().map(|a| a.parse().map_err(bad)).collect::<Result<_>>()?,
+    rtsp::Settings {
+        bind: r.bind.clone(),
         port: r.port,
-        allow: config.watchers(),
+        allow: r.allow.clone(),
         login: (!r.user.is_empty()).then(|| (r.user.clone(), r.password.clone())),
         tls: config.tls(),
         sound: (!r.audio.device.is_empty())
             .then(|| rtsp::sound::Settings { device: r.audio.device.clone(), bitrate_kbps: r.audio.bitrate_kbps }),
         max_clients: r.max_clients,
-    })
+    }
 }
 
 /// What `tuning.json` holds.

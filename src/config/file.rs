@@ -1,12 +1,14 @@
 //! Owns `config.json` as it is written: every key, its type, default and range. Plain data, any thread.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
 use serde_json::{Number, Value};
 
 use crate::format::Each;
-use crate::settings::{self, Kind, Leaf, Refusal, any, at_least, bytes, from, settings};
+use crate::net::AllowList;
+use crate::settings::{self, Kind, Leaf, Refusal, Secret, any, at_least, bytes, from, settings};
 
 /// `presets`: name → control name → true, false, a number, a text or a list of numbers.
 pub type Presets = BTreeMap<String, BTreeMap<String, Value>>;
@@ -283,13 +285,6 @@ settings! {
     }
 }
 
-/// Private and link-local networks.
-fn local_networks() -> Vec<String> {
-    ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10"]
-        .map(String::from)
-        .to_vec()
-}
-
 settings! {
     /// `rtsp`
     pub struct Rtsp {
@@ -298,9 +293,9 @@ settings! {
         /// TCP port.
         port: u16 = 8554, from(1.0, 65_535.0).at_start();
         /// Addresses to listen on; none: all, IPv4 and IPv6.
-        bind: Vec<String> = Vec::new(), any().at_start();
+        bind: Vec<IpAddr> = Vec::new(), any().at_start();
         /// Who may watch, as addresses or CIDR blocks.
-        allow: Vec<String> = local_networks(), any();
+        allow: AllowList = AllowList::default(), any();
         /// Name to log in with (digest); empty: nobody has to.
         user: String = String::new(), any().at_start();
         /// The password that goes with it.
@@ -333,11 +328,11 @@ settings! {
         /// TCP port of the commands.
         trigger_port: u16 = 9999, from(1.0, 65_535.0).at_start();
         /// Addresses to listen on; none: all, IPv4 and IPv6.
-        bind: Vec<String> = Vec::new(), any().at_start();
+        bind: Vec<IpAddr> = Vec::new(), any().at_start();
         /// Who may send commands, as addresses or CIDR blocks.
-        allow: Vec<String> = local_networks(), any();
+        allow: AllowList = AllowList::default(), any();
         /// Word that every command must carry as `token=WORD`; empty: none.
-        token: String = String::new(), any().at_start();
+        token: Secret = Secret::default(), any().at_start();
         /// Silence that ends a command without a line end (ms).
         idle_ms: u32 = 200, from(60.0, 2000.0).at_start();
         /// The same picture command again within this time (ms) is refused; 0: never.

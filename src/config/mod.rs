@@ -38,10 +38,6 @@ impl std::ops::Deref for Config {
     }
 }
 
-fn allow_list(blocks: &[String]) -> Result<crate::server::AllowList> {
-    crate::server::AllowList::parse(blocks)
-}
-
 /// A file's keys over the defaults.
 fn written(bytes: &[u8]) -> Result<File> {
     let written = json::read(bytes)?;
@@ -153,11 +149,6 @@ impl Config {
         }
     }
 
-    /// Who may watch.
-    pub fn watchers(&self) -> crate::server::AllowList {
-        allow_list(&self.rtsp.allow).expect("`check` has parsed the list before")
-    }
-
     /// The text in pictures, if there is to be any.
     pub fn letters(&self) -> Option<String> {
         (self.export.overlay && !self.video.overlay.is_empty()).then(|| self.video.overlay.clone())
@@ -168,11 +159,6 @@ impl Config {
         let r = &self.rtsp;
         let file = |name: &str| PathBuf::from(name);
         (!r.tls_certificate.is_empty()).then(|| Tls { certificate: file(&r.tls_certificate), key: file(&r.tls_key) })
-    }
-
-    /// Who may send commands.
-    pub fn allow(&self) -> crate::server::AllowList {
-        allow_list(&self.network.allow).expect("`check` has parsed the list before")
     }
 }
 

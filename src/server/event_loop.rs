@@ -14,13 +14,13 @@ use log::{debug, error, info, warn};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::allow::AllowList;
 use super::conn::{Conn, Phase, Subscription};
 use super::line::{Framer, Item, LINE_MAX, Rules};
 use super::reply::{Answer, Message, Reply, Target, Wire};
 use super::{Channel, Handler, Request, Settings, Shared};
 use crate::clock::{BootUs, Clock, SystemClock};
 use crate::error::Kind;
+use crate::net::AllowList;
 use crate::threads::{self, Thread};
 
 /// Connections taken per turn, so that those already here are read in between.

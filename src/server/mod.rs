@@ -6,8 +6,6 @@
 //! bytes ─► line (image, telnet) ─► conn ─► event_loop ─► Handler ─► Reply ─► mailbox ─► event_loop ─► conn ─► bytes
 //! ```
 
-mod allow;
-pub(crate) mod bind;
 mod body;
 mod conn;
 mod event_loop;
@@ -22,13 +20,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use allow::{AllowList, LOCAL_NETWORKS, Network};
 pub use body::{Body, Got};
 pub use line::{Framer, Item, LINE_MAX, Rules, Words};
 pub use reply::{ANSWER_MAX, Answer, Notifier, Reply};
 
 use crate::clock::BootUs;
 use crate::error::{Error, Kind, Result};
+use crate::net::{AllowList, bind};
 use crate::threads::Thread;
 use event_loop::EventLoop;
 use reply::{Mailbox, Wire};

@@ -33,7 +33,7 @@ use super::gop;
 use super::hub::{Hub, Subscription};
 use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
-use crate::server::AllowList;
+use crate::net::AllowList;
 use crate::threads::Thread;
 
 /// A viewer that takes nothing for so long is cut off: over TCP it holds up the others meanwhile.
@@ -120,7 +120,7 @@ impl Rtsp {
         let certificate = settings.tls.as_ref().map(Tls::load).transpose()?;
         let encrypted = certificate.is_some();
         let auth = auth::auth(settings.login.as_ref(), certificate.as_ref());
-        let listeners = crate::server::bind::tcp(&settings.bind, settings.port, "rtsp.port")?;
+        let listeners = crate::net::bind::tcp(&settings.bind, settings.port, "rtsp.port")?;
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|e| Error::caused(Kind::Io, "open an eventfd for the rtsp port", e))?;
         let (server, unpreparing) = (rtsp::RTSPServer::new(), Arc::new(Unpreparing::default()));

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use pastcam::clock::{Clock, SystemClock};
-use pastcam::server::{AllowList, Channel, LINE_MAX, Limits, Settings};
+use pastcam::net::AllowList;
+use pastcam::server::{Channel, LINE_MAX, Limits, Settings};
 
 use crate::rig::{PATIENCE, client, line, rest, rig, settings, start, until};
 

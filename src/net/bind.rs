@@ -102,7 +102,7 @@ pub(crate) fn tcp(addresses: &[IpAddr], port: u16, key: &str) -> Result<Vec<TcpL
 }
 
 /// Sockets for datagrams, as [`tcp`].
-pub(super) fn udp(addresses: &[IpAddr], port: u16, key: &str) -> Result<Vec<UdpSocket>> {
+pub(crate) fn udp(addresses: &[IpAddr], port: u16, key: &str) -> Result<Vec<UdpSocket>> {
     every(addresses, port, key, SockType::Datagram, UdpSocket::from, UdpSocket::local_addr)
 }
 

@@ -1,10 +1,11 @@
-//! Owns the list of networks that may use the trigger ports. Never resolves names. Pure; any thread.
+//! Owns the lists of networks that may use a port. Never resolves names. Pure; any thread.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
 
-use crate::error::{Error, Kind, Result};
+use serde_json::Value;
+
+use crate::settings::{Kind, Leaf, Refusal, Word};
 
 /// One network in CIDR notation, kept as IPv6: IPv4 stands in its v4-mapped place, so one comparison serves both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +34,11 @@ impl Network {
     }
 }
 
-impl FromStr for Network {
-    type Err = Error;
-
+impl Word for Network {
     /// `192.168.1.0/24`, `fd00::/8`, or an address alone. Bits behind the length must be 0: `192.168.1.7/24` is mostly a
     /// slip, so it is refused with the network it would be.
-    fn from_str(text: &str) -> Result<Self> {
-        let refuse = |rule: String| Error::new(Kind::Config, format!("network.allow: {rule}, not \"{text}\""));
+    fn read(text: &str) -> Result<Self, Refusal> {
+        let refuse = |rule: String| Refusal::text(rule, text);
         let trimmed = text.trim();
         let (address, length) = match trimmed.split_once('/') {
             Some((a, l)) => (a, Some(l)),
@@ -64,6 +63,12 @@ impl FromStr for Network {
         }
         Ok(network)
     }
+    fn word(&self) -> String {
+        self.to_string()
+    }
+    fn range() -> String {
+        "addresses, CIDR".into()
+    }
 }
 
 impl fmt::Display for Network {
@@ -82,12 +87,12 @@ pub struct AllowList(Vec<Network>);
 
 /// This machine, private networks (RFC 1918, RFC 4193) and link-local addresses (RFC 3927, RFC 4291).
 pub const LOCAL_NETWORKS: [&str; 8] =
-    ["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "169.254.0.0/16", "fe80::/10"];
+    ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10"];
 
 impl AllowList {
-    /// Reads entries as written in `network.allow`. The error names the rule and the refused entry.
-    pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self> {
-        entries.iter().map(|e| e.as_ref().parse()).collect::<Result<_>>().map(AllowList)
+    /// Reads entries as they stand in the configuration. The error names the rule and the refused entry.
+    pub fn parse(entries: &[&str]) -> Result<Self, Refusal> {
+        entries.iter().map(|e| Network::read(e)).collect::<Result<_, _>>().map(AllowList)
     }
 
     /// Whether this address may use the ports. A v4-mapped address counts as the IPv4 address it holds.
@@ -105,10 +110,22 @@ impl Default for AllowList {
 
 impl fmt::Display for AllowList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, n) in self.0.iter().enumerate() {
-            write!(f, "{}{n}", if i == 0 { "" } else { ", " })?;
-        }
-        Ok(())
+        f.write_str(&self.0.iter().map(Word::word).collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl Leaf for AllowList {
+    fn kind(&self) -> Kind {
+        self.0.kind()
+    }
+    fn take(&mut self, written: &Value) -> Result<(), Refusal> {
+        self.0.take(written)
+    }
+    fn value(&self) -> Value {
+        self.0.value()
+    }
+    fn range(&self) -> String {
+        self.0.range()
     }
 }
 
@@ -150,13 +167,13 @@ mod tests {
         assert!(allows(&v4, "8.8.8.8") && allows(&v4, "::ffff:8.8.8.8") && !allows(&v4, "2001:db8::1"));
         assert!(allows(&AllowList::parse(&["::/0"]).unwrap(), "8.8.8.8"));
         assert!(allows(&AllowList::parse(&["::ffff:10.0.0.0/104"]).unwrap(), "10.9.9.9"));
-        assert!(!allows(&AllowList::parse::<&str>(&[]).unwrap(), "127.0.0.1"));
+        assert!(!allows(&AllowList::parse(&[]).unwrap(), "127.0.0.1"));
         assert_eq!(list.to_string(), "10.0.0.7/32, 2001:db8::5/128");
     }
 
     #[test]
     fn a_refused_entry_is_named_with_its_rule() {
-        let said = |e: &str| AllowList::parse(&[e]).unwrap_err().to_string();
+        let said = |e: &str| AllowList::parse(&[e]).unwrap_err().of("network.allow").to_string();
         assert_eq!(
             said("camera.local"),
             "network.allow: an entry is an IPv4 or IPv6 address or network such as 192.168.1.0/24, not \"camera.local\""
