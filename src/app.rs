@@ -26,7 +26,7 @@ use crate::frame::Layout;
 use crate::health::Gauges;
 use crate::jobs::Jobs;
 use crate::keeper::{self, Keeper};
-use crate::logging;
+use crate::logging::{self, Tally};
 use crate::night::Night;
 use crate::notes::Notes;
 use crate::notify::{Hardware, Systemd};
@@ -38,6 +38,7 @@ use crate::source::Spec;
 use crate::threads::{self, OnPanic, Thread};
 use crate::tuning::{Board, Clerk, Tuner};
 use crate::update::Updates;
+use crate::verbs;
 use crate::video::Video;
 use crate::video::record::{Parts, Recorder};
 use crate::video::rtsp::Rtsp;
@@ -101,11 +102,12 @@ impl Handler for Desk {
     fn handle(&self, request: Request, reply: Reply) {
         let line = Line {
             text: &request.line,
+            peer: request.peer,
             trigger: request.trigger,
             stays_open: request.channel == Channel::Persistent,
             body: request.body,
         };
-        log::debug!("{} {}: {}", request.peer, request.channel.word(), self.0.loggable(&request.line));
+        log::debug!("{} {}: {}", request.peer, request.channel.word(), verbs::without_token(&request.line, &request.line));
         self.0.run(&line, Box::new(move |answer| reply.send(answer)));
     }
 }
@@ -187,6 +189,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
             now.silent + now.active
         }),
         last_run: Mutex::default(),
+        refused: Tally::default(),
     });
     let server = Server::start(server_settings(config), &control, Arc::new(Desk(commands.clone())))?;
     log::info!("Trigger server started on port {}", server.local_port());

@@ -43,5 +43,6 @@ pub mod stack;
 pub mod threads;
 pub mod tuning;
 pub mod update;
+pub mod verbs;
 #[cfg(feature = "media")]
 pub mod video;

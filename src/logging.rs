@@ -213,17 +213,27 @@ pub struct Tally(Mutex<HashMap<String, (Instant, u32)>>);
 impl Tally {
     /// Logs `message` the first time, then at most once a minute with the number of repeats.
     pub fn log(&self, level: Level, message: &str) {
-        if let Some(line) = self.line(Instant::now(), message) {
+        if let Some(line) = self.line(Instant::now(), message, message) {
             log::log!(level, "{line}");
         }
     }
 
-    fn line(&self, now: Instant, message: &str) -> Option<String> {
+    /// The same for messages that differ but are about one `subject`: one of them a minute is logged. Where more subjects come
+    /// than are remembered, the further ones count as one, so that strangers cannot fill the log.
+    pub fn log_about(&self, level: Level, subject: &str, message: &str) {
+        if let Some(line) = self.line(Instant::now(), subject, message) {
+            log::log!(level, "{line}");
+        }
+    }
+
+    fn line(&self, now: Instant, subject: &str, message: &str) -> Option<String> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() >= REMEMBERED && !seen.contains_key(message) {
+        if seen.len() >= REMEMBERED && !seen.contains_key(subject) {
             seen.retain(|_, (told, _)| now.duration_since(*told) < TELL_EVERY);
         }
-        match seen.get_mut(message) {
+        let shared = subject != message && seen.len() >= REMEMBERED && !seen.contains_key(subject);
+        let subject = if shared { "" } else { subject };
+        match seen.get_mut(subject) {
             Some((told, repeats)) if now.duration_since(*told) < TELL_EVERY => {
                 *repeats += 1;
                 None
@@ -234,8 +244,8 @@ impl Tally {
                 Some(if n == 0 { message.to_string() } else { format!("{message} ({n} times more before)") })
             }
             None => {
-                if seen.len() < REMEMBERED {
-                    seen.insert(message.to_string(), (now, 0));
+                if seen.len() < REMEMBERED || shared {
+                    seen.insert(subject.to_string(), (now, 0));
                 }
                 Some(message.to_string())
             }
@@ -251,11 +261,22 @@ mod tests {
     fn repeats_are_summed() {
         let (t, start) = (Tally::default(), Instant::now());
         let at = |s| start + Duration::from_secs(s);
-        assert_eq!(t.line(at(0), "lost").as_deref(), Some("lost"));
-        assert_eq!(t.line(at(1), "lost"), None);
-        assert_eq!(t.line(at(2), "other").as_deref(), Some("other"));
-        assert_eq!(t.line(at(2), "lost"), None);
-        assert_eq!(t.line(at(61), "lost").as_deref(), Some("lost (2 times more before)"));
+        let line = |s, message| t.line(at(s), message, message);
+        assert_eq!(line(0, "lost").as_deref(), Some("lost"));
+        assert_eq!(line(1, "lost"), None);
+        assert_eq!(line(2, "other").as_deref(), Some("other"));
+        assert_eq!(line(2, "lost"), None);
+        assert_eq!(line(61, "lost").as_deref(), Some("lost (2 times more before)"));
+    }
+
+    #[test]
+    fn of_many_subjects_few_are_told() {
+        let (t, start) = (Tally::default(), Instant::now());
+        let told = (0..1000).filter(|i| t.line(start, &format!("subject {i}"), "refused").is_some()).count();
+        assert_eq!(told, REMEMBERED + 1);
+        let later = start + TELL_EVERY;
+        assert_eq!(t.line(later, "subject 1", "another").as_deref(), Some("another"));
+        assert_eq!(t.0.lock().unwrap().len(), REMEMBERED + 1);
     }
 
     #[test]

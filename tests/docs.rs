@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use pastcam::config::{self, Config};
 use pastcam::error::Kind;
-use pastcam::server;
+use pastcam::verbs::{self, Rule};
 use serde_json::{Value, json};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_pastcam");
@@ -163,8 +163,14 @@ fn ranges_on_the_page_are_those_of_the_program() {
 #[test]
 fn every_command_and_error_stands_on_its_page() {
     let page = read("docs/reference/protocol.md");
-    for verb in server::Settings::default().words.verbs {
-        assert!(page.contains(&format!("\n| `{verb}")), "{verb} has no row");
+    for verb in verbs::TABLE {
+        let row = format!("\n| `{}`", verb.usage().replace("...", "…"));
+        assert!(page.contains(&row), "{row} has no row");
+        let ruled = |a: &&verbs::Arg| matches!(a.rule, Rule::Tag | Rule::Seconds(..) | Rule::Number(..));
+        for arg in verb.args.iter().filter(ruled) {
+            let row = format!("\n| `{}` | {} |", arg.shown(), arg.rule);
+            assert!(page.contains(&row), "{row} has no row");
+        }
     }
     let kinds = [Kind::Usage, Kind::Denied, Kind::Busy, Kind::Timeout, Kind::Past, Kind::Disk, Kind::Media, Kind::Io];
     for kind in kinds {

@@ -110,10 +110,7 @@ pub(super) fn server_settings(config: &Config) -> server::Settings {
         ..server::Settings::default()
     };
     s.limits.active = n.max_clients;
-    if !n.token.is_empty() {
-        // With a token every command has an argument that may still be on its way.
-        s.words.at_once = &[];
-    }
+    s.at_once = n.token.is_empty();
     s
 }
 

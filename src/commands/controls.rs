@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use super::{Commands, Respond, Words, failed};
+use super::{Commands, Respond, failed};
 use crate::capture;
 use crate::config::{Config, nearest};
 use crate::error::{Error, Kind, Result};
 use crate::server::Answer;
 use crate::tuning::{self, End, Order, Outcome, Shown, What, value};
+use crate::verbs::{self, Call};
 
 fn usage(what: impl Into<String>) -> Error {
     Error::new(Kind::Usage, what)
@@ -67,13 +68,10 @@ impl Commands {
     }
 
     /// `OK NAME=VALUE…`: what the newest frame told, else what is in force, else the default.
-    pub(super) fn get(&self, names: &[&str]) -> Answer {
+    pub(super) fn get(&self, call: &Call) -> Answer {
         let read = || {
-            if names.is_empty() {
-                return Err(usage("get takes names of controls; controls lists them"));
-            }
             let shown = offered(self.board.shown())?;
-            names.iter().try_fold("OK".to_string(), |mut line, name| {
+            call.words(verbs::CONTROLS).iter().try_fold("OK".to_string(), |mut line, name| {
                 let i = value::find(&shown.controls, name)?;
                 let c = &shown.controls[i];
                 // Writing to a text cannot fail.
@@ -84,24 +82,19 @@ impl Commands {
         read().map_or_else(|e| failed(&e), Answer::long)
     }
 
-    /// Sets several controls with one request; nothing is set if one of them is wrong.
-    pub(super) fn set(self: &Arc<Self>, words: &Words, respond: Respond) {
-        let what = self.wanted(words);
-        self.order(what, String::new(), respond);
+    /// Sets several controls with one request, or keys of the stream; nothing is set if one of them is wrong.
+    pub(super) fn set(self: &Arc<Self>, call: &Call, respond: Respond) {
+        let (settings, persist) = (call.pairs(), !call.words(verbs::PERSIST).is_empty());
+        if !persist && settings.iter().all(|(key, _)| key.starts_with("video.")) {
+            return respond(self.set_video(&settings));
+        }
+        self.order(self.wanted(&settings, persist), String::new(), respond);
     }
 
-    fn wanted(&self, words: &Words) -> Result<What> {
-        let persist = match words.plain.as_slice() {
-            [] => false,
-            [word] if word.eq_ignore_ascii_case("persist") => true,
-            [word, ..] => return Err(usage(format!("set takes NAME=VALUE words and persist, not {word}"))),
-        };
-        if words.settings.is_empty() {
-            return Err(usage("set takes NAME=VALUE words; controls lists names and ranges"));
-        }
+    fn wanted(&self, wanted: &[(&str, &str)], persist: bool) -> Result<What> {
         let shown = offered(self.board.shown())?;
         let mut settings: Vec<(usize, crate::source::Value)> = Vec::new();
-        for (name, word) in &words.settings {
+        for (name, word) in wanted {
             let i = value::find(&shown.controls, name)?;
             let read = value::read(&shown.controls[i], word)?;
             if settings.iter().any(|(known, _)| *known == i) {
@@ -117,9 +110,10 @@ impl Commands {
     }
 
     /// Gives controls back to what lies beneath them and forgets what was persisted of them.
-    pub(super) fn reset(self: &Arc<Self>, names: &[&str], respond: Respond) {
+    pub(super) fn reset(self: &Arc<Self>, call: &Call, respond: Respond) {
         let what = (|| {
             let shown = offered(self.board.shown())?;
+            let names = call.words(verbs::CONTROLS_OR_ALL);
             let found = names.iter().map(|name| Ok(shown.controls[value::find(&shown.controls, name)?].name.clone()));
             Ok(What::Reset(found.collect::<Result<_>>()?))
         })();
@@ -127,11 +121,9 @@ impl Commands {
     }
 
     /// Applies a preset until `preset auto`; without a name it tells which there are.
-    pub(super) fn preset(self: &Arc<Self>, names: &[&str], config: &Config, respond: Respond) {
-        let [name] = names else {
-            if names.len() > 1 {
-                return respond(failed(&usage("preset takes one name, or auto")));
-            }
+    pub(super) fn preset(self: &Arc<Self>, call: &Call, config: &Config, respond: Respond) {
+        let names = call.words(verbs::PRESET);
+        let Some(name) = names.first() else {
             let shown = self.board.shown();
             let known: Vec<&str> = config.presets.keys().map(String::as_str).collect();
             let line = format!(

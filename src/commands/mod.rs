@@ -1,36 +1,39 @@
 //! Owns what each word of the protocol does and the words of its answer. Never sees a socket, a disk, never waits: what takes time
 //! goes to the jobs or is an errand, and the answer comes from another thread. Called on the thread `server`.
 
+mod answer;
 mod controls;
 mod picture;
 mod record;
 mod status;
 mod update;
 mod video;
-mod words;
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use crate::capture;
 use crate::clock::{BootUs, Clock};
 use crate::config::Config;
 use crate::errands::Errands;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use crate::events::{Event, Events};
 use crate::export::Exporter;
 use crate::health::{self, Gauges};
 use crate::jobs::Jobs;
+use crate::logging::Tally;
 use crate::notes::Notes;
 use crate::ring::Frames;
 use crate::server::{Answer, Body};
 use crate::tuning::Board;
 use crate::update::Updates;
+use crate::verbs::{self, Call, Refused, Rights, Verb};
 use crate::video::Video;
 use crate::video::record::Recorder;
 use crate::video::rtsp::Rtsp;
-
-pub use words::Words;
 
 /// Takes the answer of one command, once.
 pub type Respond = Box<dyn FnOnce(Answer) + Send>;
@@ -39,6 +42,8 @@ pub type Respond = Box<dyn FnOnce(Answer) + Send>;
 pub struct Line<'a> {
     /// Its text, trimmed, printable ASCII.
     pub text: &'a str,
+    /// Who sent it, for the log.
+    pub peer: SocketAddr,
     /// When its first byte arrived.
     pub trigger: BootUs,
     /// Whether the connection stays open, so that it can carry events.
@@ -83,18 +88,16 @@ pub struct Commands {
     pub events: Events,
     /// How many clients are connected.
     pub clients: Box<dyn Fn() -> usize + Send + Sync>,
-    /// When `save` and `pastStack` last ran, for the debounce.
-    pub last_run: Mutex<[Option<BootUs>; 2]>,
+    /// When each verb last ran that must not bounce.
+    pub last_run: Mutex<BTreeMap<Verb, BootUs>>,
+    /// Refused lines, for the log.
+    pub refused: Tally,
 }
-
-/// The whole answer to a word nobody knows, as the reference gives it.
-const UNKNOWN: &str = "UNKNOWN_COMMAND";
-/// One line that fits into one answer.
-const HELP: &str = "OK save|pastStack [jpg png npy] [before=S] [count=N] [tag=W] | record start|stop|status | clip S | files | delete NAME | night_level | health | status [json] | controls | get | set NAME=VALUE | reset | preset | ping | version | help; id=W";
 
 /// `ERR <word> text`, for what the reference has no answer to.
 fn failed(e: &Error) -> Answer {
-    Answer::failed(format!("ERR {} {e}", e.kind.word()))
+    let line = format!("ERR {} {e}", e.kind.word());
+    if matches!(e.kind, Kind::Usage | Kind::Denied) { Answer::refused(line, e.to_string()) } else { Answer::failed(line) }
 }
 
 impl Commands {
@@ -117,41 +120,38 @@ impl Commands {
     /// Carries out one line; `respond` is called now or, for pictures, later from another thread.
     pub fn run(self: &Arc<Self>, line: &Line<'_>, respond: Respond) {
         let config = self.config();
-        let respond = words::echo(line.text, respond);
-        let words = match Words::parse(line.text) {
-            Ok(words) => words,
-            Err(e) => return respond(failed(&e)),
+        let respond = self.answering(line, respond);
+        let call = match rights(line.text, &config).map_err(Refused::from).and_then(|r| Call::parse(line.text, r)) {
+            Ok(call) => call,
+            Err(Refused { why, old: Some(word) }) => return respond(Answer::refused(word, why.to_string())),
+            Err(Refused { why, old: None }) => return respond(failed(&why)),
         };
-        if !config.network.token.is_empty() && !same(words.token.as_deref().unwrap_or(""), &config.network.token) {
-            return respond(failed(&Error::new(Kind::Denied, "this port wants token=WORD in every command")));
-        }
-        let rest: Vec<&str> = words.plain.iter().map(String::as_str).collect();
-        match (words.verb(), rest.as_slice()) {
-            ("save", _) => self.save(line, &config, &words, respond),
-            ("pastStack", _) => self.past_stack(line, &config, &words, respond),
-            ("night_level", []) if words.is_bare() => respond(self.night_level(&config)),
-            ("health", []) if words.is_bare() => respond(health_line()),
-            ("status", []) if words.is_bare() => respond(Answer::ok(self.status_line())),
-            ("status", ["json"]) if words.is_bare() => respond(Answer::long(self.status_json(&config))),
-            ("controls", []) if words.is_bare() => respond(self.controls()),
-            ("get", names) if words.is_bare() => respond(self.get(names)),
-            ("set", []) if is_of_the_stream(&words) => respond(self.set_video(&words)),
-            ("set", _) => self.set(&words, respond),
-            ("reset", names) if words.is_bare() => self.reset(names, respond),
-            ("preset", names) if words.is_bare() => self.preset(names, &config, respond),
-            ("ping", []) if words.is_bare() => respond(Answer::ok("PONG")),
-            ("version", []) if words.is_bare() => respond(Answer::ok(concat!("OK pastcam ", env!("PASTCAM_VERSION")))),
-            ("help", []) if words.is_bare() => respond(Answer::ok(HELP)),
-            ("subscribe", []) if words.is_bare() && line.stays_open => respond(Answer::ok(self.state_event())),
-            ("subscribe", []) => {
+        match call.verb {
+            Verb::Save => self.save(line, &config, &call, respond),
+            Verb::PastStack => self.past_stack(line, &config, &call, respond),
+            Verb::NightLevel => respond(self.night_level(&config)),
+            Verb::Health => respond(health_line()),
+            Verb::Status => respond(Answer::ok(self.status_line())),
+            Verb::StatusJson => respond(Answer::long(self.status_json(&config))),
+            Verb::Controls => respond(self.controls()),
+            Verb::Get => respond(self.get(&call)),
+            Verb::Set => self.set(&call, respond),
+            Verb::Reset => self.reset(&call, respond),
+            Verb::Preset => self.preset(&call, &config, respond),
+            Verb::Ping => respond(Answer::ok("PONG")),
+            Verb::Version => respond(Answer::ok(concat!("OK pastcam ", env!("PASTCAM_VERSION")))),
+            Verb::Help => respond(verbs::help(&call.words(verbs::VERB)).map_or_else(|e| failed(&e), Answer::ok)),
+            Verb::Subscribe if line.stays_open => respond(Answer::ok(self.state_event())),
+            Verb::Subscribe => {
                 respond(failed(&Error::new(Kind::Usage, "subscribe needs the port that stays open: network.persistent_port")));
             }
-            ("record", _) => self.record(line, &words, respond),
-            ("clip", _) => self.clip(line, &words, respond),
-            ("files", _) => self.files(&words, respond),
-            ("delete", _) => self.delete(&words, respond),
-            ("update", _) => self.update(&config, &words, line.body.clone(), respond),
-            _ => respond(Answer::failed(UNKNOWN)),
+            Verb::RecordStart => self.record_start(line, &call, respond),
+            Verb::RecordStop => self.record_stop(respond),
+            Verb::RecordStatus => respond(self.record_status()),
+            Verb::Clip => self.clip(line, &call, respond),
+            Verb::Files => self.files(&call, respond),
+            Verb::Delete => self.delete(&call, respond),
+            Verb::Update => self.update(&call, line.body.clone(), respond),
         }
     }
 
@@ -170,39 +170,41 @@ impl Commands {
         Answer::ok(format!("LEVEL={level:.1} THRESH={threshold} STATUS={}", if night { "NIGHT" } else { "DAY" }))
     }
 
-    /// A line as it may stand in a log: without its token.
-    pub fn loggable(&self, line: &str) -> String {
-        let shown = |w: &str| if w.to_ascii_lowercase().starts_with("token=") { "token=…".to_string() } else { w.to_string() };
-        line.split_whitespace().map(shown).collect::<Vec<_>>().join(" ")
-    }
-
     /// The state as a line for subscribers.
     pub fn state_event(&self) -> String {
         let level = self.gauges.level().map_or(0.0, |(l, _)| l);
         Event::Mode { night: self.gauges.night(), level }.line()
     }
 
-    /// Whether the same command ran less than `network.debounce_ms` ago; remembers this run if not.
-    fn bounces(&self, which: usize, trigger: BootUs, config: &Config) -> bool {
-        let time = std::time::Duration::from_millis(config.network.debounce_ms);
+    /// Refuses a verb that ran less than `network.debounce_ms` ago; remembers this run if not.
+    fn debounced(&self, verb: Verb, trigger: BootUs, config: &Config) -> Result<()> {
+        let ms = config.network.debounce_ms;
         let mut last = self.last_run.lock().unwrap_or_else(PoisonError::into_inner);
-        let bounces = !time.is_zero() && last[which].is_some_and(|t| trigger.since(t) < time);
-        if !bounces {
-            last[which] = Some(trigger);
+        if last.get(&verb).is_some_and(|t| trigger.since(*t) < Duration::from_millis(ms)) {
+            let what = format!("{} again within {ms} ms (network.debounce_ms)", verb.spec().text);
+            return Err(Error::new(Kind::Busy, what));
         }
-        bounces
+        last.insert(verb, trigger);
+        Ok(())
     }
-}
-
-/// Whether all that is to be set are keys of `video`; the others are the camera's controls.
-fn is_of_the_stream(words: &Words) -> bool {
-    !words.settings.is_empty() && words.settings.iter().all(|(key, _)| key.starts_with("video."))
 }
 
 /// `RSS=…MiB SWAP=…%`, as the reference.
 fn health_line() -> Answer {
     let rss = health::rss_bytes().unwrap_or(0) as f64 / 1_048_576.0;
     Answer::ok(format!("RSS={rss:.1}MiB SWAP={:.1}%", health::swap_percent()))
+}
+
+/// What a line with this token may do.
+fn rights(line: &str, config: &Config) -> Result<Rights> {
+    let token = &config.network.token;
+    if token.is_empty() {
+        Ok(Rights::OPEN)
+    } else if same(verbs::token_of(line).unwrap_or(""), token) {
+        Ok(Rights::ALL)
+    } else {
+        Err(Error::new(Kind::Denied, "this port wants token=WORD in every command"))
+    }
 }
 
 /// Compares without telling by the time it takes how many letters were right.

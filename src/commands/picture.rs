@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Commands, Line, Respond, Words, failed};
+use super::{Commands, Line, Respond, failed};
 use crate::clock::BootUs;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -13,17 +13,20 @@ use crate::export::Format;
 use crate::frame::FrameMeta;
 use crate::jobs::{Order, Past, Saved};
 use crate::server::Answer;
+use crate::verbs::{self, Call, Rule};
 
-/// The formats to write: the known ones among the words, the configured ones without words. `None`: words, but none known.
-fn formats(words: &Words, config: &Config) -> Option<Vec<Format>> {
-    let named: Vec<&str> = if words.plain.is_empty() {
-        config.export.formats.iter().map(String::as_str).collect()
-    } else {
-        words.plain.iter().map(String::as_str).collect()
-    };
-    let known: Vec<Format> = named.iter().filter_map(|w| Format::of(w)).collect();
-    (!known.is_empty()).then_some(known)
+/// The formats to write: the configured ones where none are named. Words of which none is known are refused with the bare word
+/// that old clients compare.
+fn formats(call: &Call, config: &Config) -> std::result::Result<Vec<Format>, Answer> {
+    match (call.formats(verbs::FORMATS), call.words(verbs::FORMATS).first()) {
+        (none, None) if none.is_empty() => Ok(config.export.formats.iter().filter_map(|w| Format::of(w)).collect()),
+        (none, Some(word)) if none.is_empty() => Err(Answer::refused("NOT_SAVED", call.verb.spec().slip(word))),
+        (named, _) => Ok(named),
+    }
 }
+
+// What the table lets through is what an average takes.
+const _: () = assert!(matches!(verbs::COUNT.rule, Rule::Number(1, most) if most == crate::stack::MAX as u64));
 
 fn shown(files: &[PathBuf]) -> String {
     // The jobs answer with at least one file, or with an error.
@@ -31,47 +34,44 @@ fn shown(files: &[PathBuf]) -> String {
 }
 
 impl Commands {
-    pub(super) fn save(self: &Arc<Self>, line: &Line<'_>, config: &Config, words: &Words, respond: Respond) {
-        if words.before_s.is_some() || words.count.is_some() {
-            return respond(failed(&Error::new(Kind::Usage, "save takes tag= and id=; before= and count= belong to pastStack")));
-        }
-        let Some(formats) = formats(words, config) else {
-            return respond(Answer::failed("NOT_SAVED"));
+    pub(super) fn save(self: &Arc<Self>, line: &Line<'_>, config: &Config, call: &Call, respond: Respond) {
+        let formats = match formats(call, config) {
+            Ok(formats) => formats,
+            Err(answer) => return respond(answer),
         };
-        if self.bounces(0, line.trigger, config) {
-            return respond(failed(&Error::new(
-                Kind::Busy,
-                format!("save again within {} ms (network.debounce_ms)", config.network.debounce_ms),
-            )));
+        if let Err(e) = self.debounced(call.verb, line.trigger, config) {
+            return respond(failed(&e));
         }
         let this = self.clone();
         let done = Box::new(move |result: Result<Saved>| respond(this.said(result, saved_line)));
-        self.jobs.next(line.trigger, self.patience(config), Order { formats, tag: words.tag.clone() }, done);
+        self.jobs.next(line.trigger, self.patience(config), Order { formats, tag: call.tag() }, done);
     }
 
-    pub(super) fn past_stack(self: &Arc<Self>, line: &Line<'_>, config: &Config, words: &Words, respond: Respond) {
-        let before_s = words.before_s.unwrap_or(config.export.save_before_s);
-        let count = words.count.unwrap_or(config.export.stack_count);
-        let what = if config.export.stack_dark_frames || words.count.is_some() { Past::Average(count) } else { Past::Separate };
+    pub(super) fn past_stack(self: &Arc<Self>, line: &Line<'_>, config: &Config, call: &Call, respond: Respond) {
+        let (before, count) = (call.seconds(verbs::BEFORE), call.number(verbs::COUNT).map(|n| n as usize));
+        let before_s = before.unwrap_or(config.export.save_before_s);
+        let what = if config.export.stack_dark_frames || count.is_some() {
+            Past::Average(count.unwrap_or(config.export.stack_count))
+        } else {
+            Past::Separate
+        };
         if self.frames.past.newest().is_none() {
             return respond(Answer::failed("NO_FRAMES"));
         }
-        let Some(formats) = formats(words, config) else {
-            return respond(Answer::failed("NOT_SAVED"));
+        let formats = match formats(call, config) {
+            Ok(formats) => formats,
+            Err(answer) => return respond(answer),
         };
         // A moment that a client asked for by name is either there or refused; the configured one may still be filling up.
-        let slack = words.before_s.map(|_| Duration::from_secs(1).max(2 * self.frame_time(config)));
+        let slack = before.map(|_| Duration::from_secs(1).max(2 * self.frame_time(config)));
         let reach = self.frames.past.look(|m| if m.is_empty() { Duration::ZERO } else { line.trigger.since(m.get(0).boot) });
         if slack.is_some_and(|slack| before_s > (reach + slack).as_secs_f64()) {
             let reach = reach.as_secs_f64();
             let what = format!("before={before_s} lies beyond the ring, which reaches back {reach:.1} s");
             return respond(failed(&Error::new(Kind::Past, what)));
         }
-        if self.bounces(1, line.trigger, config) {
-            return respond(failed(&Error::new(
-                Kind::Busy,
-                format!("pastStack again within {} ms (network.debounce_ms)", config.network.debounce_ms),
-            )));
+        if let Err(e) = self.debounced(call.verb, line.trigger, config) {
+            return respond(failed(&e));
         }
         let this = self.clone();
         let done = Box::new(move |result: Result<Saved>| {
@@ -80,7 +80,7 @@ impl Commands {
                 Past::Separate => separate_line(saved, now, before_s),
             }));
         });
-        let order = Order { formats, tag: words.tag.clone() };
+        let order = Order { formats, tag: call.tag() };
         self.jobs.past(line.trigger, Duration::from_secs_f64(before_s), slack, what, order, done);
     }
 

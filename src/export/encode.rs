@@ -3,8 +3,8 @@
 
 use std::io::{self, Write};
 
-use super::picture::{Picture, Pixels, Tag};
-use super::{jpeg, npy, png};
+use super::picture::{Picture, Pixels};
+use super::{Tag, jpeg, npy, png};
 use crate::error::{Error, Kind, Result};
 use crate::format::Format;
 use crate::overlay;

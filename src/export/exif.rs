@@ -6,8 +6,9 @@ use std::io::Cursor;
 use exif::experimental::Writer;
 use exif::{Field, In, Rational, Tag as Key, Value};
 
+use super::Tag;
 use super::name;
-use super::picture::{Picture, Tag};
+use super::picture::Picture;
 use crate::error::{Error, Kind, Result};
 
 /// The APP1 segment for `picture`, marker and length included.

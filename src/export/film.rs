@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::picture::Tag;
-use super::{Exporter, Format, lock, mend, name};
+use super::{Exporter, Format, Tag, lock, mend, name};
 use crate::clock::{BootUs, Clock, SystemClock, WallUs};
 use crate::disk::{self, Name, Names, Step, numbered};
 use crate::error::{Error, Kind, Result};

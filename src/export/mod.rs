@@ -23,12 +23,13 @@ pub use self::encode::{Encoders, Look, encode};
 use self::encode::{Original, Trouble};
 pub use self::film::{Film, Listed};
 use self::keep::Keeper;
-pub use self::picture::{Picture, Pixels, Tag};
+pub use self::picture::{Picture, Pixels};
 use crate::clock::{Clock, SystemClock};
 use crate::disk::{self, Name, Names, Unfinished};
 use crate::error::{Error, Kind, Result};
 use crate::format::Each;
 pub use crate::format::Format;
+pub use crate::verbs::Tag;
 
 /// Limits of one kind of picture. `None` = unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

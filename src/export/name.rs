@@ -2,10 +2,10 @@
 
 use gstreamer::glib::DateTime;
 
-use super::picture::{Tag, is_tag_char};
 use crate::clock::{BootUs, WallUs};
 use crate::format::Format;
 use crate::frame::FrameMeta;
+use crate::verbs::Tag;
 
 /// The link to the JPEG written last.
 pub const LATEST: &str = "latest.jpg";
@@ -42,7 +42,7 @@ pub fn ours(name: &str) -> Option<Format> {
     let rest = digits(rest.strip_prefix("_f")?, 1..=20)?;
     // What is left is nothing, a tag, a number, or both: at most `_` + tag + `_` + a u32.
     let tail = rest.is_empty() || (rest.starts_with('_') && rest.len() > 1 && rest.len() <= 1 + Tag::MAX + 1 + 10);
-    (tail && rest.chars().all(is_tag_char)).then_some(format)
+    (tail && rest.chars().all(Tag::may_hold)).then_some(format)
 }
 
 /// Whether this is an unfinished file of ours: a leading dot, one of our names, and a `.tmp` end.

@@ -343,7 +343,7 @@ impl Conn {
 
 #[cfg(test)]
 mod tests {
-    use super::super::line::{Item, Words};
+    use super::super::line::Item;
     use super::*;
     use crate::clock::{Clock, SystemClock};
     use nix::poll::{PollFd, poll};
@@ -356,8 +356,7 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, peer) = listener.accept().unwrap();
         accepted.set_nonblocking(true).unwrap();
-        let words = Words { at_once: &[], verbs: &[], with_body: &[] };
-        let rules = Rules { idle: Duration::from_millis(200), words, lines: 8, stays_open: false };
+        let rules = Rules { idle: Duration::from_millis(200), verbs: &[], at_once: true, lines: 8, stays_open: false };
         let now = SystemClock.boot();
         (client, Conn::new(accepted, peer, Channel::Tcp, rules, Wire::default(), Duration::from_secs(1), now))
     }

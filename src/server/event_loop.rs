@@ -22,6 +22,7 @@ use crate::clock::{BootUs, Clock, SystemClock};
 use crate::error::Kind;
 use crate::net::AllowList;
 use crate::threads::{self, Thread};
+use crate::verbs::{self, Verb};
 
 /// Connections taken per turn, so that those already here are read in between.
 const ACCEPTS: usize = 64;
@@ -274,7 +275,9 @@ impl EventLoop {
                     conn.busy = true;
                     if conn.channel == Channel::Persistent
                         && conn.subscription == Subscription::No
-                        && text.split(' ').next().is_some_and(|verb| verb.eq_ignore_ascii_case("subscribe"))
+                        && text.split(' ').next().is_some_and(|w| {
+                            verbs::named(self.settings.verbs, w.as_bytes()).is_some_and(|v| v.verb == Verb::Subscribe)
+                        })
                     {
                         conn.subscription = Subscription::Asked;
                     }
@@ -413,7 +416,7 @@ impl EventLoop {
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, channel: Channel) {
         let (limits, now) = (self.settings.limits, now());
         let stays_open = channel == Channel::Persistent;
-        let rules = Rules { idle: self.settings.idle, words: self.settings.words, lines: limits.lines, stays_open };
+        let rules = self.rules(limits.lines, stays_open);
         let wire = if stays_open { self.settings.wire() } else { Wire::default() };
         let id = self.shared.next_number();
         self.conns.insert(id, Conn::new(stream, peer, channel, rules, wire, limits.drain, now));
@@ -480,8 +483,7 @@ impl EventLoop {
                 continue;
             }
             let now = now();
-            let mut framer =
-                Framer::new(Rules { idle: self.settings.idle, words: self.settings.words, lines: 2, stays_open: false });
+            let mut framer = Framer::new(self.rules(2, false));
             framer.feed(&self.buffer[..size], now);
             framer.end(now);
             let (item, further) = (framer.next_item(), framer.next_item());
@@ -517,7 +519,12 @@ impl EventLoop {
     /// Whether the first word is one of the commands.
     fn is_command(&self, bytes: &[u8]) -> bool {
         let first = bytes.split(|b| !b.is_ascii_graphic()).find(|word| !word.is_empty()).unwrap_or_default();
-        self.settings.words.verbs.iter().any(|verb| verb.as_bytes().eq_ignore_ascii_case(first))
+        verbs::named(self.settings.verbs, first).is_some()
+    }
+
+    fn rules(&self, lines: usize, stays_open: bool) -> Rules {
+        let s = &self.settings;
+        Rules { idle: s.idle, verbs: s.verbs, at_once: s.at_once, lines, stays_open }
     }
 
     fn send_datagram(&mut self, socket: usize, peer: SocketAddr, answer: &Answer) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::image::{Verdict, judge};
 use super::telnet::Telnet;
 use crate::clock::BootUs;
+use crate::verbs::{self, Spec};
 
 /// Longest line (bytes), terminator not counted.
 pub const LINE_MAX: usize = 1024;
@@ -20,24 +21,15 @@ const LINE_TIME: Duration = Duration::from_secs(60);
 /// Silence after which the rest of a line that was too long counts as over, where the connection stays open.
 const SKIP_END: Duration = Duration::from_secs(2);
 
-/// The command words the framing has to know. Compared without case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Words {
-    /// Words that never take an argument: run as soon as they stand there, without waiting for a line end.
-    pub at_once: &'static [&'static str],
-    /// Every command word: a typed line that starts with one waits less for its end.
-    pub verbs: &'static [&'static str],
-    /// Words whose line is followed by raw bytes on the same connection.
-    pub with_body: &'static [&'static str],
-}
-
 /// How one connection is framed.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// Silence that completes an unterminated line.
     pub idle: Duration,
-    /// The words.
-    pub words: Words,
+    /// The verbs, for what the table says of the framing of their lines.
+    pub verbs: &'static [Spec],
+    /// Verbs that can run at once do so.
+    pub at_once: bool,
     /// Most lines of the connection; where it stays open: most lines waiting.
     pub lines: usize,
     /// The connection stays open after an answer; then blank input is a heartbeat and is not answered.
@@ -421,18 +413,22 @@ impl Framer {
         }
     }
 
-    /// The line begins with a word that has a body behind its line.
-    fn has_body(&self) -> bool {
-        let verb = trim(&self.line).split(|&b| b == b' ').next().unwrap_or(&[]);
-        self.rules.words.with_body.iter().any(|w| w.as_bytes().eq_ignore_ascii_case(verb))
+    /// The verb the line begins with.
+    fn verb(&self) -> Option<&'static Spec> {
+        verbs::named(self.rules.verbs, trim(&self.line).split(|&b| b == b' ').next().unwrap_or(&[]))
     }
 
-    /// The line is one of the words that run at once. A blank behind it promises an argument.
+    /// The line begins with a verb that has a body behind its line.
+    fn has_body(&self) -> bool {
+        self.verb().is_some_and(|v| v.body)
+    }
+
+    /// The line is one of the verbs that run at once. A blank behind it promises an argument.
     fn is_at_once(&self) -> bool {
         let from = self.line.iter().position(|&b| graphic(b)).unwrap_or(self.line.len());
         let to = self.line.iter().rposition(|&b| graphic(b) || b == b' ').map_or(from, |i| i + 1);
         let word = self.line.get(from..to).unwrap_or(&[]);
-        self.rules.words.at_once.iter().any(|w| w.as_bytes().eq_ignore_ascii_case(word))
+        self.rules.at_once && verbs::named(self.rules.verbs, word).is_some_and(|v| v.at_once)
     }
 
     /// Silence that ends the line.
@@ -445,9 +441,7 @@ impl Framer {
         if self.is_at_once() {
             return self.rules.idle;
         }
-        let verb = trim(&self.line).split(|&b| b == b' ').next().unwrap_or(&[]);
-        let known = self.rules.words.verbs.iter().any(|w| w.as_bytes().eq_ignore_ascii_case(verb));
-        if known { TYPED_COMMAND } else { TYPED_OTHER }
+        if self.verb().is_some() { TYPED_COMMAND } else { TYPED_OTHER }
     }
 }
 

@@ -21,13 +21,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use body::{Body, Got};
-pub use line::{Framer, Item, LINE_MAX, Rules, Words};
+pub use line::{Framer, Item, LINE_MAX, Rules};
 pub use reply::{ANSWER_MAX, Answer, Notifier, Reply};
 
 use crate::clock::BootUs;
 use crate::error::{Error, Kind, Result};
 use crate::net::{AllowList, bind};
 use crate::threads::Thread;
+use crate::verbs::{self, Spec};
 use event_loop::EventLoop;
 use reply::{Mailbox, Wire};
 
@@ -65,7 +66,7 @@ pub struct Request {
     pub peer: SocketAddr,
     /// The way it came.
     pub channel: Channel,
-    /// The bytes behind a line of [`Words::with_body`]; only over TCP. The connection ends with this line.
+    /// The bytes behind the line of a verb with a [body](Spec::body); only over TCP. The connection ends with this line.
     pub body: Option<Body>,
 }
 
@@ -135,8 +136,10 @@ pub struct Settings {
     pub idle: Duration,
     /// Who may use the ports.
     pub allow: AllowList,
-    /// The command words the framing needs.
-    pub words: Words,
+    /// The verbs; what is none gets no answer to a datagram.
+    pub verbs: &'static [Spec],
+    /// Verbs that can run at once do so. Not where a token is needed, which may still be on its way.
+    pub at_once: bool,
     /// Limits of clients.
     pub limits: Limits,
 }
@@ -152,31 +155,8 @@ impl Default for Settings {
             udp_port: None,
             idle: Duration::from_millis(200),
             allow: AllowList::default(),
-            words: Words {
-                at_once: &["night_level", "health", "ping"],
-                verbs: &[
-                    "save",
-                    "pastStack",
-                    "night_level",
-                    "health",
-                    "ping",
-                    "status",
-                    "controls",
-                    "get",
-                    "set",
-                    "reset",
-                    "preset",
-                    "version",
-                    "help",
-                    "subscribe",
-                    "record",
-                    "clip",
-                    "files",
-                    "delete",
-                    "update",
-                ],
-                with_body: &["update"],
-            },
+            verbs: verbs::TABLE,
+            at_once: true,
             limits: Limits::default(),
         }
     }

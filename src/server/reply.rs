@@ -26,20 +26,26 @@ pub struct Answer {
     pub ok: bool,
     /// May exceed [`ANSWER_MAX`] (JSON, the names of files).
     pub long: bool,
+    /// For the log: why a line was refused. What failed for another reason is told by whoever it failed for.
+    pub refused: Option<String>,
 }
 
 impl Answer {
     /// A success.
     pub fn ok(line: impl Into<String>) -> Self {
-        Answer { line: line.into(), ok: true, long: false }
+        Answer { line: line.into(), ok: true, long: false, refused: None }
     }
     /// A failure, worded as the protocol wants it.
     pub fn failed(line: impl Into<String>) -> Self {
-        Answer { line: line.into(), ok: false, long: false }
+        Answer { line: line.into(), ok: false, long: false, refused: None }
+    }
+    /// A failure that the client's words are to blame for.
+    pub fn refused(line: impl Into<String>, why: impl Into<String>) -> Self {
+        Answer { refused: Some(why.into()), ..Answer::failed(line) }
     }
     /// A success that may be longer than one segment.
     pub fn long(line: impl Into<String>) -> Self {
-        Answer { line: line.into(), ok: true, long: true }
+        Answer { line: line.into(), ok: true, long: true, refused: None }
     }
     /// `ERR <word> text`.
     pub(super) fn error(kind: Kind, text: &str) -> Self {

@@ -68,8 +68,8 @@ fn what_cannot_be_is_refused_with_the_reason_and_nothing_is_applied() {
         assert!(answer.starts_with(words), "{line}: {answer}");
         assert!(answer.len() < 240, "{answer}");
     }
-    for line in ["controls all", "controls now id=3"] {
-        assert!(r.ask(line).starts_with("UNKNOWN_COMMAND"), "{line}");
+    for (line, answer) in [("controls all", "all"), ("controls now id=3", "now id=3")] {
+        assert_eq!(r.ask(line), format!("ERR usage controls takes only id= and token=, not {answer}"));
     }
     r.until_more_frames(8);
     assert_eq!((get(&r, "Brightness").as_str(), get(&r, "Contrast").as_str()), ("0", "1"));

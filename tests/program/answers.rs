@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::client::{self, exchange, read_line};
 use crate::harness::{PATIENCE, Setup, free_port, until};
 use crate::said;
+use pastcam::verbs;
 
 #[test]
 fn the_four_commands_answer_in_the_form_people_know() {
@@ -86,9 +87,7 @@ fn verbs_are_known_in_any_case_and_nothing_else_is() {
     said::night_level(&r.ask("Night_Level"));
     said::health(&r.ask("HEALTH"));
     let files = r.names().len();
-    for line in
-        ["foo", "saves", "save; save", "\"save\"", "health now", "night_level x", "ping pong", "status xml", "help me", "?"]
-    {
+    for line in ["foo", "saves", "save; save", "\"save\"", "health now", "night_level x", "health tag=a", "?"] {
         assert_eq!(r.ask(line), "UNKNOWN_COMMAND", "{line}");
     }
     // Blank input, and nothing at all with the sending half closed.
@@ -222,6 +221,57 @@ fn help_version_and_ping_fit_one_line() {
     for word in ["save", "pastStack", "night_level", "health", "status", "tag=", "before=", "count=", "id="] {
         assert!(help.contains(word), "{word}");
     }
+}
+
+#[test]
+fn a_slip_is_answered_with_the_verb_s_own_rule() {
+    let r = Setup::new("slips").start();
+    for (line, answer) in [
+        ("ping pong", "ERR usage ping takes only id= and token=, not pong"),
+        ("status JSON", "ERR usage status takes json, not JSON"),
+        ("status xml id=7", "ERR usage status takes json, not xml id=7"),
+        ("record foo", "ERR usage record takes start, stop or status, not foo"),
+        ("record", "ERR usage record takes start, stop or status"),
+        ("files lst=3", "ERR usage known arguments are jpg, png, npy, mp4 and last=, not lst=3; see help files"),
+        ("save before=1", "ERR usage save takes jpg, png, npy and tag=, not before=1"),
+        ("help me", "ERR usage help takes a verb, not me; help alone names them"),
+        ("update 5", "ERR denied update wants a token, and none is set (network.token)"),
+    ] {
+        assert_eq!(r.ask(line), answer);
+    }
+    assert_eq!(r.ask("help RECORD stop"), "OK record stop: ends the recording and makes the file whole");
+    assert_eq!(
+        r.ask("help files"),
+        "OK files [jpg] [png] [npy] [mp4] [last=N]: lists files, newest first, as JSON; last= (a number from 1 to 500)"
+    );
+    let help = r.ask("help");
+    for verb in verbs::words() {
+        assert!(help.split([' ', ';']).any(|w| w == verb), "{verb}: {help}");
+        assert!(r.ask(&format!("help {verb}")).starts_with(&format!("OK {verb}")), "{verb}");
+    }
+}
+
+#[test]
+fn what_was_refused_is_logged_once_a_minute_with_its_reason() {
+    let r = Setup::new("refused").set("logging.level", "INFO").frameless().start();
+    let ask = |line: &str, answer: &str| assert_eq!(r.ask(line), answer, "{line}");
+    ask("save json token=s3cr3t", "NOT_SAVED");
+    ask("ping Token=s3cr3t", "ERR usage known arguments are only id= and token=, not Token=s3cr3t; see help ping");
+    for i in 0..300 {
+        ask(&format!("foo{i}"), "UNKNOWN_COMMAND");
+    }
+    ask("health x", "UNKNOWN_COMMAND");
+    let log = until("the log to be written", || Some(r.log()).filter(|log| log.contains("\"health x\"")));
+    let told: Vec<&str> = log.lines().filter(|l| l.contains("Refused ")).collect();
+    for (line, words) in told.iter().zip([
+        ["INFO", "Refused \"save json token=", "\" of 127.0.0.1:", ": save takes jpg, png, npy and tag=, not json"],
+        ["INFO", "Refused \"ping token=", "\" of 127.0.0.1:", ": known arguments are only id= and token=, not token=…"],
+        ["INFO", "Refused \"foo0\"", " of 127.0.0.1:", ": there is no verb \"foo0\"; help names them"],
+        ["INFO", "Refused \"health x\"", " of 127.0.0.1:", ": health takes only id= and token=, not x"],
+    ]) {
+        assert!(words.iter().all(|w| line.contains(w)), "{line}");
+    }
+    assert!(told.len() == 4 && !log.contains("s3cr3t"), "{told:#?}");
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
-use pastcam::server::{Answer, Channel, Handler, Reply, Request, Server, ServerControl, Settings, Words};
+use pastcam::server::{Answer, Channel, Handler, Reply, Request, Server, ServerControl, Settings};
+use pastcam::verbs::{Spec, Verb};
 
 /// Nothing here takes so long unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,17 +80,27 @@ pub struct Rig {
     pub fake: Arc<Fake>,
 }
 
+const fn at_once(text: &'static str) -> Spec {
+    Spec { at_once: true, ..Spec::new(Verb::Ping, text) }
+}
+
+/// What the fake handler knows.
+static VERBS: &[Spec] = &[
+    Spec::new(Verb::Save, "save"),
+    Spec::new(Verb::PastStack, "pastStack"),
+    at_once("night_level"),
+    at_once("health"),
+    at_once("ping"),
+    Spec::new(Verb::Status, "status"),
+    Spec::new(Verb::Subscribe, "subscribe"),
+    Spec { body: true, ..Spec::new(Verb::Update, "update") },
+    Spec::new(Verb::Ping, "hold"),
+    Spec::new(Verb::Ping, "fail"),
+    Spec::new(Verb::Ping, "sleep"),
+];
+
 pub fn settings() -> Settings {
-    Settings {
-        bind: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
-        port: 0,
-        words: Words {
-            at_once: &["night_level", "health", "ping"],
-            verbs: &["save", "pastStack", "night_level", "health", "ping", "status", "hold", "fail", "sleep"],
-            with_body: &["update"],
-        },
-        ..Settings::default()
-    }
+    Settings { bind: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], port: 0, verbs: VERBS, ..Settings::default() }
 }
 
 pub fn start(settings: Settings) -> Rig {

@@ -2,12 +2,8 @@
 
 use super::*;
 
-const WORDS: Words = Words {
-    at_once: &["night_level", "health", "ping"],
-    verbs: &["save", "pastStack", "night_level", "health", "ping"],
-    with_body: &["update"],
-};
-const ONCE: Rules = Rules { idle: Duration::from_millis(200), words: WORDS, lines: 8, stays_open: false };
+const ONCE: Rules =
+    Rules { idle: Duration::from_millis(200), verbs: crate::verbs::TABLE, at_once: true, lines: 8, stays_open: false };
 const OPEN: Rules = Rules { stays_open: true, ..ONCE };
 
 fn ms(t: u64) -> BootUs {
@@ -332,7 +328,7 @@ fn random_bytes_never_panic_and_never_make_a_bad_line() {
 fn a_line_with_a_body_ends_the_framing_at_its_end() {
     let now = BootUs(1_000_000);
     for (head, behind_cr) in [("update 9\n", false), ("update 9\0", false), ("UPDATE 9\r\n", false), ("update 9\r", true)] {
-        let mut f = Framer::new(Rules { idle: Duration::from_millis(200), words: WORDS, lines: 8, stays_open: false });
+        let mut f = Framer::new(ONCE);
         f.feed(b"ping\n", now);
         let mut segment = head.as_bytes().to_vec();
         if !behind_cr {
