@@ -119,6 +119,7 @@ pub fn run(options: &Options) -> Result<Exit> {
     let claim = |key: &str, dir: &str| Claim::folder(key, Path::new(dir));
     let pictures = Arc::new(Mutex::new(claim("export.base_dir", &config.export.base_dir)?));
     let _logs = (!config.logging.dir.is_empty()).then(|| claim("logging.dir", &config.logging.dir)).transpose()?;
+    threads::log_panics();
     let no_files = logging::start(config.level(), &config.logging.dir);
     let end = run_with(options, &config, no_files, pictures.clone());
     pictures.lock().unwrap_or_else(PoisonError::into_inner).release();
@@ -250,6 +251,10 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
 fn act_on_panics(events: Events, ended: Sender<Ended>, shutdown: Shutdown) {
     threads::on_panic(move |panic| {
         events.publish(Event::Thread { name: panic.name.clone(), why: panic.why.clone() });
+        if panic.name == "main" {
+            // It is about to end the process.
+            logging::flush();
+        }
         if panic.thread == Some(Thread::Stop) {
             // Nobody else bounds the end.
             logging::flush();

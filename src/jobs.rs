@@ -266,13 +266,16 @@ fn shutter(s: &Shared) {
     loop {
         {
             let mut q = s.lock();
+            Thread::Shutter.rests();
             while q.waiting.is_empty() {
                 if q.closed {
                     return;
                 }
                 q = s.to_shutter.wait(q).unwrap_or_else(PoisonError::into_inner);
             }
+            Thread::Shutter.works();
         }
+        threads::fault("work");
         let ring = s.frames.whole();
         let seen = ring.published();
         let now = s.clock.boot();
@@ -305,6 +308,7 @@ fn shutter(s: &Shared) {
             (w.done)(Err(Error::new(Kind::Timeout, format!("no frame came within {waited:.1} s"))));
         }
         if let Some(end) = next_end {
+            Thread::Shutter.rests();
             // Short enough that a job put in meanwhile, which cannot ring here, is not late by more than a frame time.
             ring.wait_published(seen, end.since(now).min(Duration::from_millis(250)));
         }
@@ -354,6 +358,7 @@ fn export(s: &Shared) {
 
 /// One picture, or several, and the answer.
 fn make(s: &Shared, encoders: &mut Encoders, mean: &mut Arc<Vec<u8>>, job: Job) {
+    threads::fault("work");
     let Job { frames, average, order, done } = job;
     let result = if average { save_mean(s, encoders, mean, frames, &order) } else { save_each(s, encoders, frames, &order) };
     match &result {

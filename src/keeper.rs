@@ -1,4 +1,5 @@
-//! Owns the round of checks once a second: memory, swap, watchdogs; asks for periodic pictures and for old ones to go.
+//! Owns the round of checks once a second: memory, swap, watchdogs, which are fed while frames come and no watched thread hangs;
+//! asks for periodic pictures and for old ones to go.
 //! Never touches the camera, pixels or a disk, which may hang and would starve the watchdogs. Runs on the thread `keeper`.
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::jobs::{Order, Past, Saved};
 use crate::logging::Tally;
 use crate::notify::{Hardware, Systemd};
 use crate::shutdown::Shutdown;
+use crate::threads;
 
 /// Why the keeper ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,7 @@ impl Keeper {
         let (per_minute, per_look) = (rounds_in(MINUTE), rounds_in(LOOK));
         let mut rounds = 0u64;
         loop {
+            threads::fault("work");
             clock::look();
             if let Some(by_s) = offset.stepped(&*self.commands.clock) {
                 log::info!("The wall clock was set, by {by_s:+.3} s");
@@ -69,7 +72,9 @@ impl Keeper {
                 }
                 hungry = true;
             }
-            if std::mem::take(&mut hungry) || self.recovers() {
+            if let Some(name) = threads::hung() {
+                tally.log(log::Level::Error, &format!("The thread {name} hangs: the watchdogs are not fed"));
+            } else if std::mem::take(&mut hungry) || self.recovers() {
                 // Its watchdog waits for nothing before the first frame.
                 if ready {
                     self.systemd.tell("WATCHDOG=1");

@@ -21,7 +21,9 @@ impl Systemd {
             [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest).ok(),
             _ => SocketAddr::from_pathname(&name).ok(),
         });
-        Systemd(address.and_then(|a| Some((UnixDatagram::unbound().ok()?, a))))
+        // A supervisor that does not read must not stop the keeper's rounds.
+        let socket = || UnixDatagram::unbound().and_then(|s| s.set_nonblocking(true).map(|()| s)).ok();
+        Systemd(address.and_then(|a| Some((socket()?, a))))
     }
 
     /// Sends one message such as `READY=1`. A supervisor that does not listen is no error of ours.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::error::{Error, Kind, Result};
-use crate::threads::Thread;
+use crate::threads::{self, Thread};
 
 /// The flag. Clones share it.
 #[derive(Clone, Default)]
@@ -51,11 +51,18 @@ impl Shutdown {
 /// `reload` runs on a thread of its own, `reload`: it may wait for a disk, and a stop must not.
 pub fn on_signals(shutdown: Shutdown, reload: impl Fn() + Send + 'static) -> Result<()> {
     let (bell, rings) = std::sync::mpsc::sync_channel(1);
-    Thread::Reload.keep(move || rings.iter().for_each(|()| reload()))?;
+    let listen = move || {
+        while rings.recv().is_ok() {
+            threads::fault("work");
+            reload();
+        }
+    };
+    Thread::Reload.keep(listen)?;
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|e| Error::caused(Kind::Io, "take over the signals", e))?;
     let turn_into_calls = move || {
         for signal in &mut signals {
+            threads::fault("work");
             match signal {
                 // A second ring while one waits is the same wish.
                 SIGHUP => drop(bell.try_send(())),

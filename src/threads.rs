@@ -206,11 +206,13 @@ pub fn ending() {
     ENDING.store(true, Relaxed);
 }
 
-/// From now on panics are told to the log, where they happened and why, and then to `listener`, once.
+/// From now on every panic is told to `listener` too; the first one stays.
 pub fn on_panic(listener: impl Fn(&Panic) + Send + Sync + 'static) {
-    if LISTENER.set(Box::new(listener)).is_err() {
-        return;
-    }
+    let _ = LISTENER.set(Box::new(listener));
+}
+
+/// From now on panics are told to the log, where they happened and why, instead of to stderr.
+pub fn log_panics() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let payload = info.payload();

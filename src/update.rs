@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::server::{Body, Got};
-use crate::threads::Thread;
+use crate::threads::{self, Thread};
 
 /// Largest file taken (bytes): several times a root partition.
 pub const LARGEST: u64 = 512 << 20;
@@ -100,8 +100,14 @@ impl Updates {
             move || {
                 // A card or a kernel that refuses costs nothing but the politeness.
                 let _ = rustix::process::nice(BEHIND);
-                let received = Self::room(&dir, size).and_then(|()| own.receive(&dir, size, &body));
-                let result = received.and_then(|()| own.verdict(&dir));
+                let take = || {
+                    Self::room(&dir, size)?;
+                    own.receive(&dir, size, &body)?;
+                    own.verdict(&dir)
+                };
+                let broken =
+                    || Err(Error::new(Kind::Io, "take the update: this is a bug of the program; the log says what happened"));
+                let result = threads::guarded("update", take).unwrap_or_else(broken);
                 let _ = fs::remove_file(dir.join(PART));
                 *own.busy.lock().unwrap_or_else(PoisonError::into_inner) = false;
                 tell(result);
@@ -158,6 +164,7 @@ impl Updates {
         let part = dir.join(PART);
         let mut file = File::create(&part).map_err(|e| on_disk("create", &part, e))?;
         let mut piece = vec![0; PIECE];
+        threads::fault("work");
         let (mut taken, mut unsaved) = (0u64, 0u64);
         let begun = Instant::now();
         let mut heard = begun;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use pastcam::config::{self, Config};
 use pastcam::error::Kind;
+use pastcam::threads::Thread;
 use pastcam::verbs::{self, Rule};
 use serde_json::{Value, json};
 
@@ -276,6 +277,56 @@ fn paths_are_those_of_a_reader_s_machine() {
         }
     }
     assert!(seen > 20, "{seen}");
+}
+
+/// Every source file of the program without its tests, by its path.
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(dir: &Path, out: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, out);
+            } else if path.extension().is_some_and(|e| e == "rs") && path.file_name().is_some_and(|n| n != "tests.rs") {
+                out.push(path);
+            }
+        }
+    }
+    let mut files = Vec::new();
+    walk(&root().join("src"), &mut files);
+    let text = |p: &Path| fs::read_to_string(p).unwrap().split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned();
+    files.into_iter().map(|p| (p.clone(), text(&p))).collect()
+}
+
+#[test]
+fn threads_are_made_in_one_place_and_stand_in_the_table_with_what_a_panic_means() {
+    let sources = sources();
+    assert!(sources.len() > 60, "{}", sources.len());
+    let maker = root().join("src/threads.rs");
+    for (path, text) in sources.iter().filter(|(p, _)| *p != maker) {
+        for way in ["thread::Builder", "thread::spawn", "thread::scope", "catch_unwind"] {
+            assert!(!text.contains(way), "{} uses {way}; threads are made by src/threads.rs", path.display());
+        }
+    }
+    let design = read("docs/design.md");
+    let mut of_table = Vec::new();
+    for row in design.split("| thread | does |").nth(1).unwrap().lines().skip(2).take_while(|l| l.starts_with("| ")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let who = cells[0].split(" ([").next().unwrap();
+        if who == "main" || who.contains("own, such as") || who.contains("s own") {
+            continue;
+        }
+        for name in who.split(", ").map(|n| n.trim_matches('`')) {
+            let kind = Thread::ALL.iter().find(|t| t.name() == name).unwrap_or_else(|| panic!("no thread {name}"));
+            assert_eq!(cells.len(), 5, "{name} has a row of five cells");
+            assert!(cells[4].starts_with(kind.on_panic().word()), "{name}: {} instead of {:?}", cells[4], kind.on_panic());
+            of_table.push(name.to_owned());
+            let used = format!("Thread::{kind:?}");
+            assert!(sources.iter().any(|(_, text)| text.contains(&used)), "nobody makes {used}");
+        }
+    }
+    let names: BTreeSet<_> = Thread::ALL.iter().map(|t| t.name().to_owned()).collect();
+    assert_eq!(of_table.iter().cloned().collect::<BTreeSet<_>>(), names, "the table has every thread");
+    assert_eq!(of_table.len(), names.len(), "and each once");
 }
 
 /// The real program with the pattern in a folder of its own.

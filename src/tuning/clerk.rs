@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Done, End, Map, file};
 use crate::error::Result;
 use crate::source::{Control, Value};
+use crate::threads;
 
 /// What became of an order.
 #[derive(Debug, Clone)]
@@ -50,6 +51,7 @@ impl Clerk {
     /// Works until the capture has gone.
     pub fn run(&self) {
         while let Ok(Note { outcome, save, done }) = self.notes.recv() {
+            threads::fault("work");
             let dir = self.dir.lock().unwrap_or_else(PoisonError::into_inner).clone();
             // What is to be kept is kept even where the camera was lost meanwhile: its next start asks for it.
             let kept = save.map(|values| file::save(&dir, &values)).transpose();

@@ -20,7 +20,7 @@ use crate::frame::{Colour, FrameMeta, Layout};
 use crate::health::{Gauges, State};
 use crate::overlay;
 use crate::ring::{Frames, Slot};
-use crate::threads::Thread;
+use crate::threads::{self, Thread};
 
 /// What the feeder is to do; changes while it runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,6 +166,7 @@ impl Feeder {
         self.hardware.store(hardware, Relaxed);
         let mut failures = Failures::default();
         while self.hub.wait_for_subscriber() {
+            threads::fault("work");
             let (sent, drawn) = (Sent::default(), Arc::default());
             let wish = self.wish();
             let hardware = hardware || wish.encoder == Implementation::Hardware.word();

@@ -34,7 +34,7 @@ use super::hub::{Hub, Subscription};
 use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
 use crate::net::AllowList;
-use crate::threads::Thread;
+use crate::threads::{self, Thread};
 
 /// A viewer that takes nothing for so long is cut off: over TCP it holds up the others meanwhile.
 const STALLED_MS: u32 = 5000;
@@ -336,6 +336,7 @@ fn accept(shared: &Shared, server: &rtsp::RTSPServer, listeners: &[TcpListener],
         let wait = PollTimeout::try_from(ROUND).unwrap_or(PollTimeout::NONE);
         // Interrupted or not: what is ready is looked at, and the limits are.
         let _ = poll(&mut fds, wait);
+        threads::fault("work");
         let ready: Vec<bool> = fds.iter().map(|f| f.any().unwrap_or(false)).collect();
         if ready[0] {
             break;

@@ -28,7 +28,7 @@ fn sign(dir: &Path, name: &str) -> bool {
 }
 
 /// A setup with the certificate `gate`, and its address.
-fn encrypted(word: &str) -> Option<(Setup, String)> {
+pub fn encrypted(word: &str) -> Option<(Setup, String)> {
     let (setup, url) = served(word);
     sign(&setup.dir, "gate")
         .then(|| (setup.set("rtsp.tls_certificate", "gate.pem").set("rtsp.tls_key", "gate.key"), url.replace("rtsp:", "rtsps:")))

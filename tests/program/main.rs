@@ -20,6 +20,7 @@ mod instances;
 mod lettering;
 mod lifecycle;
 mod network_cameras;
+mod panics;
 mod peer;
 mod persist;
 mod pictures;

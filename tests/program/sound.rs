@@ -26,7 +26,7 @@ impl Drop for Tone {
     }
 }
 
-fn can_run() -> bool {
+pub fn can_run() -> bool {
     let alsa = ["alsasrc", "rtpmp4gpay", "audioresample"].iter().all(|e| pastcam::gst::has(e));
     let aac = ["fdkaacenc", "voaacenc", "avenc_aac", "faac"].iter().any(|e| pastcam::gst::has(e));
     if !alsa || !aac {
@@ -36,7 +36,7 @@ fn can_run() -> bool {
 }
 
 /// A stream with the microphone `tone`, which is not plugged in; its address.
-fn wired(word: &str) -> (Setup, String) {
+pub fn wired(word: &str) -> (Setup, String) {
     let (setup, url) = served(word);
     let pipe = setup.dir.join("microphone");
     let own = format!(
@@ -67,7 +67,7 @@ fn plug_in(setup: &Setup) -> Tone {
 }
 
 /// Kinds of the streams that ffprobe sees.
-fn kinds(url: &str) -> String {
+pub fn kinds(url: &str) -> String {
     let out = Command::new("ffprobe")
         .args(["-v", "error", "-rtsp_transport", "tcp", "-show_entries", "stream=codec_name,sample_rate,channels"])
         .args(["-of", "csv=p=0", url])

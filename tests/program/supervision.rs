@@ -8,17 +8,17 @@ use std::path::Path;
 use crate::harness::{PATIENCE, Setup, until};
 
 /// A socket as systemd would hold it.
-struct Supervisor(UnixDatagram);
+pub struct Supervisor(UnixDatagram);
 
 impl Supervisor {
-    fn new(at: &Path) -> Self {
+    pub fn new(at: &Path) -> Self {
         let socket = UnixDatagram::bind(at).unwrap();
         socket.set_nonblocking(true).unwrap();
         Supervisor(socket)
     }
 
     /// What came since the last look.
-    fn heard(&self) -> Vec<String> {
+    pub fn heard(&self) -> Vec<String> {
         let mut buffer = [0; 256];
         let mut all = Vec::new();
         while let Ok(n) = self.0.recv(&mut buffer) {
