@@ -11,12 +11,10 @@ pub struct Codec {
     pub name: &'static str,
     /// `encoding-name` of RTP caps, and in SDP.
     pub encoding_name: &'static str,
-    /// Name of its caps.
-    pub media_type: &'static str,
-    /// Caps fields of the access units that are handed round here: each whole, so that anybody may begin at a key frame.
-    pub stream: &'static str,
-    /// Caps fields of access units as MP4 holds them.
-    pub mp4: &'static str,
+    /// Caps of the access units that are handed round here: each whole, so that anybody may begin at a key frame.
+    pub caps: &'static str,
+    /// Caps of access units as MP4 holds them.
+    pub mp4_caps: &'static str,
     /// The parser's element, and the properties by which it puts parameter sets in front of every key frame.
     pub parser: (&'static str, &'static str),
     /// The RTP payloader's element and properties.
@@ -39,9 +37,8 @@ pub struct Codec {
 pub static H264: Codec = Codec {
     name: "H.264",
     encoding_name: "H264",
-    media_type: "video/x-h264",
-    stream: "stream-format=byte-stream,alignment=au",
-    mp4: "stream-format=avc,alignment=au",
+    caps: "video/x-h264,stream-format=byte-stream,alignment=au",
+    mp4_caps: "video/x-h264,stream-format=avc,alignment=au",
     parser: ("h264parse", "config-interval=-1"),
     // Parameter sets are in the units; the payloader's own way of repeating them breaks pictures of several slices (1.22).
     payloader: ("rtph264pay", "config-interval=0 aggregate-mode=zero-latency"),
@@ -58,24 +55,9 @@ impl Codec {
     /// All that can be passed on and recorded.
     pub const ALL: [&'static Codec; 1] = [&H264];
 
-    /// The codec of caps with this name.
-    pub fn of_media_type(name: &str) -> Option<&'static Codec> {
-        Codec::ALL.into_iter().find(|c| c.media_type == name)
-    }
-
-    /// The codec of an RTP stream with this `encoding-name`.
-    pub fn of_encoding_name(name: &str) -> Option<&'static Codec> {
-        Codec::ALL.into_iter().find(|c| c.encoding_name == name)
-    }
-
-    /// Caps of the access units that are handed round here.
-    pub fn stream_caps(&self) -> String {
-        format!("{},{}", self.media_type, self.stream)
-    }
-
-    /// Caps of access units as MP4 holds them.
-    pub fn mp4_caps(&self) -> String {
-        format!("{},{}", self.media_type, self.mp4)
+    /// The name of its caps.
+    pub fn media_type(&self) -> &'static str {
+        self.caps.split_once(',').map_or(self.caps, |(name, _)| name)
     }
 }
 
@@ -94,33 +76,27 @@ impl Implementation {
     /// In the order in which they are tried.
     pub const ALL: [Implementation; 3] = [Implementation::Hardware, Implementation::X264, Implementation::OpenH264];
 
-    /// The word in the configuration and in `status json`.
-    pub fn word(self) -> &'static str {
+    const fn row(self) -> (&'static str, &'static str, &'static Codec) {
         match self {
-            Implementation::Hardware => "hardware",
-            Implementation::X264 => "x264",
-            Implementation::OpenH264 => "openh264",
+            Implementation::Hardware => ("hardware", "v4l2h264enc", &H264),
+            Implementation::X264 => ("x264", "x264enc", &H264),
+            Implementation::OpenH264 => ("openh264", "openh264enc", &H264),
         }
     }
-
+    /// The word in the configuration and in `status json`.
+    pub fn word(self) -> &'static str {
+        self.row().0
+    }
     /// The implementation of this word.
     pub fn of(word: &str) -> Option<Implementation> {
         Implementation::ALL.into_iter().find(|i| i.word() == word)
     }
-
-    /// The codec it makes.
-    pub fn codec(self) -> &'static Codec {
-        match self {
-            Implementation::Hardware | Implementation::X264 | Implementation::OpenH264 => &H264,
-        }
-    }
-
     /// The element that does it.
     pub fn element(self) -> &'static str {
-        match self {
-            Implementation::Hardware => "v4l2h264enc",
-            Implementation::X264 => "x264enc",
-            Implementation::OpenH264 => "openh264enc",
-        }
+        self.row().1
+    }
+    /// The codec it makes.
+    pub fn codec(self) -> &'static Codec {
+        self.row().2
     }
 }

@@ -17,10 +17,10 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 
-use super::{Camera, Incoming, Light, Polled, Source};
+use super::{Camera, Incoming, Polled, Source};
 use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
-use crate::gst as door;
+use crate::gst::{self as door, Pipe};
 use address::Address;
 pub use coded::{Coded, CodedAccessUnit, Outlet, no_outlet};
 pub use rtsp::RtspSource;
@@ -43,9 +43,8 @@ enum Running {
 }
 
 struct Playing {
-    pipeline: gst::Pipeline,
+    pipe: Pipe,
     tail: DecoderTail,
-    bus: gst::Bus,
     first: u64,
     next: u64,
     /// Several pictures in one answer: MJPEG.
@@ -69,9 +68,8 @@ impl UriSource {
     }
 
     fn build(&self, first: u64) -> Result<Playing> {
-        door::init()?;
-        let pipeline = gst::Pipeline::new();
         let decode = door::element("uridecodebin")?;
+        let pipeline = gst::Pipeline::new();
         decode.set_property("uri", &self.address.location);
         let pace = Mutex::new(RateLimiter::new(self.camera.fps));
         let tail = DecoderTail::new(&pipeline, &self.camera, true, move |buffer| {
@@ -118,17 +116,16 @@ impl UriSource {
                 None
             });
         }
-        let bus = pipeline.bus().expect("a pipeline has a bus");
-        Ok(Playing { pipeline, tail, bus, first, next: first, many })
+        Ok(Playing { pipe: pipeline.into(), tail, first, next: first, many })
     }
 
     /// What the pipeline has to say since the last look; true when it was one picture and no stream.
     fn heard(&self, running: &Playing) -> Result<bool> {
-        while let Some(message) = running.bus.pop_filtered(&[gst::MessageType::Error, gst::MessageType::Eos]) {
+        while let Some(message) = running.pipe.bus.pop_filtered(&[gst::MessageType::Error, gst::MessageType::Eos]) {
             match message.view() {
                 gst::MessageView::Eos(_) if !self.live => {
                     let flags = gst::SeekFlags::FLUSH | gst::SeekFlags::KEY_UNIT;
-                    running.pipeline.seek_simple(flags, gst::ClockTime::ZERO).map_err(|e| {
+                    running.pipe.pipeline.seek_simple(flags, gst::ClockTime::ZERO).map_err(|e| {
                         Error::caused(Kind::Source, format!("play {} from its beginning again", self.address.shown), e)
                     })?;
                 }
@@ -176,8 +173,8 @@ impl Source for UriSource {
     fn start(&mut self, first: u64) -> Result<()> {
         self.stop();
         let playing = self.build(first)?;
-        let started = playing.pipeline.set_state(gst::State::Playing);
-        let bus = playing.bus.clone();
+        let started = playing.pipe.pipeline.set_state(gst::State::Playing);
+        let bus = playing.pipe.bus.clone();
         self.running = Some(Running::Stream(playing));
         if started.is_err() {
             let silent = || Error::new(Kind::Source, format!("{}: the pipeline does not start", self.address.shown));
@@ -214,26 +211,10 @@ impl Source for UriSource {
         Ok(Polled::Nothing)
     }
 
-    fn expose(&mut self, _: Light) -> Result<()> {
-        Ok(())
-    }
-
-    fn longest_exposure_us(&self) -> Option<f64> {
-        None
-    }
-
     fn stop(&mut self) {
-        match self.running.take() {
-            Some(Running::Stream(playing)) => {
-                // A pipeline that cannot be stopped is dropped all the same; there is nobody to tell.
-                let _ = playing.pipeline.set_state(gst::State::Null);
-                (self.outlet)(Coded::End);
-            }
-            Some(Running::Still(still)) => {
-                drop(still);
-                (self.outlet)(Coded::End);
-            }
-            None => {}
+        if let Some(running) = self.running.take() {
+            drop(running);
+            (self.outlet)(Coded::End);
         }
     }
 }

@@ -99,9 +99,13 @@ pub trait Source {
     /// Waits at most `wait` for a frame and hands it to `sink`; the buffer is given back when `sink` returns.
     fn next(&mut self, wait: Duration, sink: &mut dyn FnMut(&Incoming<'_>)) -> Result<Polled>;
     /// Changes the exposure while frames run; does nothing where the source cannot.
-    fn expose(&mut self, light: Light) -> Result<()>;
+    fn expose(&mut self, _: Light) -> Result<()> {
+        Ok(())
+    }
     /// Longest exposure it can do (µs), where it knows.
-    fn longest_exposure_us(&self) -> Option<f64>;
+    fn longest_exposure_us(&self) -> Option<f64> {
+        None
+    }
     /// The image controls it offers, known once it has started.
     fn controls(&self) -> &[Control] {
         &[]

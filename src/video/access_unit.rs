@@ -6,7 +6,7 @@ use crate::clock::WallUs;
 use crate::codec::Codec;
 use crate::error::{Error, Kind, Result};
 
-/// One access unit, an encoded picture: what its codec's `stream_caps` say, parameter sets in front of every key frame.
+/// One access unit, an encoded picture: what its codec's `caps` say, parameter sets in front of every key frame.
 #[derive(Debug, Clone)]
 pub struct AccessUnit {
     /// The bytes. Its time stamp is the frame's boot-time instant (ns).
@@ -27,7 +27,9 @@ impl AccessUnit {
     /// How it is coded.
     pub fn codec(&self) -> Result<&'static Codec> {
         let name = self.caps.structure(0).map_or("", |s| s.name().as_str());
-        Codec::of_media_type(name)
+        Codec::ALL
+            .into_iter()
+            .find(|c| c.media_type() == name)
             .ok_or_else(|| Error::new(Kind::Media, format!("read the stream: its codec {name:?} is not known here")))
     }
 

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gstreamer as gst;
-use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
@@ -20,7 +19,7 @@ use crate::codec::{Codec, Implementation};
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;
 use crate::frame::{Colour, Layout, Packing, Planes};
-use crate::gst as door;
+use crate::gst::{self as door, Pipe};
 
 /// A healthy encoder passes in well under a second; reading `GStreamer`'s list of plugins anew takes some.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -227,19 +226,14 @@ fn decoded(codec: &Codec, units: &[AccessUnit]) -> Result<Vec<Vec<u8>>> {
     let decoder = codec.decoders.iter().find(|d| door::has(d));
     let decoder =
         decoder.ok_or_else(|| Error::new(Kind::Media, "test the encoder: there is no decoder; install gstreamer1.0-libav"))?;
-    let failed = |e: gst::glib::Error| Error::caused(Kind::Media, format!("decode with {decoder}"), e);
     let line = format!(
         "appsrc name=in format=time max-bytes=0 ! {} ! {decoder} ! videoconvert ! video/x-raw,format=I420 ! appsink name=out sync=false",
         codec.parser.0
     );
-    let pipeline =
-        gst::parse::launch(&line).map_err(failed)?.downcast::<gst::Pipeline>().expect("several elements are a pipeline");
-    let named = |name: &str| pipeline.by_name(name).expect("the line above names it");
-    let source = named("in").downcast::<gst_app::AppSrc>().expect("it is an appsrc");
-    let sink = named("out").downcast::<gst_app::AppSink>().expect("it is an appsink");
+    let pipe = Pipe::launch(&line, &format!("decode with {decoder}"))?;
+    let (source, sink) = (pipe.named::<gst_app::AppSrc>("in"), pipe.named::<gst_app::AppSink>("out"));
     source.set_caps(units.first().map(|u| &u.caps));
-    let refused = |e| Error::caused(Kind::Media, format!("start {decoder}"), e);
-    pipeline.set_state(gst::State::Playing).map_err(refused)?;
+    pipe.play(Kind::Media, || format!("start {decoder}"))?;
     for unit in units {
         // One that is refused shows as a picture that is missing.
         let _ = source.push_buffer(unit.buffer.clone());
@@ -249,10 +243,7 @@ fn decoded(codec: &Codec, units: &[AccessUnit]) -> Result<Vec<Vec<u8>>> {
     while let Some(sample) = sink.try_pull_sample(gst::ClockTime::from_seconds(10)) {
         pictures.push(packed(&sample).unwrap_or_default());
     }
-    let end = door::pending_error(Kind::Media, &pipeline.bus().expect("a pipeline has a bus"));
-    // Stopping a pipeline that is at its end cannot fail in a way one could act on.
-    let _ = pipeline.set_state(gst::State::Null);
-    match end {
+    match pipe.complaint(Kind::Media) {
         Some(e) => Err(e),
         None if pictures.len() < units.len() => {
             Err(Error::new(Kind::Media, format!("{decoder} made {} pictures of {}", pictures.len(), units.len())))

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -17,7 +18,7 @@ use crate::codec::Implementation;
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;
 use crate::frame::{Colour, Layout};
-use crate::gst as door;
+use crate::gst::{self as door, Pipe};
 
 /// The part of a pipeline that encodes, its element called `encoder`.
 pub(super) fn line(by: Implementation, s: &Settings) -> String {
@@ -84,10 +85,9 @@ struct Flow {
 
 /// One encoder at work. Dropping it stops it.
 pub struct Encoder {
-    pipeline: gst::Pipeline,
+    pipe: Pipe,
     source: gst_app::AppSrc,
     element: gst::Element,
-    bus: gst::Bus,
     flow: Arc<Flow>,
     coder: Implementation,
     /// What it encodes: size and colour.
@@ -111,29 +111,22 @@ impl Encoder {
         settings: &Settings,
         mut out: Out,
     ) -> Result<Encoder> {
-        let failed = |e: gst::glib::Error| Error::caused(Kind::Media, format!("build the encoder {}", coder.word()), e);
         let scale = match settings.size {
             Some(size) if size != picture.0 => scaled(size, true),
             _ => String::new(),
         };
-        door::init()?;
         let (parser, repeating) = coder.codec().parser;
-        let pipeline = gst::parse::launch(&format!(
+        let whole = format!(
             "appsrc name=in is-live=true format=time max-buffers={WAITING} max-bytes=0 leaky-type=downstream ! {scale}{line} \
              ! {parser} {repeating} ! {} ! appsink name=out sync=false",
-            coder.codec().stream_caps()
-        ))
-        .map_err(failed)?
-        .downcast::<gst::Pipeline>()
-        .expect("a launch line of several elements is a pipeline");
-        let named = |name: &str| pipeline.by_name(name).expect("the line above names it");
-        let source = named("in").downcast::<gst_app::AppSrc>().expect("it is an appsrc");
-        let sink = named("out").downcast::<gst_app::AppSink>().expect("it is an appsink");
+            coder.codec().caps
+        );
+        let pipe = Pipe::launch(&whole, &format!("build the encoder {}", coder.word()))?;
+        let (source, sink) = (pipe.named::<gst_app::AppSrc>("in"), pipe.named::<gst_app::AppSink>("out"));
         let fps = gst::Fraction::approximate_f64(settings.fps).unwrap_or(gst::Fraction::new(10, 1));
         source.set_caps(Some(&door::caps(picture.0, picture.1, fps)?));
-        // Time stamps are the boot-time clock's own: nothing is added to them.
-        pipeline.set_start_time(gst::ClockTime::NONE);
-        pipeline.set_base_time(gst::ClockTime::ZERO);
+        // Time stamps are the boot-time clock's own.
+        pipe.keep_times();
         let flow = Arc::new(Flow::default());
         let inside = flow.clone();
         sink.set_callbacks(
@@ -148,14 +141,8 @@ impl Encoder {
                 })
                 .build(),
         );
-        let bus = pipeline.bus().expect("a pipeline has a bus");
-        let element = named("encoder");
-        let encoder = Encoder { pipeline, source, element, bus, flow, coder, picture, settings: settings.clone() };
-        if let Err(e) = encoder.pipeline.set_state(gst::State::Playing) {
-            let why = door::pending_error(Kind::Media, &encoder.bus);
-            return Err(why.unwrap_or_else(|| Error::caused(Kind::Media, format!("start the encoder {}", coder.word()), e)));
-        }
-        Ok(encoder)
+        pipe.play(Kind::Media, || format!("start the encoder {}", coder.word()))?;
+        Ok(Encoder { element: pipe.named("encoder"), pipe, source, flow, coder, picture, settings: settings.clone() })
     }
 
     /// Who encodes.
@@ -201,7 +188,7 @@ impl Encoder {
 
     /// What the encoder has to complain of since the last look.
     pub fn complaint(&self) -> Option<Error> {
-        door::pending_error(Kind::Media, &self.bus)
+        self.pipe.complaint(Kind::Media)
     }
 
     /// Takes over what can change while it runs; false when it has to be made anew.
@@ -230,24 +217,10 @@ impl Encoder {
 
     /// Waits until everything handed in has come out.
     pub fn finish(&self) -> Result<()> {
-        let failed = |e: gst::FlowError| Error::caused(Kind::Media, format!("end the encoder {}", self.coder.word()), e);
-        self.source.end_of_stream().map_err(failed)?;
+        let what = format!("end the encoder {}", self.coder.word());
         // Far longer than the two pictures inside can take.
-        let wait = gst::ClockTime::from_seconds(20);
-        match self.bus.timed_pop_filtered(wait, &[gst::MessageType::Eos, gst::MessageType::Error]) {
-            Some(m) => match m.view() {
-                gst::MessageView::Error(e) => Err(door::bus_error(Kind::Media, e)),
-                _ => Ok(()),
-            },
-            None => Err(Error::new(Kind::Timeout, format!("end the encoder {}: it does not finish", self.coder.word()))),
-        }
-    }
-}
-
-impl Drop for Encoder {
-    fn drop(&mut self) {
-        // A pipeline that cannot be stopped is dropped all the same; there is nobody to tell.
-        let _ = self.pipeline.set_state(gst::State::Null);
+        let end = self.pipe.finish(&self.source, Kind::Media, &what, Duration::from_secs(20));
+        end.unwrap_or_else(|| Err(Error::new(Kind::Timeout, format!("{what}: it does not finish"))))
     }
 }
 

@@ -5,7 +5,7 @@
 //! reaching the medium before the next (`o-sync`): a crash or a power cut costs what came after the last whole fragment.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -14,7 +14,7 @@ use gstreamer_app as gst_app;
 use super::access_unit::AccessUnit;
 use crate::clock::WallUs;
 use crate::error::{Error, Kind, Result};
-use crate::gst as door;
+use crate::gst::{self as door, Pipe};
 
 /// Bytes that may wait inside the pipeline; more wait where the owner has its own limit.
 const INSIDE: u64 = 512 << 10;
@@ -28,9 +28,8 @@ const STUCK: Duration = Duration::from_secs(30);
 
 /// The file. Dropped without [`Mp4Writer::finish`], it is left as a crash would leave it.
 pub struct Mp4Writer {
-    pipeline: gst::Pipeline,
+    pipe: Pipe,
     source: gst_app::AppSrc,
-    bus: gst::Bus,
     /// The muxer, while fragments are to become longer.
     mux: Option<gst::Element>,
     /// Time stamp of the first unit.
@@ -41,27 +40,22 @@ pub struct Mp4Writer {
 impl Mp4Writer {
     /// Begins a file at `path` with this unit, a key frame; `title` and the wall-clock instant go into its metadata.
     pub fn begin(path: &Path, unit: &AccessUnit, wall: WallUs, title: Option<&str>) -> Result<Mp4Writer> {
-        let failed = |e: gst::glib::Error| Error::caused(Kind::Media, "build the recorder", e);
         let codec = unit.codec()?;
         for element in [codec.parser.0, "mp4mux"] {
             door::element(element)?;
         }
-        let pipeline = gst::parse::launch(&format!(
-            "appsrc name=in format=time block=true ! {} ! {} ! mux.video_0 mp4mux name=mux fragment-duration={} fragment-mode=first-moov-then-finalise ! filesink name=file o-sync=true",
-            codec.parser.0,
-            codec.mp4_caps(),
-            FRAGMENT.1
-        ))
-        .map_err(failed)?
-        .downcast::<gst::Pipeline>()
-        .expect("a launch line of several elements is a pipeline");
-        let named = |name: &str| pipeline.by_name(name).expect("the line above names it");
-        named("file").set_property("location", path);
-        let source = named("in").downcast::<gst_app::AppSrc>().expect("it is an appsrc");
+        let line = format!(
+            "appsrc name=in format=time block=true ! {} ! {} ! mux.video_0 mp4mux name=mux fragment-duration={} \
+             fragment-mode=first-moov-then-finalise ! filesink name=file o-sync=true",
+            codec.parser.0, codec.mp4_caps, FRAGMENT.1
+        );
+        let pipe = Pipe::launch(&line, "build the recorder")?;
+        pipe.named::<gst::Element>("file").set_property("location", path);
+        let (source, element) = (pipe.named::<gst_app::AppSrc>("in"), pipe.named::<gst::Element>("mux"));
         source.set_max_bytes(INSIDE);
         source.set_caps(Some(&unit.caps));
-        named("mux").static_pad("video_0").expect("the line above links it").set_property("trak-timescale", TICKS);
-        let mux = named("mux").dynamic_cast::<gst::TagSetter>().expect("mp4mux takes tags");
+        element.static_pad("video_0").expect("the line above links it").set_property("trak-timescale", TICKS);
+        let mux = pipe.named::<gst::Element>("mux").dynamic_cast::<gst::TagSetter>().expect("mp4mux takes tags");
         if wall.is_set() {
             let to_the_second =
                 gst::glib::DateTime::from_unix_utc(wall.0.div_euclid(1_000_000)).and_then(|t| t.format("%Y-%m-%dT%H:%M:%S"));
@@ -73,22 +67,13 @@ impl Mp4Writer {
         if let Some(title) = title {
             mux.add_tag::<gst::tags::Title>(&title, gst::TagMergeMode::Replace);
         }
-        let element = named("mux");
-        let bus = pipeline.bus().expect("a pipeline has a bus");
-        let this = Mp4Writer { pipeline, source, bus, mux: Some(element), first: unit.time(), last: unit.time() };
-        if let Err(e) = this.pipeline.set_state(gst::State::Playing) {
-            return Err(this.complaint().unwrap_or_else(|| Error::caused(Kind::Disk, format!("begin {}", path.display()), e)));
-        }
-        Ok(this)
-    }
-
-    fn complaint(&self) -> Option<Error> {
-        door::pending_error(Kind::Disk, &self.bus)
+        pipe.play(Kind::Disk, || format!("begin {}", path.display()))?;
+        Ok(Mp4Writer { pipe, source, mux: Some(element), first: unit.time(), last: unit.time() })
     }
 
     /// Adds a unit; waits while the disk is slow.
     pub fn write(&mut self, unit: &AccessUnit) -> Result<()> {
-        if let Some(e) = self.complaint() {
+        if let Some(e) = self.pipe.complaint(Kind::Disk) {
             return Err(e);
         }
         let mut buffer = unit.buffer.clone();
@@ -100,10 +85,9 @@ impl Mp4Writer {
         if let Some(mux) = self.mux.take_if(|_| time > gst::ClockTime::SECOND) {
             mux.set_property("fragment-duration", FRAGMENT.0);
         }
-        self.source
-            .push_buffer(buffer)
-            .map(drop)
-            .map_err(|flow| self.complaint().unwrap_or_else(|| Error::caused(Kind::Disk, "write the recording", flow)))
+        self.source.push_buffer(buffer).map(drop).map_err(|flow| {
+            self.pipe.complaint(Kind::Disk).unwrap_or_else(|| Error::caused(Kind::Disk, "write the recording", flow))
+        })
     }
 
     /// From the first unit to the last (s).
@@ -113,24 +97,8 @@ impl Mp4Writer {
 
     /// Makes the file whole. After an error it is as a crash would leave it.
     pub fn finish(self) -> Result<()> {
-        self.source
-            .end_of_stream()
-            .map_err(|flow| self.complaint().unwrap_or_else(|| Error::caused(Kind::Disk, "end the recording", flow)))?;
-        let end = Instant::now() + STUCK;
-        let left = gst::ClockTime::from_nseconds(end.saturating_duration_since(Instant::now()).as_nanos() as u64);
-        match self.bus.timed_pop_filtered(left, &[gst::MessageType::Eos, gst::MessageType::Error]) {
-            Some(m) => match m.view() {
-                gst::MessageView::Error(e) => Err(door::bus_error(Kind::Disk, e)),
-                _ => Ok(()),
-            },
-            None => Err(Error::new(Kind::Disk, format!("end the recording: the disk takes nothing for {} s", STUCK.as_secs()))),
-        }
-    }
-}
-
-impl Drop for Mp4Writer {
-    fn drop(&mut self) {
-        // Closing the file; what is written is written.
-        let _ = self.pipeline.set_state(gst::State::Null);
+        let end = self.pipe.finish(&self.source, Kind::Disk, "end the recording", STUCK);
+        let stuck = || Error::new(Kind::Disk, format!("end the recording: the disk takes nothing for {} s", STUCK.as_secs()));
+        end.unwrap_or_else(|| Err(stuck()))
     }
 }

@@ -16,7 +16,7 @@ use crate::codec::Codec;
 /// What a camera sends that encodes by itself, ahead of decoding.
 #[derive(Debug)]
 pub enum Coded {
-    /// One access unit, as its codec's `stream_caps` say.
+    /// One access unit, as its codec's `caps` say.
     AccessUnit(CodedAccessUnit),
     /// The camera sends something that cannot be passed on.
     OtherCodec,

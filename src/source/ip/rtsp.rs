@@ -23,8 +23,8 @@ use super::tail::{self, DecoderTail};
 use super::{explain, first_error};
 use crate::codec::Codec;
 use crate::error::{Error, Kind, Result};
-use crate::gst as door;
-use crate::source::{Camera, Incoming, Light, Polled, Source, Transport};
+use crate::gst::{self as door, Pipe};
+use crate::source::{Camera, Incoming, Polled, Source, Transport};
 
 /// Seconds without data after which the stream is lost (µs): the library's default is longer than the capture's patience.
 const SILENT_US: u64 = 5_000_000;
@@ -43,9 +43,8 @@ pub struct RtspSource {
 }
 
 struct Running {
-    pipeline: gst::Pipeline,
+    pipe: Pipe,
     tail: DecoderTail,
-    bus: gst::Bus,
     timestamps: Arc<TimestampMap>,
     /// Anything of the picture has come.
     came: Arc<AtomicBool>,
@@ -64,8 +63,8 @@ impl RtspSource {
         self.stop();
         let running = self.build(over, first)?;
         let running = self.running.insert(running);
-        if running.pipeline.set_state(gst::State::Playing).is_err() {
-            let why = first_error(&running.bus, &self.address);
+        if running.pipe.pipeline.set_state(gst::State::Playing).is_err() {
+            let why = first_error(&running.pipe.bus, &self.address);
             return Err(
                 why.unwrap_or_else(|| Error::new(Kind::Source, format!("{}: the pipeline does not start", self.address.shown)))
             );
@@ -109,13 +108,12 @@ impl RtspSource {
             camera: self.camera,
         };
         source.connect_pad_added(move |_, pad| branch.attach(pad));
-        let bus = pipeline.bus().expect("a pipeline has a bus");
-        Ok(Running { pipeline, tail, bus, timestamps, came, over, first })
+        Ok(Running { pipe: pipeline.into(), tail, timestamps, came, over, first })
     }
 
     /// What the pipeline has to say since the last look; true where the other way is to be tried.
     fn heard(&self, running: &Running) -> Result<bool> {
-        let Some(message) = running.bus.pop_filtered(&[gst::MessageType::Error, gst::MessageType::Eos]) else {
+        let Some(message) = running.pipe.bus.pop_filtered(&[gst::MessageType::Error, gst::MessageType::Eos]) else {
             return Ok(false);
         };
         let gst::MessageView::Error(said) = message.view() else {
@@ -159,7 +157,7 @@ impl Branch {
             return;
         }
         let coding = field("encoding-name").unwrap_or_default();
-        let made = match Codec::of_encoding_name(&coding) {
+        let made = match Codec::ALL.into_iter().find(|c| c.encoding_name == coding) {
             Some(codec) => self.passed(codec, &pipeline, pad, &entry),
             None => self.other(&pipeline, pad, entry, &coding),
         };
@@ -177,7 +175,7 @@ impl Branch {
         if let Some((property, value)) = codec.parser.1.split_once('=') {
             parse.set_property_from_str(property, value);
         }
-        caps.set_property_from_str("caps", &codec.stream_caps());
+        caps.set_property_from_str("caps", codec.caps);
         // The gate before it bounds it: a queue that is full would hold up the stream.
         for limit in ["max-size-buffers", "max-size-bytes"] {
             queue.set_property(limit, 0u32);
@@ -230,7 +228,7 @@ impl Branch {
 
 /// The first decoder of this codec that can be had, by the library's own order: hardware where it is trusted, then libav, openh264.
 fn decoder(codec: &Codec) -> Result<gst::Element> {
-    let stream = gst::Caps::from_str(&codec.stream_caps()).map_err(|e| Error::caused(Kind::Media, "find a decoder", e))?;
+    let stream = gst::Caps::from_str(codec.caps).map_err(|e| Error::caused(Kind::Media, "find a decoder", e))?;
     let kinds = gst::ElementFactoryType::DECODER | gst::ElementFactoryType::MEDIA_VIDEO;
     let mut all: Vec<gst::ElementFactory> =
         gst::ElementFactory::factories_with_type(kinds, gst::Rank::MARGINAL).into_iter().collect();
@@ -335,24 +333,15 @@ impl Source for RtspSource {
             return Ok(Polled::Nothing);
         };
         let pts = sample.buffer().and_then(gst::BufferRef::pts);
-        let believed = sample.segment().and_then(|s| instant_in(s, pts, running.pipeline.base_time()));
+        let believed = sample.segment().and_then(|s| instant_in(s, pts, running.pipe.pipeline.base_time()));
         let (id, boot) = running.timestamps.shown(pts, believed);
         tail::lend(&sample, id, boot, shown, sink)?;
         Ok(Polled::Frame)
     }
 
-    fn expose(&mut self, _: Light) -> Result<()> {
-        Ok(())
-    }
-
-    fn longest_exposure_us(&self) -> Option<f64> {
-        None
-    }
-
     fn stop(&mut self) {
         if let Some(running) = self.running.take() {
-            // A pipeline that cannot be stopped is dropped all the same; there is nobody to tell.
-            let _ = running.pipeline.set_state(gst::State::Null);
+            drop(running);
             (self.outlet)(Coded::End);
         }
     }

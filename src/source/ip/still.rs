@@ -9,11 +9,11 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
 use super::address::Address;
+use super::first_error;
 use super::tail::{self, DecoderTail};
-use super::{explain, first_error};
 use crate::clock::{BootUs, Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
-use crate::gst as door;
+use crate::gst::{self as door, Pipe};
 use crate::source::{Camera, Incoming, Polled};
 
 /// No camera's picture is larger (bytes).
@@ -23,13 +23,11 @@ const MOST: usize = 32 << 20;
 pub(super) struct Still {
     address: Address,
     /// Fetches one answer whenever it is set to play.
-    fetch: gst::Pipeline,
+    fetch: Pipe,
     body: gst_app::AppSink,
-    fetch_bus: gst::Bus,
     /// Decodes all of them.
-    decode: gst::Pipeline,
+    decode: Pipe,
     pictures: gst_app::AppSrc,
-    decode_bus: gst::Bus,
     tail: DecoderTail,
     gap: Duration,
     due: Instant,
@@ -72,11 +70,9 @@ impl Still {
         Ok(Still {
             address: address.clone(),
             body,
-            fetch_bus: fetch.bus().expect("a pipeline has a bus"),
-            fetch,
+            fetch: fetch.into(),
             pictures,
-            decode_bus: decode.bus().expect("a pipeline has a bus"),
-            decode,
+            decode: decode.into(),
             tail,
             gap: Duration::from_secs_f64(1.0 / camera.fps),
             due: Instant::now(),
@@ -103,7 +99,7 @@ impl Still {
                         self.next += 1;
                         return Ok(Polled::Frame);
                     }
-                    if let Some(e) = first_error(&self.decode_bus, &self.address) {
+                    if let Some(e) = first_error(&self.decode.bus, &self.address) {
                         return Err(e);
                     }
                     if Instant::now() >= self.due {
@@ -122,9 +118,9 @@ impl Still {
         // In step as long as the camera keeps up.
         self.due = (self.due + self.gap).max(Instant::now());
         self.bytes = Some(Vec::new());
-        match self.fetch.set_state(gst::State::Playing) {
+        match self.fetch.pipeline.set_state(gst::State::Playing) {
             Ok(_) => Ok(()),
-            Err(_) => Err(first_error(&self.fetch_bus, &self.address).unwrap_or_else(|| self.fail("the request does not start"))),
+            Err(_) => Err(first_error(&self.fetch.bus, &self.address).unwrap_or_else(|| self.fail("the request does not start"))),
         }
     }
 
@@ -139,17 +135,15 @@ impl Still {
             self.bytes = Some(bytes);
             return Ok(());
         }
-        if let Some(message) = self.fetch_bus.pop_filtered(&[gst::MessageType::Error]) {
-            if let gst::MessageView::Error(e) = message.view() {
-                return Err(explain(e, &self.address));
-            }
+        if let Some(e) = first_error(&self.fetch.bus, &self.address) {
+            return Err(e);
         }
         if !self.body.is_eos() {
             self.bytes = Some(bytes);
             return Ok(());
         }
         // All the way back: from `Ready` GStreamer 1.22 would take the next answer for over before it begins.
-        self.fetch.set_state(gst::State::Null).map_err(|_| self.fail("the request does not end"))?;
+        self.fetch.pipeline.set_state(gst::State::Null).map_err(|_| self.fail("the request does not end"))?;
         if !bytes.starts_with(&[0xff, 0xd8]) {
             return Err(self.fail("the answer is no JPEG picture"));
         }
@@ -158,14 +152,5 @@ impl Still {
             .push_buffer(gst::Buffer::from_mut_slice(bytes))
             .map(drop)
             .map_err(|e| Error::caused(Kind::Source, "decode a picture", e))
-    }
-}
-
-impl Drop for Still {
-    fn drop(&mut self) {
-        for pipeline in [&self.fetch, &self.decode] {
-            // One that cannot be stopped is dropped all the same; there is nobody to tell.
-            let _ = pipeline.set_state(gst::State::Null);
-        }
     }
 }

@@ -12,7 +12,7 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
 use crate::error::{Error, Kind, Result};
-use crate::gst as door;
+use crate::gst::{self as door, Pipe};
 use crate::threads::Thread;
 
 /// Encoders of AAC, the cheapest for a small processor first: the first two calculate with whole numbers.
@@ -54,9 +54,9 @@ struct Out {
 }
 
 /// One pipeline from a source to units of AAC.
-struct Pipe {
-    pipeline: gst::Pipeline,
-    bus: gst::Bus,
+struct Feed {
+    // Stopped by the thread `sound`, which a device that hangs holds up alone.
+    pipe: Pipe,
     units: Arc<AtomicU64>,
 }
 
@@ -91,8 +91,8 @@ fn run(settings: &Settings, out: &Arc<Out>, stopped: &Receiver<()>) {
     let (mut silence, mut pause, mut told) = (None, PAUSES.0, false);
     loop {
         if silence.is_none() {
-            silence = match Pipe::begin("audiotestsrc name=source wave=silence is-live=true", settings, out) {
-                Ok(pipe) => Some(pipe),
+            silence = match Feed::begin("audiotestsrc name=source wave=silence is-live=true", settings, out) {
+                Ok(feed) => Some(feed),
                 Err(e) => {
                     log::warn!("Sound: {e}");
                     None
@@ -126,16 +126,16 @@ fn run(settings: &Settings, out: &Arc<Out>, stopped: &Receiver<()>) {
 
 /// Sound from the device until the end, which is `Ok`, or until it fails; `heard` is called with its first unit.
 fn listen(settings: &Settings, out: &Arc<Out>, stopped: &Receiver<()>, heard: &mut dyn FnMut()) -> Result<()> {
-    let pipe = Pipe::begin("alsasrc name=source provide-clock=false", settings, out)?;
+    let feed = Feed::begin("alsasrc name=source provide-clock=false", settings, out)?;
     let (begun, mut seen, mut since) = (Instant::now(), 0, Instant::now());
     loop {
         if !matches!(stopped.recv_timeout(ROUND), Err(RecvTimeoutError::Timeout)) {
             return Ok(());
         }
-        if let Some(e) = door::pending_error(Kind::Media, &pipe.bus) {
+        if let Some(e) = feed.pipe.complaint(Kind::Media) {
             return Err(e);
         }
-        let units = pipe.units.load(Relaxed);
+        let units = feed.units.load(Relaxed);
         if units as f64 > UNITS * (2.0 * begun.elapsed().as_secs_f64() + 1.0) {
             let why = "gives sound faster than time goes by, so it is no microphone (`null`, a file, one that was pulled out)";
             return Err(Error::new(Kind::Media, format!("{} {why}", settings.device)));
@@ -152,28 +152,23 @@ fn listen(settings: &Settings, out: &Arc<Out>, stopped: &Receiver<()>, heard: &m
     }
 }
 
-impl Pipe {
-    fn begin(source: &str, settings: &Settings, out: &Arc<Out>) -> Result<Pipe> {
-        let failed = |e: gst::glib::Error| Error::caused(Kind::Media, "build the sound's pipeline", e);
+impl Feed {
+    fn begin(source: &str, settings: &Settings, out: &Arc<Out>) -> Result<Feed> {
         let (encoder, bits) = (encoder()?, settings.bitrate_kbps * 1000);
-        let pipeline = gst::parse::launch(&format!(
+        let line = format!(
             "{source} ! audioconvert ! audioresample ! {FORMAT} ! audioconvert ! {encoder} bitrate={bits} \
              ! audio/mpeg,mpegversion=4,stream-format=raw ! appsink name=out sync=false"
-        ))
-        .map_err(failed)?
-        .downcast::<gst::Pipeline>()
-        .expect("a launch line of several elements is a pipeline");
-        let named = |name: &str| pipeline.by_name(name).expect("the line above names it");
-        if named("source").has_property("device") {
-            named("source").set_property("device", &settings.device);
+        );
+        let pipe = Pipe::launch(&line, "build the sound's pipeline")?;
+        let (source, sink) = (pipe.named::<gst::Element>("source"), pipe.named::<gst_app::AppSink>("out"));
+        if source.has_property("device") {
+            source.set_property("device", &settings.device);
         }
         // Time stamps are those of the system's clock, as the media's are.
-        pipeline.use_clock(Some(&gst::SystemClock::obtain()));
-        pipeline.set_start_time(gst::ClockTime::NONE);
-        pipeline.set_base_time(gst::ClockTime::ZERO);
+        pipe.pipeline.use_clock(Some(&gst::SystemClock::obtain()));
+        pipe.keep_times();
         let (to, units) = (out.clone(), Arc::new(AtomicU64::new(0)));
         let counted = units.clone();
-        let sink = named("out").downcast::<gst_app::AppSink>().expect("it is an appsink");
         sink.set_callbacks(
             gst_app::AppSinkCallbacks::builder()
                 .new_sample(move |sink| {
@@ -184,20 +179,8 @@ impl Pipe {
                 })
                 .build(),
         );
-        let bus = pipeline.bus().expect("a pipeline has a bus");
-        let pipe = Pipe { pipeline, bus, units };
-        if let Err(e) = pipe.pipeline.set_state(gst::State::Playing) {
-            let why = door::pending_error(Kind::Media, &pipe.bus);
-            return Err(why.unwrap_or_else(|| Error::caused(Kind::Media, format!("listen to {}", settings.device), e)));
-        }
-        Ok(pipe)
-    }
-}
-
-impl Drop for Pipe {
-    fn drop(&mut self) {
-        // A device that hangs holds up the thread `sound` alone.
-        let _ = self.pipeline.set_state(gst::State::Null);
+        pipe.play(Kind::Media, || format!("listen to {}", settings.device))?;
+        Ok(Feed { pipe, units })
     }
 }
 
