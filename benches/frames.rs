@@ -24,7 +24,6 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use pastcam::capture::{Capture, SAMPLE_STEP};
 use pastcam::clock::{BootUs, Clock, SystemClock, WallUs};
-use pastcam::config::Presets;
 use pastcam::error::Result;
 use pastcam::events::Events;
 use pastcam::frame::{Ae, Colour, FrameMeta, Layout, Planes};
@@ -35,6 +34,7 @@ use pastcam::ring::{Frames, Ring};
 use pastcam::shutdown::Shutdown;
 use pastcam::source::camera::Mount;
 use pastcam::source::{Camera, Spec};
+use pastcam::tuning::Presets;
 
 use pastcam::stack;
 use pastcam::tuning::{Map, Tuner};

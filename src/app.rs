@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use self::reload::Reload;
-use self::settings::{camera, export_settings, persisted_controls, rtsp_settings, server_settings, spec};
+use self::settings::{camera, export_settings, persisted_controls, rtsp_settings};
 pub use self::settings::{night_settings, plan, ring_layout};
 use crate::capture::{self, Capture};
 use crate::claim::Claim;
@@ -33,8 +33,9 @@ use crate::notify::{Hardware, Systemd};
 use crate::ring::persist::Store;
 use crate::ring::{Frames, Locking, Ring};
 use crate::server::{Channel, Handler, Reply, Request, Server, ServerControl};
+use crate::settings::Word;
 use crate::shutdown::{self, Shutdown};
-use crate::source::Spec;
+use crate::source::Named;
 use crate::threads::{self, OnPanic, Thread};
 use crate::tuning::{Board, Clerk, Tuner};
 use crate::update::Updates;
@@ -77,9 +78,8 @@ impl Options {
     pub fn load(&self) -> Result<Config> {
         let mut config = Config::load(self.config.as_deref(), self.defaults.as_deref())?;
         if let Some(source) = &self.source {
-            let shown = crate::source::without_secrets_in_spec(source);
-            Spec::parse(source).map_err(|e| Error::new(Kind::Usage, format!("--source: {}, not {shown:?}", e.what)))?;
-            config.file.camera.source.clone_from(source);
+            let named = Named::read(source).map_err(|e| Error::new(Kind::Usage, format!("--source: {e}")))?;
+            config.file.camera.source = named;
         }
         Ok(config)
     }
@@ -118,9 +118,9 @@ pub fn run(options: &Options) -> Result<Exit> {
     let config = options.load()?;
     let claim = |key: &str, dir: &str| Claim::folder(key, Path::new(dir));
     let pictures = Arc::new(Mutex::new(claim("export.base_dir", &config.export.base_dir)?));
-    let _logs = (!config.logging.dir.is_empty()).then(|| claim("logging.dir", &config.logging.dir)).transpose()?;
+    let _logs = config.logging.dir.as_deref().map(|dir| Claim::folder("logging.dir", dir)).transpose()?;
     threads::log_panics();
-    let no_files = logging::start(config.level(), &config.logging.dir);
+    let no_files = logging::start(&config.logging);
     let end = run_with(options, &config, no_files, pictures.clone());
     pictures.lock().unwrap_or_else(PoisonError::into_inner).release();
     if let Err(e) = &end {
@@ -157,7 +157,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
     let gauges = Arc::new(Gauges::default());
     let exporter = Arc::new(Exporter::new(export_settings(config))?);
     let jobs = Arc::new(Jobs::start(frames.clone(), exporter.clone(), gauges.clone(), clock.clone())?);
-    let spec = spec(config)?;
+    let spec = config.camera.spec();
     let video = Arc::new(Video::start(config, frames.clone(), gauges.clone(), clock.clone(), spec.is_remote())?);
     let control = ServerControl::new()?;
     let subscribers = control.notifier();
@@ -182,8 +182,8 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
         recorder,
         rtsp,
         errands: Errands::start()?,
-        notes: Notes::new(&config.status.notes_file),
-        updates: Updates::new(&config.update.dir),
+        notes: Notes::new(&config.status),
+        updates: Updates::new(&config.update),
         events: events.clone(),
         clients: Box::new(move || {
             let now = clients.clients();
@@ -192,12 +192,12 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
         last_run: Mutex::default(),
         refused: Tally::default(),
     });
-    let server = Server::start(server_settings(config), &control, Arc::new(Desk(commands.clone())))?;
+    let server = Server::start(config.network.settings(), &control, Arc::new(Desk(commands.clone())))?;
     log::info!("Trigger server started on port {}", server.local_port());
     // Its file lies with the pictures, whose disk may take its time: clients are answered meanwhile.
     let day_us = (1e6 / camera.fps) as i64;
     let tuner = Tuner::new(board, notes, config.presets.clone(), persisted_controls(config), day_us);
-    let hardware = watchdog(&config.limits.watchdog_device)?;
+    let hardware = watchdog(config.limits.watchdog_device.as_deref())?;
 
     let capture = Capture {
         spec,
@@ -211,8 +211,8 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
         tuner,
         orders,
         first_id,
-        late: Duration::from_secs_f64(config.camera.capture_timeout_s),
-        frozen: Duration::from_secs_f64(config.camera.frozen_s),
+        late: config.camera.capture_timeout_s,
+        frozen: config.camera.frozen_s,
         events: events.clone(),
     };
     let clerk = Clerk { notes: to_clerk, dir: tuning_dir.clone() };
@@ -290,13 +290,13 @@ fn spawn_capture(mut capture: Capture, shutdown: Shutdown, ended: Sender<Ended>)
 
 fn spawn_notes(commands: Arc<Commands>, events: Events, shutdown: Shutdown) -> Result<std::thread::JoinHandle<()>> {
     let notes = commands.notes.clone();
-    Thread::Notes.keep(move || notes.watch(|| commands.config().status.notes_file.clone(), &events, &shutdown))
+    Thread::Notes.keep(move || notes.watch(|| commands.config().status.clone(), &events, &shutdown))
 }
 
 /// The ring as planned, and the first frame id.
 fn build_ring(config: &Config, camera: Layout) -> Result<(Arc<Frames>, u64)> {
     let layout = ring_layout(config);
-    let store = if config.ring.persist { Some(Store::open(&config.persist_path())?) } else { None };
+    let store = if config.ring.persist { Some(Store::open(&config.ring.file(config.network.trigger_port))?) } else { None };
     let plan = plan(config, store.as_ref())?;
     if plan.frames != config.ring.size {
         log::warn!("Ring buffer size adjusted: requested={} → effective={}", config.ring.size, plan.frames);
@@ -319,8 +319,9 @@ fn build_ring(config: &Config, camera: Layout) -> Result<(Arc<Frames>, u64)> {
     Ok((Arc::new(Frames::new(past, full)), first_id))
 }
 
-fn watchdog(device: &str) -> Result<Option<Hardware>> {
-    if matches!(device, "" | "none") { Ok(None) } else { Hardware::open(device).map(Some) }
+/// The hardware watchdog; on the image `none` says that there is to be none.
+fn watchdog(device: Option<&Path>) -> Result<Option<Hardware>> {
+    device.filter(|d| *d != Path::new("none")).map(Hardware::open).transpose()
 }
 
 /// What takes the encoded stream: the recorder and, where it is enabled, the server for viewers.

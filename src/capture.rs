@@ -44,7 +44,7 @@ pub enum Order {
     /// Image controls.
     Tune(tuning::Order),
     /// New presets.
-    Presets(crate::config::Presets),
+    Presets(crate::tuning::Presets),
 }
 
 /// Everything the loop works with.

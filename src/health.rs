@@ -2,7 +2,36 @@
 //! process and the machine. Never acts on them (that is the keeper and the capture). Any thread.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use crate::error::Result;
+use crate::settings::{Refusal, any, from, settings};
+
+settings! {
+    /// `limits` in the configuration.
+    pub struct Settings {
+        /// Memory beyond the ring (MiB); above it the program ends with code 42.
+        max_rss_mib: u64 = 160, from(16.0, 1_048_576.0);
+        /// Swap use (%) above which one frame in 1.5 s is kept.
+        swap_slow_percent: f64 = 70.0, from(0.0, 100.0);
+        /// Swap use (%) above which one frame in 3 s is kept.
+        swap_pause_percent: f64 = 85.0, from(0.0, 100.0);
+        /// Hardware watchdog fed by new frames, such as `/dev/watchdog`; empty: none.
+        watchdog_device: Option<PathBuf> = None, any().at_start();
+    }
+}
+
+impl Settings {
+    /// What must be together.
+    pub fn check(&self) -> Result<()> {
+        let (slow, pause) = (self.swap_slow_percent, self.swap_pause_percent);
+        if pause < slow {
+            return Err(Refusal::new(format!("from {slow} to 100"), pause).of("limits.swap_pause_percent"));
+        }
+        Ok(())
+    }
+}
 
 /// What the capture is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use log::{Level, LevelFilter};
 use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
 
+use crate::settings::{Refusal, Word, any, one_of, settings};
 use crate::threads::{self, Thread};
 
 /// Bytes after which a file is moved aside, and how many such are kept: the reference's 5 MiB × 3.
@@ -23,6 +24,33 @@ const NAME: &str = "camera_service.log";
 /// Lines that may wait for a slow card.
 const WAITING: usize = 256;
 
+settings! {
+    /// `logging` in the configuration.
+    pub struct Settings {
+        /// `CRITICAL`, `ERROR`, `WARNING`, `INFO`, `DEBUG` or `TRACE`.
+        level: LevelFilter = LevelFilter::Info, any();
+        /// Folder of the log files; empty: console only.
+        dir: Option<PathBuf> = Some("logs".into()), any().at_start();
+    }
+}
+
+/// The words of `logging.level`. `CRITICAL` and `WARN` are the reference's for levels that `log` calls otherwise.
+const LEVELS: [&str; 8] = ["CRITICAL", "FATAL", "ERROR", "WARNING", "WARN", "INFO", "DEBUG", "TRACE"];
+
+impl Word for LevelFilter {
+    fn read(text: &str) -> Result<Self, Refusal> {
+        use LevelFilter::{Debug, Error, Info, Trace, Warn};
+        let place = one_of(&LEVELS, &text.to_uppercase())?;
+        Ok([Error, Error, Error, Warn, Warn, Info, Debug, Trace][place])
+    }
+    fn word(&self) -> String {
+        self.to_string()
+    }
+    fn range() -> String {
+        LEVELS.join(", ")
+    }
+}
+
 /// What goes to the thread `log`.
 enum Line {
     Text(Vec<u8>),
@@ -32,20 +60,20 @@ enum Line {
 
 static TO_LOG: OnceLock<SyncSender<Line>> = OnceLock::new();
 
-/// Starts logging to stderr and, where `dir` is not empty and writable, to files there. Returns why there are none.
+/// Starts logging to stderr and, where there is a writable folder, to files there. Returns why there are none.
 /// A second start in one process only changes the level.
-pub fn start(level: LevelFilter, dir: &str) -> Option<String> {
+pub fn start(settings: &Settings) -> Option<String> {
+    let level = settings.level;
     log::set_max_level(level);
     if TO_LOG.get().is_some() {
         return None;
     }
-    let (mut file, why) = if dir.is_empty() {
-        (None, None)
-    } else {
-        match Rotating::open(Path::new(dir).join(NAME)) {
+    let (mut file, why) = match &settings.dir {
+        None => (None, None),
+        Some(dir) => match Rotating::open(dir.join(NAME)) {
             Ok(file) => (Some(file), None),
-            Err(e) => (None, Some(format!("no log files: open {NAME} in {dir}: {e}"))),
-        }
+            Err(e) => (None, Some(format!("no log files: open {NAME} in {}: {e}", dir.display()))),
+        },
     };
     let (to_log, lines) = sync_channel(WAITING);
     let thread = Thread::Log.keep(move || write_lines(&lines, &mut file));

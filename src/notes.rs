@@ -2,10 +2,12 @@
 //! answers clients reads a file. Never writes them. The thread `notes` looks once a second; the copy may be had on any.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::events::{Event, Events};
+use crate::settings::{any, settings};
 use crate::shutdown::Shutdown;
 
 /// Between looks.
@@ -14,22 +16,28 @@ const LOOK: Duration = Duration::from_secs(1);
 const LINES: usize = 16;
 const LETTERS: usize = 200;
 
+settings! {
+    /// `status` in the configuration.
+    pub struct Settings {
+        /// File whose lines `status` shows as notes, such as a set-up file that was not taken over; empty: none.
+        notes_file: Option<PathBuf> = None, any();
+    }
+}
+
 /// The lines as they were seen last. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Notes(Arc<Mutex<Vec<String>>>);
 
-fn read(file: &str) -> Vec<String> {
-    if file.is_empty() {
-        return Vec::new();
-    }
+fn read(settings: &Settings) -> Vec<String> {
+    let Some(file) = &settings.notes_file else { return Vec::new() };
     let text = fs::read_to_string(file).unwrap_or_default();
     text.lines().filter(|l| !l.is_empty()).take(LINES).map(|l| l.chars().take(LETTERS).collect()).collect()
 }
 
 impl Notes {
-    /// Reads them for the first time; an empty name is no file.
-    pub fn new(file: &str) -> Notes {
-        Notes(Arc::new(Mutex::new(read(file))))
+    /// Reads them for the first time.
+    pub fn new(settings: &Settings) -> Notes {
+        Notes(Arc::new(Mutex::new(read(settings))))
     }
 
     /// All of them.
@@ -37,10 +45,10 @@ impl Notes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The thread `notes`: looks at the file that `file` names, until the end.
-    pub fn watch(&self, file: impl Fn() -> String, events: &Events, shutdown: &Shutdown) {
+    /// The thread `notes`: looks at the file that `settings` name by then, until the end.
+    pub fn watch(&self, settings: impl Fn() -> Settings, events: &Events, shutdown: &Shutdown) {
         while !shutdown.sleep(LOOK) {
-            let now = read(&file());
+            let now = read(&settings());
             let before = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), now.clone());
             if now != before {
                 events.publish(Event::Notes(now));

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
@@ -46,11 +47,14 @@ pub struct Hardware(File);
 
 impl Hardware {
     /// Opens the device.
-    pub fn open(device: &str) -> Result<Hardware> {
+    pub fn open(device: &Path) -> Result<Hardware> {
         let file = OpenOptions::new().write(true).open(device).map_err(|e| {
             Error::caused(
                 Kind::Config,
-                format!("open the watchdog {device} (limits.watchdog_device); is its driver loaded and nobody else using it?"),
+                format!(
+                    "open the watchdog {} (limits.watchdog_device); is its driver loaded and nobody else using it?",
+                    device.display()
+                ),
                 e,
             )
         })?;

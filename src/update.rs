@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::server::{Body, Got};
+use crate::settings::{any, settings};
 use crate::threads::{self, Thread};
 
 /// Largest file taken (bytes): several times a root partition.
@@ -37,6 +38,14 @@ const INCOMING: &str = "incoming.raucb";
 const PART: &str = "incoming.raucb.part";
 const VERDICT: &str = "verdict";
 
+settings! {
+    /// `update` in the configuration.
+    pub struct Settings {
+        /// Folder in which the image's helper waits for a file from `update`; empty: this is no image, and there are no updates.
+        dir: Option<PathBuf> = None, any().at_start();
+    }
+}
+
 /// The way of updates.
 #[derive(Debug)]
 pub struct Updates {
@@ -58,9 +67,9 @@ fn failed(what: impl Into<String>) -> Error {
 }
 
 impl Updates {
-    /// `dir` is `update.dir`; empty: there are none. What a start before left unfinished is removed.
-    pub fn new(dir: &str) -> Arc<Updates> {
-        let dir = (!dir.is_empty()).then(|| PathBuf::from(dir));
+    /// What a start before left unfinished is removed.
+    pub fn new(settings: &Settings) -> Arc<Updates> {
+        let dir = settings.dir.clone();
         if let Some(dir) = &dir {
             let _ = fs::remove_file(dir.join(PART));
         }
@@ -321,7 +330,7 @@ mod tests {
     fn a_file_that_would_not_fit_is_refused() {
         let (_client, body) = body(b"");
         // A file system without any room.
-        let full = Updates::new("/proc");
+        let full = Updates::new(&Settings { dir: Some("/proc".into()) });
         let e = told(&full, 3, body).unwrap_err();
         assert!(e.kind == Kind::Disk && e.what.contains("16 MiB free, and 0 are"), "{e}");
     }

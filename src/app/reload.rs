@@ -51,7 +51,7 @@ impl Reload {
         if let Some(claim) = claim.filter(Claim::holds) {
             *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
         }
-        log::set_max_level(new.level());
+        log::set_max_level(new.logging.level);
         self.control.set_allow(new.network.allow.clone());
         self.commands.video.set(&new);
         if let Some(rtsp) = serving {

@@ -1,7 +1,6 @@
 //! Owns the way from the configuration to what each part of the program is told. Never starts anything. Any thread.
 
 use std::path::Path;
-use std::time::Duration;
 
 use crate::config::Config;
 use crate::error::Result;
@@ -10,16 +9,14 @@ use crate::frame::Layout;
 use crate::night;
 use crate::ring::persist::Store;
 use crate::ring::size::{self, Memory, Wish};
-use crate::server;
+use crate::source::Camera;
 use crate::source::camera::Mount;
-use crate::source::{Camera, Spec, Transport};
 use crate::tuning;
 use crate::video::rtsp;
 
 /// The size of the ring's pictures.
 pub fn ring_layout(config: &Config) -> Layout {
-    let d = &config.ring.downscale;
-    if d.enable { Layout::new(d.width, d.height) } else { Layout::new(config.camera.width, config.camera.height) }
+    config.ring.layout(Layout::new(config.camera.width, config.camera.height))
 }
 
 /// What the sizing rule makes of the configuration on this machine; `own` is memory an old ring file holds already (bytes).
@@ -45,12 +42,6 @@ pub fn plan(config: &Config, store: Option<&Store>) -> Result<size::Plan> {
     Ok(plan)
 }
 
-/// Where frames come from.
-pub(super) fn spec(config: &Config) -> Result<Spec> {
-    let c = &config.camera;
-    Ok(Spec::parse(&c.source)?.of_device(&c.device).over(Transport::of(&c.transport)))
-}
-
 /// What the source is asked for.
 pub(super) fn camera(config: &Config) -> Camera {
     let c = &config.camera;
@@ -69,18 +60,7 @@ pub(super) fn camera(config: &Config) -> Camera {
 
 /// The settings of the night rule.
 pub fn night_settings(config: &Config) -> night::Settings {
-    let n = &config.night;
-    night::Settings {
-        enable: n.enable,
-        dark_threshold: n.dark_threshold.real(),
-        bright_threshold: n.bright_threshold.real(),
-        min_dark_frames: n.min_dark_frames,
-        exposure_us: n.exposure_us as u64,
-        gain: n.gain,
-        fps: config.camera.framerate,
-        day_gain_max: n.day_gain_ceiling,
-        ..night::Settings::default()
-    }
+    config.night.settings(config.camera.framerate)
 }
 
 pub(super) fn export_settings(config: &Config) -> export::Settings {
@@ -93,24 +73,6 @@ pub(super) fn export_settings(config: &Config) -> export::Settings {
     s.quality = e.jpeg_quality;
     s.overlay = config.letters();
     s.keep = export::Keep { min_free_mib: e.min_free_mib, kinds: e.keep.map(kind) };
-    s
-}
-
-pub(super) fn server_settings(config: &Config) -> server::Settings {
-    let n = &config.network;
-    let mut s = server::Settings {
-        bind: n.bind.clone(),
-        port: n.trigger_port,
-        persistent_port: (n.persistent_port > 0).then_some(n.persistent_port),
-        persistent_pad: n.persistent_pad,
-        persistent_nul: n.persistent_nul,
-        udp_port: (n.udp_port > 0).then_some(n.udp_port),
-        idle: Duration::from_millis(u64::from(n.idle_ms)),
-        allow: n.allow.clone(),
-        ..server::Settings::default()
-    };
-    s.limits.active = n.max_clients;
-    s.at_once = n.token.is_empty();
     s
 }
 

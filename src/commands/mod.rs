@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
 
 use crate::capture;
 use crate::clock::{BootUs, Clock};
@@ -178,10 +177,10 @@ impl Commands {
 
     /// Refuses a verb that ran less than `network.debounce_ms` ago; remembers this run if not.
     fn debounced(&self, verb: Verb, trigger: BootUs, config: &Config) -> Result<()> {
-        let ms = config.network.debounce_ms;
+        let gap = config.network.debounce_ms;
         let mut last = self.last_run.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.get(&verb).is_some_and(|t| trigger.since(*t) < Duration::from_millis(ms)) {
-            let what = format!("{} again within {ms} ms (network.debounce_ms)", verb.spec().text);
+        if last.get(&verb).is_some_and(|t| trigger.since(*t) < gap) {
+            let what = format!("{} again within {} ms (network.debounce_ms)", verb.spec().text, gap.as_millis());
             return Err(Error::new(Kind::Busy, what));
         }
         last.insert(verb, trigger);

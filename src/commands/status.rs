@@ -123,7 +123,7 @@ impl Commands {
                 "kept": config.ring.persist,
             },
             "source": {
-                "spec": crate::source::without_secrets_in_spec(&config.camera.source),
+                "spec": config.camera.source.shown(),
                 "lost": g.source_lost.load(Relaxed),
                 "restarts": g.restarts.load(Relaxed),
                 "rebuilds": g.rebuilds.load(Relaxed),

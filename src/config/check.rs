@@ -14,45 +14,24 @@ fn one_of(key: &str, value: &str, known: &[&str]) -> Result<()> {
     if known.contains(&value) { Ok(()) } else { refuse(key, &format!("one of {}", known.join(", ")), format!("{value:?}")) }
 }
 
-/// `CRITICAL` and `WARN` are the reference's words for levels that `log` calls otherwise.
-pub(super) const LEVELS: [&str; 8] = ["CRITICAL", "FATAL", "ERROR", "WARNING", "WARN", "INFO", "DEBUG", "TRACE"];
-
 /// Texts and combinations.
 pub(super) fn values(f: &File) -> Result<()> {
-    camera_and_ring(&f.camera, &f.ring)?;
-    let (dark, bright) = (f.night.dark_threshold.real(), f.night.bright_threshold.real());
-    if bright < dark {
-        return refuse("night.bright_threshold", &format!("at least night.dark_threshold ({dark})"), bright);
+    let (c, r) = (&f.camera, &f.ring.downscale);
+    for (key, value, most) in [("ring.downscale.width", r.width, c.width), ("ring.downscale.height", r.height, c.height)] {
+        let rule = crate::settings::from(16.0, f64::from(most)).even();
+        if r.enable {
+            rule.number(&value.into(), false).map_err(|r| r.of(key))?;
+        }
     }
+    f.night.check()?;
     export(&f.export)?;
     video(&f.video)?;
     for text in &f.record.schedule {
         super::schedule::Span::parse(text).map_err(|rule| Refusal::text(rule, text).of("record.schedule"))?;
     }
     rtsp(&f.rtsp, &f.network)?;
-    network(&f.network)?;
-    one_of("logging.level", &f.logging.level.to_uppercase(), &LEVELS)?;
-    let (slow, pause) = (f.limits.swap_slow_percent, f.limits.swap_pause_percent);
-    if pause < slow {
-        return refuse("limits.swap_pause_percent", &format!("from {slow} to 100"), pause);
-    }
-    Ok(())
-}
-
-fn camera_and_ring(c: &file::Camera, r: &file::Ring) -> Result<()> {
-    // A slip in a stream's address must not put its password into a log.
-    let shown = || format!("{:?}", crate::source::without_secrets_in_spec(&c.source));
-    crate::source::Spec::parse(&c.source).map_err(|e| Refusal::new(e.what, shown()).of("camera.source"))?;
-    one_of("camera.transport", &c.transport, &crate::source::Transport::WORDS)?;
-    for (key, value, most) in
-        [("ring.downscale.width", r.downscale.width, c.width), ("ring.downscale.height", r.downscale.height, c.height)]
-    {
-        let rule = crate::settings::from(16.0, f64::from(most)).even();
-        if r.downscale.enable {
-            rule.number(&value.into(), false).map_err(|r| r.of(key))?;
-        }
-    }
-    Ok(())
+    f.network.check()?;
+    f.limits.check()
 }
 
 fn export(e: &file::Export) -> Result<()> {
@@ -80,7 +59,7 @@ fn video(v: &file::Video) -> Result<()> {
     Ok(())
 }
 
-fn rtsp(r: &file::Rtsp, n: &file::Network) -> Result<()> {
+fn rtsp(r: &file::Rtsp, n: &crate::server::Keys) -> Result<()> {
     if r.enable && (r.port == n.trigger_port || r.port == n.persistent_port) {
         return refuse("rtsp.port", "a port of its own", r.port);
     }
@@ -92,13 +71,6 @@ fn rtsp(r: &file::Rtsp, n: &file::Network) -> Result<()> {
     if r.tls_certificate.is_empty() != r.tls_key.is_empty() {
         let value = format!("{:?} and {:?}", r.tls_certificate, r.tls_key);
         return refuse("rtsp.tls_certificate", "a file together with rtsp.tls_key, or neither", value);
-    }
-    Ok(())
-}
-
-fn network(w: &file::Network) -> Result<()> {
-    if w.persistent_port == w.trigger_port {
-        return refuse("network.persistent_port", "a port other than network.trigger_port", w.persistent_port);
     }
     Ok(())
 }

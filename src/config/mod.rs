@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::settings;
 pub use crate::settings::nearest;
-pub use file::{File, Presets};
+pub use file::File;
 
 /// A configuration in which every value is known to be good.
 #[derive(Debug, Clone, Default)]
@@ -127,26 +127,6 @@ impl Config {
             };
         }
         believe(&all).and_then(together).map_err(|e| Error { kind: Kind::Usage, ..e })
-    }
-
-    /// The ring's file.
-    pub fn persist_path(&self) -> PathBuf {
-        if self.ring.persist_path.is_empty() {
-            PathBuf::from(format!("/dev/shm/pastcam-{}.ring", self.network.trigger_port))
-        } else {
-            PathBuf::from(&self.ring.persist_path)
-        }
-    }
-
-    /// The log level in the words of `log`.
-    pub fn level(&self) -> log::LevelFilter {
-        match self.logging.level.to_uppercase().as_str() {
-            "TRACE" => log::LevelFilter::Trace,
-            "DEBUG" => log::LevelFilter::Debug,
-            "WARNING" | "WARN" => log::LevelFilter::Warn,
-            "ERROR" | "CRITICAL" | "FATAL" => log::LevelFilter::Error,
-            _ => log::LevelFilter::Info,
-        }
     }
 
     /// The text in pictures, if there is to be any.

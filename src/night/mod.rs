@@ -5,12 +5,14 @@
 //! Why the level is normalised: day mode stops at 0.53 s·gain while the night exposure is 12 s·gain, so the same scene is
 //! 22 times brighter at night. Comparing both with the same thresholds leaves the night one frame after entering it.
 
+mod keys;
 mod ladder;
 pub mod level;
 mod settings;
 pub mod simulate;
 pub mod trace;
 
+pub use keys::{AsWritten, Keys};
 pub use settings::{Rule, Settings};
 
 use std::fmt;

@@ -9,6 +9,7 @@ mod frames;
 mod header;
 mod map;
 pub mod persist;
+mod settings;
 pub mod size;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use crate::frame::FrameMeta;
 
 pub use frames::{FULL_SLOTS, Frames, Wanted};
 use map::Region;
+pub use settings::{Downscale, Settings};
 
 /// One frame: its pixels (I420 as [`crate::frame::Layout`] says) and what is known about it.
 pub struct Slot {

@@ -10,6 +10,7 @@ mod body;
 mod conn;
 mod event_loop;
 mod image;
+mod keys;
 mod line;
 mod reply;
 mod telnet;
@@ -21,6 +22,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use body::{Body, Got};
+pub use keys::Keys;
 pub use line::{Framer, Item, LINE_MAX, Rules};
 pub use reply::{ANSWER_MAX, Answer, Notifier, Reply};
 

@@ -8,6 +8,7 @@ pub mod control;
 #[cfg(feature = "media")]
 pub mod ip;
 pub mod pattern;
+mod settings;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub use barcode::read as read_barcode;
 pub use control::{Control, Setting, Value};
 #[cfg(feature = "media")]
 pub use ip::{Coded, CodedAccessUnit, Outlet, no_outlet};
+pub use settings::{Named, Settings};
 
 /// Where what a source encodes by itself goes: without `media` no source does.
 #[cfg(not(feature = "media"))]
@@ -144,20 +146,6 @@ pub enum Transport {
     Tcp,
     /// In packets of their own, which may be lost.
     Udp,
-}
-
-impl Transport {
-    /// The words of `camera.transport`.
-    pub const WORDS: [&str; 3] = ["auto", "tcp", "udp"];
-
-    /// The transport of this word; `auto` where it is none.
-    pub fn of(word: &str) -> Transport {
-        match word {
-            "tcp" => Transport::Tcp,
-            "udp" => Transport::Udp,
-            _ => Transport::Auto,
-        }
-    }
 }
 
 impl Spec {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
+use super::Presets;
 use super::value::{find, from_json, place};
 use super::{Map, Origin};
-use crate::config::Presets;
 use crate::night::Mode;
 use crate::source::{Control, Value};
 

@@ -11,6 +11,7 @@
 mod clerk;
 mod file;
 mod layers;
+mod presets;
 mod proof;
 mod tuner;
 pub mod value;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use clerk::{Clerk, Note, Outcome};
 pub use file::load;
 pub use layers::{Held, contradiction};
+pub use presets::Presets;
 pub use proof::End;
 pub use tuner::{Renewal, Tuner};
 

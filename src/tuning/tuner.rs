@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Sender;
 
+use super::Presets;
 use super::layers::{COLOUR, EXPOSURE_GROUP, FRAME_TIMES, Force, Layers, give_way};
 use super::proof::Watch;
 use super::value::{exact, find, place, to_json};
 use super::{Board, Done, Held, Map, Note, Order, Origin, Outcome, What};
-use crate::config::Presets;
 use crate::error::{Error, Result};
 use crate::night::Mode;
 use crate::source::{Control, Setting, Value};

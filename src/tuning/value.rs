@@ -3,8 +3,8 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::config::nearest;
 use crate::error::{Error, Kind, Result};
+use crate::settings::nearest;
 use crate::source::{Control, Value};
 
 /// Drivers round exposures to whole lines and gains to codes: a value this near to what was asked (ratio) is that value.

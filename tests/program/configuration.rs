@@ -288,7 +288,7 @@ fn no_file_makes_the_parser_panic() {
                 let again = Config::parse(&serde_json::to_vec(&config.file).unwrap());
                 assert!(again.is_ok(), "{}: {shown}", again.unwrap_err());
                 assert!(config.camera.width % 2 == 0 && config.export.stack_count > 0 && !config.export.formats.is_empty());
-                let _ = (config.level(), config.persist_path());
+                let _ = (config.logging.level, config.ring.file(1));
             }
             Err(e) => {
                 bad += 1;

@@ -256,11 +256,11 @@ fn a_copy_of_the_whole_shipped_file_leaves_the_defaults_of_the_machine() {
         let config = pastcam::config::Config::load(Some(&copied), Some(&base)).unwrap();
         (config.limits.watchdog_device.clone(), config.logging.dir.clone(), config.camera.width, config.camera.height)
     };
-    assert_eq!(load(|whole| whole["camera"]["height"] = 480.into()), ("/dev/watchdog".into(), String::new(), 64, 480));
+    assert_eq!(load(|whole| whole["camera"]["height"] = 480.into()), (Some("/dev/watchdog".into()), None, 64, 480));
     let own = load(|whole| {
         whole["limits"]["watchdog_device"] = "none".into();
         whole["logging"]["dir"] = "./logs".into();
         whole["camera"]["width"] = 320.into();
     });
-    assert_eq!(own, ("none".into(), "./logs".into(), 320, 768));
+    assert_eq!(own, (Some("none".into()), Some("./logs".into()), 320, 768));
 }

@@ -1,0 +1,92 @@
+//! Owns what the configuration says of the source of frames. Pure; any thread.
+
+use std::time::Duration;
+
+use super::{Spec, Transport, without_secrets_in_spec};
+use crate::settings::{Refusal, Word, any, from, one_of, settings, whole_path};
+
+settings! {
+    /// `camera` in the configuration.
+    pub struct Settings {
+        // 8192: the largest picture JPEG encoders and the Pi's ISP agree on. 16: the pattern's code blocks.
+        /// Columns (pixels), even.
+        width: u32 = 1024, from(16.0, 8192.0).even().at_start();
+        /// Rows (pixels), even.
+        height: u32 = 768, from(16.0, 8192.0).even().at_start();
+        /// Frames a second by day.
+        framerate: f64 = 10.0, from(0.1, 240.0).at_start();
+        /// Kept for old files: pictures are always colour. Not used.
+        codec: String = "rgb".into(), any().at_start();
+        /// Kept for old files. Not used.
+        video_mode: String = "stream".into(), any().at_start();
+        /// A frame later than this (s) is reported in the log.
+        capture_timeout_s: Duration = Duration::from_secs(4), from(0.1, 3600.0).at_start();
+        /// Where frames come from: `auto`, `camera`, `pattern`, `file:PATH`, `rtsp://…`, `http://…`, `https://…`.
+        source: Named = Named::default(), any().at_start();
+        /// How the stream of an RTSP camera travels: `auto`, `tcp` or `udp`.
+        transport: Transport = Transport::Auto, any().at_start();
+        /// Which camera of this machine: its index, its id, its model or the model's beginning. Empty: the first.
+        device: String = String::new(), any().at_start();
+        /// Mirror left and right, in the camera.
+        hflip: bool = false, any().at_start();
+        /// Mirror top and bottom, in the camera.
+        vflip: bool = false, any().at_start();
+        /// 180 where the camera hangs upside down, else 0.
+        rotation: u32 = 0, from(180.0, 180.0).or_zero().at_start();
+        /// A network stream that repeats one and the same picture for this long (s) counts as lost. 0: never.
+        frozen_s: Duration = Duration::from_secs(30), from(0.0, 86_400.0).at_start();
+    }
+}
+
+impl Settings {
+    /// Where frames come from.
+    pub fn spec(&self) -> Spec {
+        self.source.spec.clone().of_device(&self.device).over(self.transport)
+    }
+}
+
+/// A source, and how it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Named {
+    text: String,
+    spec: Spec,
+}
+
+impl Named {
+    /// As it may be shown: without passwords.
+    pub fn shown(&self) -> String {
+        without_secrets_in_spec(&self.text)
+    }
+}
+
+impl Default for Named {
+    fn default() -> Self {
+        Named { text: "auto".into(), spec: Spec::Auto }
+    }
+}
+
+impl Word for Named {
+    fn read(text: &str) -> Result<Self, Refusal> {
+        text.strip_prefix("file:").map_or(Ok(()), whole_path)?;
+        // A slip in a stream's address must not put its password into a log.
+        let spec = Spec::parse(text).map_err(|e| Refusal::text(e.what, &without_secrets_in_spec(text)))?;
+        Ok(Named { text: text.into(), spec })
+    }
+    fn word(&self) -> String {
+        self.text.clone()
+    }
+}
+
+const TRANSPORTS: [(&str, Transport); 3] = [("auto", Transport::Auto), ("tcp", Transport::Tcp), ("udp", Transport::Udp)];
+
+impl Word for Transport {
+    fn read(text: &str) -> Result<Self, Refusal> {
+        one_of(&TRANSPORTS.map(|(word, _)| word), text).map(|place| TRANSPORTS[place].1)
+    }
+    fn word(&self) -> String {
+        TRANSPORTS[*self as usize].0.into()
+    }
+    fn range() -> String {
+        TRANSPORTS.map(|(word, _)| word).join(", ")
+    }
+}
