@@ -250,7 +250,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
 /// A panic is an event, and where the part cannot start again by itself, the end of the program.
 fn act_on_panics(events: Events, ended: Sender<Ended>, shutdown: Shutdown) {
     threads::on_panic(move |panic| {
-        events.publish(Event::Thread { name: panic.name.clone(), why: panic.why.clone() });
+        events.publish(Event::Thread { name: panic.name.to_owned(), why: panic.why.to_owned() });
         if panic.name == "main" {
             // It is about to end the process.
             logging::flush();
@@ -260,7 +260,7 @@ fn act_on_panics(events: Events, ended: Sender<Ended>, shutdown: Shutdown) {
             logging::flush();
             std::process::exit(Exit::Panicked as i32);
         }
-        if panic.then == OnPanic::End {
+        if panic.thread.is_some_and(|t| t.on_panic() == OnPanic::End) {
             // The receiver waits for as long as the program runs.
             let _ = ended.send(Ended::Panic);
             shutdown.request();

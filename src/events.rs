@@ -1,10 +1,12 @@
 //! Owns what happened, as values, on its way from whoever saw it to whoever listens: one outlet, a bounded queue per listener. Never
-//! waits and never keeps anything back: a listener that is slow loses its own oldest events and is told how many. Any thread; nobody
-//! publishes per frame.
+//! waits: a listener that is slow loses what comes while its queue is full, and is told how many. Any thread; nobody publishes per
+//! frame.
 
-use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{BootUs, WallUs};
@@ -29,16 +31,6 @@ pub enum By {
     Clock,
 }
 
-impl By {
-    /// The word on the wire.
-    pub fn word(self) -> &'static str {
-        match self {
-            By::Command => "command",
-            By::Clock => "clock",
-        }
-    }
-}
-
 /// Why a recording is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -50,17 +42,6 @@ pub enum Ended {
     Disk,
 }
 
-impl Ended {
-    /// The word on the wire.
-    pub fn word(self) -> &'static str {
-        match self {
-            Ended::Stopped => "stopped",
-            Ended::Over => "over",
-            Ended::Disk => "disk",
-        }
-    }
-}
-
 /// What has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
@@ -70,17 +51,6 @@ pub enum Task {
     Record,
     /// A clip.
     Clip,
-}
-
-impl Task {
-    /// The word on the wire: the command's.
-    pub fn word(self) -> &'static str {
-        match self {
-            Task::Save => "save",
-            Task::Record => "record",
-            Task::Clip => "clip",
-        }
-    }
 }
 
 /// What is the matter with the pictures' disk.
@@ -96,116 +66,57 @@ pub enum Disk {
     Back,
 }
 
-impl Disk {
-    /// The word on the wire.
-    pub fn word(self) -> &'static str {
-        match self {
-            Disk::Low => "low",
-            Disk::Hung => "hung",
-            Disk::Gone => "gone",
-            Disk::Back => "back",
-        }
-    }
-}
-
 /// What happened.
+#[allow(missing_docs, reason = "the line of each variant says what it carries")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// Files are whole and in their folder: of one picture in several formats, of several pictures, a recording or a clip.
-    Saved {
-        /// Absolute, at least one.
-        files: Vec<PathBuf>,
-        /// The first frame in them.
-        first: Moment,
-        /// The last one.
-        last: Moment,
-        /// Who asked.
-        by: By,
-    },
-    /// A recording is over; its files were told as saved.
-    Recorded {
-        /// The last of its files.
-        file: PathBuf,
-        /// From that file's first picture to its last (s).
-        seconds: f64,
-        /// Pictures in that file.
-        pictures: u64,
-        /// Why.
-        ended: Ended,
-        /// Who asked.
-        by: By,
-    },
-    /// Something that was asked for did not come about.
-    Failed {
-        /// What.
-        task: Task,
-        /// Who asked.
-        by: By,
-        /// Kind of the error, as on the wire.
-        kind: Kind,
-        /// The sentence.
-        why: String,
-    },
-    /// The night rule has switched.
-    Mode {
-        /// To night.
-        night: bool,
-        /// The level at the switch.
-        level: f32,
-    },
-    /// The camera was lost, or is back.
-    State {
-        /// What it is now.
-        state: State,
-        /// What was wrong; empty when it is well.
-        why: String,
-    },
-    /// Something about the disk.
-    Disk {
-        /// What.
-        disk: Disk,
-        /// The sentence; empty when all is well.
-        why: String,
-    },
-    /// The wall clock was set.
-    ClockStepped {
-        /// By so much (s).
-        by_s: f64,
-    },
-    /// The notes that `status` shows have changed.
+    /// Files are whole and in their folder: absolute, at least one, with the first and the last frame in them.
+    Saved { files: Vec<PathBuf>, first: Moment, last: Moment, by: By },
+    /// A recording is over, its files were told as saved: the last of them, its length [s] and pictures.
+    Recorded { file: PathBuf, seconds: f64, pictures: u64, ended: Ended, by: By },
+    /// Something that was asked for did not come about: the error's kind and sentence.
+    Failed { task: Task, by: By, kind: Kind, why: String },
+    /// The night rule has switched, at this level.
+    Mode { night: bool, level: f32 },
+    /// The camera was lost, with the reason, or is back, without.
+    State { state: State, why: String },
+    /// Something about the disk, with the sentence, or all is well again, without.
+    Disk { disk: Disk, why: String },
+    /// The wall clock was set, by so much [s].
+    ClockStepped { by_s: f64 },
+    /// The notes that `status` shows have changed to these.
     Notes(Vec<String>),
-    /// A thread panicked or hangs.
-    Thread {
-        /// Its name.
-        name: String,
-        /// The sentence.
-        why: String,
-    },
+    /// A thread panicked: its name, message and place.
+    Thread { name: String, why: String },
 }
 
 impl Event {
     /// The line that subscribers of the trigger port get.
     pub fn line(&self) -> String {
-        let path = |p: &Path| p.display().to_string();
         match self {
-            Event::Saved { files, .. } => format!("EVENT saved={}", files.first().map_or_else(String::new, |p| path(p))),
-            Event::Recorded { file, seconds, pictures, ended, by } => format!(
-                "EVENT recorded={} seconds={seconds:.1} pictures={pictures} by={} ended={}",
-                path(file),
-                by.word(),
-                ended.word()
-            ),
+            Event::Saved { files, .. } => {
+                format!("EVENT saved={}", files.first().map_or(String::new(), |p| p.display().to_string()))
+            }
+            Event::Recorded { file, seconds, pictures, ended, by } => {
+                let (file, by, ended) = (file.display(), word(by), word(ended));
+                format!("EVENT recorded={file} seconds={seconds:.1} pictures={pictures} by={by} ended={ended}")
+            }
             Event::Failed { task, by, kind, why } => {
-                format!("EVENT failed={} by={} kind={} why={why}", task.word(), by.word(), kind.word())
+                format!("EVENT failed={} by={} kind={} why={why}", word(task), word(by), kind.word())
             }
             Event::Mode { night, level } => format!("EVENT mode={} level={level:.1}", if *night { "NIGHT" } else { "DAY" }),
             Event::State { state, why } => with_why(format!("EVENT state={}", state.word()), why),
-            Event::Disk { disk, why } => with_why(format!("EVENT disk={}", disk.word()), why),
+            Event::Disk { disk, why } => with_why(format!("EVENT disk={}", word(disk)), why),
             Event::ClockStepped { by_s } => format!("EVENT clock=stepped by={by_s:+.3}"),
             Event::Notes(notes) => with_why(format!("EVENT notes={}", notes.len()), notes.first().map_or("", String::as_str)),
             Event::Thread { name, why } => format!("EVENT failed=thread name={name} why={why}"),
         }
     }
+}
+
+/// A variant's name, as it goes over the wire.
+fn word(variant: &impl Debug) -> String {
+    format!("{variant:?}").to_ascii_lowercase()
 }
 
 fn with_why(mut line: String, why: &str) -> String {
@@ -216,25 +127,12 @@ fn with_why(mut line: String, why: &str) -> String {
     line
 }
 
-/// One listener's queue.
-struct Queue {
-    name: &'static str,
-    most: usize,
-    inside: Mutex<(VecDeque<Arc<Event>>, u64)>,
-    more: Condvar,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, (VecDeque<Arc<Event>>, u64)> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 type Call = Arc<dyn Fn(&Event) + Send + Sync>;
 
 #[derive(Clone)]
 enum Ear {
-    Queue(Weak<Queue>),
+    /// A bounded queue, and how many events have not found room in it.
+    Queue(SyncSender<Arc<Event>>, Arc<AtomicU64>),
     Call(Call),
 }
 
@@ -243,25 +141,30 @@ enum Ear {
 pub struct Events(Arc<Mutex<Vec<Ear>>>);
 
 impl Events {
+    fn ears(&self) -> MutexGuard<'_, Vec<Ear>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tells all listeners. Waits for none.
     pub fn publish(&self, event: Event) {
-        let ears = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let event = Arc::new(event);
-        for ear in ears {
-            match ear {
-                Ear::Call(call) => call(&event),
-                Ear::Queue(queue) => {
-                    let Some(queue) = queue.upgrade() else { continue };
-                    let mut inside = queue.lock();
-                    if inside.0.len() == queue.most {
-                        inside.0.pop_front();
-                        inside.1 += 1;
-                    }
-                    inside.0.push_back(event.clone());
-                    drop(inside);
-                    queue.more.notify_one();
-                }
+        let mut calls = Vec::new();
+        self.ears().retain(|ear| match ear {
+            Ear::Call(call) => {
+                calls.push(call.clone());
+                true
             }
+            Ear::Queue(queue, lost) => match queue.try_send(event.clone()) {
+                Ok(()) => true,
+                Err(TrySendError::Full(_)) => {
+                    lost.fetch_add(1, Relaxed);
+                    true
+                }
+                Err(TrySendError::Disconnected(_)) => false,
+            },
+        });
+        for call in calls {
+            call(&event);
         }
     }
 
@@ -272,38 +175,35 @@ impl Events {
         }
     }
 
-    /// From now on events wait for the listener, at most `most` of them; `name` is for the log.
-    pub fn listen(&self, name: &'static str, most: usize) -> Listener {
-        let queue = Arc::new(Queue { name, most: most.max(1), inside: Mutex::default(), more: Condvar::new() });
-        let mut ears = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ears.retain(|ear| !matches!(ear, Ear::Queue(q) if q.strong_count() == 0));
-        ears.push(Ear::Queue(Arc::downgrade(&queue)));
-        Listener(queue)
+    /// From now on events wait for the listener, at most `most` of them.
+    pub fn listen(&self, most: usize) -> Listener {
+        let ((queue, events), lost) = (sync_channel(most), Arc::<AtomicU64>::default());
+        self.ears().push(Ear::Queue(queue, lost.clone()));
+        Listener { events, lost }
     }
 
-    /// From now on `call` gets each event, on the thread of whoever publishes: it must return at once and publish nothing. For
-    /// listeners that have a bounded queue of their own, as the server's mailbox.
+    /// From now on `call` gets each event, on the thread of whoever publishes: it must return at once. For listeners that have a
+    /// bounded queue of their own, as the server's mailbox.
     pub fn call(&self, call: impl Fn(&Event) + Send + Sync + 'static) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Ear::Call(Arc::new(call)));
+        self.ears().push(Ear::Call(Arc::new(call)));
     }
 }
 
 /// A listener with a queue of its own. Dropping it ends listening.
-pub struct Listener(Arc<Queue>);
+pub struct Listener {
+    events: Receiver<Arc<Event>>,
+    lost: Arc<AtomicU64>,
+}
 
 impl Listener {
-    /// The oldest event that waits, and how many were lost before it; `None` when none comes within `wait`.
-    pub fn next(&self, wait: Duration) -> Option<(Arc<Event>, u64)> {
-        let inside = self.0.lock();
-        let waited = self.0.more.wait_timeout_while(inside, wait, |i| i.0.is_empty());
-        let mut inside = waited.unwrap_or_else(PoisonError::into_inner).0;
-        let event = inside.0.pop_front()?;
-        let lost = std::mem::take(&mut inside.1);
-        drop(inside);
-        if lost > 0 {
-            log::warn!("{lost} events were lost to {}, which does not keep up", self.0.name);
-        }
-        Some((event, lost))
+    /// The oldest event that waits; `None` when none comes within `wait`.
+    pub fn next(&self, wait: Duration) -> Option<Arc<Event>> {
+        self.events.recv_timeout(wait).ok()
+    }
+
+    /// How many events found no room since the last call.
+    pub fn lost(&self) -> u64 {
+        self.lost.swap(0, Relaxed)
     }
 }
 
@@ -316,26 +216,26 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_listener_loses_its_oldest_events_and_is_told_how_many() {
+    fn a_slow_listener_loses_events_of_its_own_and_is_told_how_many() {
         let (events, soon) = (Events::default(), Duration::ZERO);
-        let (slow, quick) = (events.listen("slow", 2), events.listen("quick", 9));
+        let (slow, quick) = (events.listen(2), events.listen(9));
         for level in 1..=5u8 {
             events.publish(mode(level.into()));
-            assert_eq!(quick.next(soon), Some((Arc::new(mode(level.into())), 0)));
+            assert_eq!(quick.next(soon), Some(Arc::new(mode(level.into()))));
         }
-        assert_eq!(slow.next(soon), Some((Arc::new(mode(4.0)), 3)));
-        assert_eq!(slow.next(soon), Some((Arc::new(mode(5.0)), 0)));
+        assert_eq!((slow.lost(), slow.lost(), quick.lost()), (3, 0, 0));
+        assert_eq!([1.0, 2.0].map(|level| slow.next(soon) == Some(Arc::new(mode(level)))), [true; 2]);
         assert_eq!(slow.next(soon), None);
     }
 
     #[test]
     fn one_that_waits_is_woken_and_one_that_has_gone_is_forgotten() {
         let events = Events::default();
-        drop(events.listen("gone", 1));
+        drop(events.listen(1));
         let (to, from) = std::sync::mpsc::channel();
         events.call(move |e| to.send(e.line()).unwrap());
-        let waits = events.listen("waits", 1);
-        let there = std::thread::spawn(move || waits.next(Duration::from_secs(60)).unwrap().0.line());
+        let waits = events.listen(1);
+        let there = std::thread::spawn(move || waits.next(Duration::from_secs(60)).unwrap().line());
         events.publish(mode(97.46));
         assert_eq!(there.join().unwrap(), "EVENT mode=DAY level=97.5");
         assert_eq!(from.recv().unwrap(), "EVENT mode=DAY level=97.5");

@@ -90,18 +90,16 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// One panic, for whoever acts on it.
 #[derive(Debug)]
-pub struct Panic {
-    /// The kind of thread; `None` for one that a library made.
+pub struct Panic<'a> {
+    /// The kind of thread; `None` for one that a library made, and for a piece of work that fails alone.
     pub thread: Option<Thread>,
-    /// Its name, or what was being done.
-    pub name: String,
+    /// Its name, or that of the work.
+    pub name: &'a str,
     /// Message and place.
-    pub why: String,
-    /// What follows.
-    pub then: OnPanic,
+    pub why: &'a str,
 }
 
-type Listener = Box<dyn Fn(&Panic) + Send + Sync>;
+type Listener = Box<dyn Fn(&Panic<'_>) + Send + Sync>;
 
 static LISTENER: OnceLock<Listener> = OnceLock::new();
 static ENDING: AtomicBool = AtomicBool::new(false);
@@ -176,9 +174,8 @@ impl Thread {
             }
             let again = self.on_panic() == OnPanic::Restart && !ENDING.load(Relaxed);
             let then =
-                if again { format!("it starts again in {:.1} s", pause.as_secs_f64()) } else { self.on_panic().word().into() };
-            log::error!("The thread {} panicked: {why}; this is a bug of the program; {then}", self.name());
-            tell(&Panic { thread: Some(self), name: self.name().into(), why, then: self.on_panic() });
+                if again { format!("starts again in {:.1} s", pause.as_secs_f64()) } else { self.on_panic().word().into() };
+            tell(Some(self), self.name(), &why, &then);
             let until = Instant::now() + pause;
             while again && Instant::now() < until && !ENDING.load(Relaxed) {
                 std::thread::sleep(LOOK.min(pause));
@@ -207,7 +204,7 @@ pub fn ending() {
 }
 
 /// From now on every panic is told to `listener` too; the first one stays.
-pub fn on_panic(listener: impl Fn(&Panic) + Send + Sync + 'static) {
+pub fn on_panic(listener: impl Fn(&Panic<'_>) + Send + Sync + 'static) {
     let _ = LISTENER.set(Box::new(listener));
 }
 
@@ -226,16 +223,15 @@ pub fn log_panics() {
             // Told when the stack is unwound: the log's own lock may be held now.
             WHY.with_borrow_mut(|w| *w = why);
         } else {
-            let name = std::thread::current().name().unwrap_or("of a library").to_owned();
-            log::error!("The thread {name} panicked: {why}; this is a bug of the program");
-            tell(&Panic { thread: None, name, why, then: OnPanic::Ignore });
+            tell(None, std::thread::current().name().unwrap_or("a library's thread"), &why, "it is none of our threads");
         }
     }));
 }
 
-fn tell(panic: &Panic) {
+fn tell(thread: Option<Thread>, name: &str, why: &str, then: &str) {
+    log::error!("Panic in {name}: {why}; this is a bug of the program; {then}");
     if let Some(listener) = LISTENER.get() {
-        listener(panic);
+        listener(&Panic { thread, name, why });
     }
 }
 
@@ -249,14 +245,7 @@ fn caught<T>(f: impl FnOnce() -> T) -> std::result::Result<T, String> {
 
 /// Runs one piece of work whose panic costs only that piece; `what` names it in the log. `None` after a panic.
 pub fn guarded<T>(what: &str, f: impl FnOnce() -> T) -> Option<T> {
-    match caught(f) {
-        Ok(done) => Some(done),
-        Err(why) => {
-            log::error!("{what} panicked: {why}; this is a bug of the program");
-            tell(&Panic { thread: None, name: what.into(), why, then: OnPanic::Ignore });
-            None
-        }
-    }
+    caught(f).map_err(|why| tell(None, what, &why, "only that fails")).ok()
 }
 
 /// A place where a test makes this thread fail, once: `PASTCAM_FAULT=panic:recorder/work` or `hang:…`, in debug builds only.

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 
+use nix::sys::signal::Signal;
+
 use crate::client::{connect, read_line};
 use crate::harness::{Running, Setup, free_port, until};
 
@@ -58,7 +60,8 @@ fn pictures_that_fail_are_told_whoever_asked() {
 
 #[test]
 fn a_recording_tells_its_files_and_why_it_ended() {
-    let (r, mut s) = subscribed(Setup::new("event-recorded"));
+    let setup = Setup::new("event-recorded");
+    let (r, mut s) = subscribed(setup.clone());
     assert!(r.ask("record start").starts_with("OK recording "));
     let answer = r.ask("record stop");
     let file = crate::recordings::file_of(&answer);
@@ -69,4 +72,11 @@ fn a_recording_tells_its_files_and_why_it_ended() {
     assert!(recorded.starts_with(&start) && recorded.ends_with(" by=command ended=stopped"), "{recorded}");
     assert!(r.ask("record start 0.5").starts_with("OK recording "));
     assert!(event(&mut s, "EVENT recorded=").ends_with(" by=command ended=over"));
+    assert!(r.ask("record start").starts_with("OK recording "));
+    let full = setup.set("export.min_free_mib", 1u64 << 40);
+    fs::write(full.config_file(), full.config.to_string()).unwrap();
+    r.signal(Signal::SIGHUP);
+    assert!(event(&mut s, "EVENT recorded=").ends_with(" by=command ended=disk"));
+    assert!(r.ask("record start").starts_with("ERR disk "));
+    assert!(event(&mut s, "EVENT failed=record").starts_with("EVENT failed=record by=command kind=disk why="));
 }

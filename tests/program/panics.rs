@@ -19,7 +19,7 @@ use crate::{said, sound};
 
 /// The log's line of this panic.
 fn told(r: &Running, name: &str) {
-    r.until_logged(&format!("The thread {name} panicked: asked for by PASTCAM_FAULT="));
+    r.until_logged(&format!("Panic in {name}: asked for by PASTCAM_FAULT="));
 }
 
 fn faulty(place: &str) -> Setup {
@@ -38,7 +38,7 @@ fn fails_once(r: &Running, command: &str, done: &str) {
 fn pictures_fail_with_an_answer_and_the_next_are_saved() {
     let mut r = faulty("export-1/work").start();
     fails_once(&r, "save jpg", "Saved ");
-    r.until_logged("picture panicked: asked for by PASTCAM_FAULT=panic:export-1/work (src/threads.rs:");
+    r.until_logged("Panic in picture: asked for by PASTCAM_FAULT=panic:export-1/work (src/threads.rs:");
     until("nothing to wait", || (r.status()["jobs"] == 0).then_some(()));
     r.expect_alive();
     // Who waits for a frame is served by the shutter that comes after.
@@ -129,7 +129,7 @@ fn a_recording_fails_with_an_answer_and_an_event_and_keeps_its_file() {
     let answer = r.ask("record start");
     assert!(answer.starts_with("OK recording "), "{answer}");
     // The answer to `stop` comes after the panic, or there is nothing to stop any more.
-    r.until_logged("recording panicked: asked for by");
+    r.until_logged("Panic in recording: asked for by");
     assert!(event(&mut s, "EVENT failed=thread").starts_with("EVENT failed=thread name=recording why="));
     let saved = event(&mut s, "EVENT saved=");
     let failed = event(&mut s, "EVENT failed=record");
@@ -170,10 +170,7 @@ fn the_stream_starts_again() {
 
     if let Some((setup, _)) = encrypted("panic-tls") {
         let (code, said) = setup.env("PASTCAM_FAULT", "panic:tls/start").end();
-        assert!(
-            code == 1 && said.contains("rtsp.tls_certificate gate.pem") && said.contains("The thread tls panicked"),
-            "{said}"
-        );
+        assert!(code == 1 && said.contains("rtsp.tls_certificate gate.pem") && said.contains("Panic in tls: "), "{said}");
     }
     if sound::can_run() && has_ffmpeg() {
         let (setup, url) = sound::wired("panic-sound");
