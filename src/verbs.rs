@@ -10,7 +10,7 @@ mod call;
 mod tag;
 
 pub use arg::{Arg, Place, Rule};
-pub use call::{Call, Refused, Value, id_of, token_of, without_token, word_of};
+pub use call::{Call, Refused, id_of, token_of, without_token, word_of};
 pub use tag::Tag;
 
 use crate::error::{Error, Kind, Result};
@@ -95,11 +95,6 @@ impl Spec {
         format!("{} takes {}, not {word}", self.text, self.takes())
     }
 
-    /// The refusal of a line that lacks something.
-    fn wants(&self) -> String {
-        format!("{} takes {}", self.text, self.takes())
-    }
-
     fn key(&self, key: &str) -> Option<&'static Arg> {
         self.args.iter().find(|a| a.place == Place::Key && a.name == key)
     }
@@ -127,42 +122,35 @@ fn join(list: &[impl AsRef<str>], and: &str) -> String {
     })
 }
 
-/// Longest time that can be asked for: a day [s].
+const fn arg(name: &'static str, place: Place, rule: Rule) -> Arg {
+    Arg { name, place, rule }
+}
+
+/// Longest time that can be asked for: a day (s).
 const DAY: f64 = 86_400.0;
 
-/// The formats of a picture; unknown ones are passed over, as the original service did.
-pub const FORMATS: Arg = Arg::new("FORMAT", Place::Any, Rule::AnyFormat(&Format::ALL));
-/// The kinds of file to list.
-pub const KINDS: Arg = Arg::new("FORMAT", Place::Any, Rule::Format(&Format::KEPT));
-/// A word in a file's name.
-pub const TAG: Arg = Arg::new("tag", Place::Key, Rule::Tag);
-/// How far back [s].
-pub const BEFORE: Arg = Arg::new("before", Place::Key, Rule::Seconds(0.0, DAY));
+/// How far back (s).
+pub const BEFORE: Arg = arg("before", Place::Key, Rule::Seconds(0.0, DAY));
 /// Frames of an average, at most what `stack` takes.
-pub const COUNT: Arg = Arg::new("count", Place::Key, Rule::Number(1, 256));
+pub const COUNT: Arg = arg("count", Place::Key, Rule::Number(1, 256));
 /// Files in a list; 500 names make 60 kB.
-pub const LAST: Arg = Arg::new("last", Place::Key, Rule::Number(1, 500));
-/// How long [s].
-pub const LENGTH: Arg = Arg::new("SECONDS", Place::One, Rule::Seconds(0.1, DAY));
-/// How long [s], or until it is stopped.
-pub const LENGTH_OR_OPEN: Arg = Arg { place: Place::Maybe, ..LENGTH };
-/// The size of a body [bytes].
+pub const LAST: Arg = arg("last", Place::Key, Rule::Number(1, 500));
+/// How long (s).
+pub const LENGTH: Arg = arg("SECONDS", Place::One, Rule::Seconds(0.1, DAY));
+/// The size of a body (bytes).
 pub const BYTES: Arg =
-    Arg::new("BYTES", Place::One, Rule::Size("the file's size in bytes, and then the file: update BYTES token=WORD"));
-/// The file to delete.
-pub const FILE: Arg = Arg::new("NAME", Place::One, Rule::Word("the name of one file, as files lists it"));
-/// Image controls.
-pub const CONTROLS: Arg = Arg::new("NAME", Place::Some, Rule::Word("names of controls; controls lists them"));
-/// Image controls, or all of them.
-pub const CONTROLS_OR_ALL: Arg = Arg { place: Place::Any, ..CONTROLS };
-/// What is to be set. Every key but `id=` and `token=` is one.
-pub const SETTINGS: Arg = Arg::new("NAME=VALUE", Place::Some, Rule::Pair);
-/// Kept over restarts.
-pub const PERSIST: Arg = Arg::new("persist", Place::Maybe, Rule::Flag);
-/// The preset to apply.
-pub const PRESET: Arg = Arg::new("NAME", Place::Maybe, Rule::Word("one name, or auto"));
-/// The verb to explain.
-pub const VERB: Arg = Arg::new("VERB", Place::Any, Rule::Word("a verb"));
+    arg("BYTES", Place::One, Rule::Size("the file's size in bytes, and then the file: update BYTES token=WORD"));
+
+const TAG: Arg = arg("tag", Place::Key, Rule::Tag);
+// Unknown formats are passed over, as the original service did.
+const FORMATS: Arg = arg("FORMAT", Place::Any, Rule::AnyFormat(&Format::ALL));
+const KINDS: Arg = arg("FORMAT", Place::Any, Rule::Format(&Format::KEPT));
+const FILE: Arg = arg("NAME", Place::One, Rule::Word("the name of one file, as files lists it"));
+const CONTROLS: Arg = arg("NAME", Place::Some, Rule::Word("names of controls; controls lists them"));
+const PRESET: Arg = arg("NAME", Place::Maybe, Rule::Word("one name, or auto"));
+const SETTINGS: Arg = arg("NAME=VALUE", Place::Some, Rule::Pair);
+const PERSIST: Arg = arg("persist", Place::Maybe, Rule::Flag);
+const VERB: Arg = arg("VERB", Place::Any, Rule::Word("a verb"));
 
 macro_rules! table {
     ($($verb:ident $text:literal $args:tt $right:ident $help:literal $($flag:ident)*;)*) => {
@@ -184,7 +172,7 @@ macro_rules! table {
 table! {
     Save "save" [FORMATS, TAG] Triggering "saves the first frame taken at or after the command";
     PastStack "pastStack" [FORMATS, BEFORE, COUNT, TAG] Triggering "saves the average of frames around a past moment";
-    RecordStart "record start" [LENGTH_OR_OPEN, BEFORE, TAG] Triggering "records from now or from a moment in the ring";
+    RecordStart "record start" [Arg { place: Place::Maybe, ..LENGTH }, BEFORE, TAG] Triggering "records from now or from a moment in the ring";
     RecordStop "record stop" [] Triggering "ends the recording and makes the file whole";
     RecordStatus "record status" [] Reading "tells what is being recorded";
     Clip "clip" [LENGTH, TAG] Triggering "makes a recording of the last seconds in the ring";
@@ -198,7 +186,7 @@ table! {
     Controls "controls" [] Reading "lists the image controls as JSON";
     Get "get" [CONTROLS] Reading "tells values of image controls";
     Set "set" [SETTINGS, PERSIST] Controls "changes image controls, or keys of video, all or none";
-    Reset "reset" [CONTROLS_OR_ALL] Controls "gives image controls back to preset and default";
+    Reset "reset" [Arg { place: Place::Any, ..CONTROLS }] Controls "gives image controls back to preset and default";
     Preset "preset" [PRESET] Controls "applies a preset, or tells which there are";
     Ping "ping" [] Reading "answers PONG" at_once;
     Version "version" [] Reading "tells the program's version";
@@ -227,7 +215,8 @@ pub fn words() -> Vec<&'static str> {
 }
 
 /// The answer to `help`, or to `help` with these words behind it; fits an ordinary answer.
-pub fn help(about: &[&str]) -> Result<String> {
+pub fn help(about: &[impl AsRef<str>]) -> Result<String> {
+    let about: Vec<&str> = about.iter().map(AsRef::as_ref).collect();
     let Some(word) = about.first() else {
         let mut keys: Vec<&str> = TABLE.iter().flat_map(|s| s.args).filter(|a| a.place == Place::Key).map(|a| a.name).collect();
         keys.sort_unstable();
@@ -250,7 +239,7 @@ pub fn help(about: &[&str]) -> Result<String> {
 
 /// What one verb takes and does, with the rule of each argument.
 fn explained(row: &Spec) -> String {
-    let args = row.args.iter().filter(|a| a.rule.needs_words());
+    let args = row.args.iter().filter(|a| !matches!(a.rule, Rule::Format(_) | Rule::AnyFormat(_) | Rule::Flag | Rule::Pair));
     let rules: Vec<String> = args.map(|a| format!("{} ({})", a.shown(), a.rule)).collect();
     let between = if rules.is_empty() { "" } else { "; " };
     format!("OK {}: {}{between}{}", row.usage(), row.help, rules.join(", "))

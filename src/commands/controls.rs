@@ -12,7 +12,7 @@ use crate::config::{Config, nearest};
 use crate::error::{Error, Kind, Result};
 use crate::server::Answer;
 use crate::tuning::{self, End, Order, Outcome, Shown, What, value};
-use crate::verbs::{self, Call};
+use crate::verbs::Call;
 
 fn usage(what: impl Into<String>) -> Error {
     Error::new(Kind::Usage, what)
@@ -71,7 +71,7 @@ impl Commands {
     pub(super) fn get(&self, call: &Call) -> Answer {
         let read = || {
             let shown = offered(self.board.shown())?;
-            call.words(verbs::CONTROLS).iter().try_fold("OK".to_string(), |mut line, name| {
+            call.words.iter().try_fold("OK".to_string(), |mut line, name| {
                 let i = value::find(&shown.controls, name)?;
                 let c = &shown.controls[i];
                 // Writing to a text cannot fail.
@@ -84,14 +84,14 @@ impl Commands {
 
     /// Sets several controls with one request, or keys of the stream; nothing is set if one of them is wrong.
     pub(super) fn set(self: &Arc<Self>, call: &Call, respond: Respond) {
-        let (settings, persist) = (call.pairs(), !call.words(verbs::PERSIST).is_empty());
-        if !persist && settings.iter().all(|(key, _)| key.starts_with("video.")) {
-            return respond(self.set_video(&settings));
+        let persist = !call.words.is_empty();
+        if !persist && call.pairs.iter().all(|(key, _)| key.starts_with("video.")) {
+            return respond(self.set_video(&call.pairs));
         }
-        self.order(self.wanted(&settings, persist), String::new(), respond);
+        self.order(self.wanted(&call.pairs, persist), String::new(), respond);
     }
 
-    fn wanted(&self, wanted: &[(&str, &str)], persist: bool) -> Result<What> {
+    fn wanted(&self, wanted: &[(String, String)], persist: bool) -> Result<What> {
         let shown = offered(self.board.shown())?;
         let mut settings: Vec<(usize, crate::source::Value)> = Vec::new();
         for (name, word) in wanted {
@@ -113,8 +113,7 @@ impl Commands {
     pub(super) fn reset(self: &Arc<Self>, call: &Call, respond: Respond) {
         let what = (|| {
             let shown = offered(self.board.shown())?;
-            let names = call.words(verbs::CONTROLS_OR_ALL);
-            let found = names.iter().map(|name| Ok(shown.controls[value::find(&shown.controls, name)?].name.clone()));
+            let found = call.words.iter().map(|name| Ok(shown.controls[value::find(&shown.controls, name)?].name.clone()));
             Ok(What::Reset(found.collect::<Result<_>>()?))
         })();
         self.order(what, " reset".into(), respond);
@@ -122,8 +121,7 @@ impl Commands {
 
     /// Applies a preset until `preset auto`; without a name it tells which there are.
     pub(super) fn preset(self: &Arc<Self>, call: &Call, config: &Config, respond: Respond) {
-        let names = call.words(verbs::PRESET);
-        let Some(name) = names.first() else {
+        let Some(name) = call.words.first() else {
             let shown = self.board.shown();
             let known: Vec<&str> = config.presets.keys().map(String::as_str).collect();
             let line = format!(

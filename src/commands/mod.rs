@@ -139,7 +139,7 @@ impl Commands {
             Verb::Preset => self.preset(&call, &config, respond),
             Verb::Ping => respond(Answer::ok("PONG")),
             Verb::Version => respond(Answer::ok(concat!("OK pastcam ", env!("PASTCAM_VERSION")))),
-            Verb::Help => respond(verbs::help(&call.words(verbs::VERB)).map_or_else(|e| failed(&e), Answer::ok)),
+            Verb::Help => respond(verbs::help(&call.words).map_or_else(|e| failed(&e), Answer::ok)),
             Verb::Subscribe if line.stays_open => respond(Answer::ok(self.state_event())),
             Verb::Subscribe => {
                 respond(failed(&Error::new(Kind::Usage, "subscribe needs the port that stays open: network.persistent_port")));

@@ -18,10 +18,10 @@ use crate::verbs::{self, Call, Rule};
 /// The formats to write: the configured ones where none are named. Words of which none is known are refused with the bare word
 /// that old clients compare.
 fn formats(call: &Call, config: &Config) -> std::result::Result<Vec<Format>, Answer> {
-    match (call.formats(verbs::FORMATS), call.words(verbs::FORMATS).first()) {
-        (none, None) if none.is_empty() => Ok(config.export.formats.iter().filter_map(|w| Format::of(w)).collect()),
-        (none, Some(word)) if none.is_empty() => Err(Answer::refused("NOT_SAVED", call.verb.spec().slip(word))),
-        (named, _) => Ok(named),
+    match (call.formats.is_empty(), call.words.first()) {
+        (false, _) => Ok(call.formats.clone()),
+        (true, None) => Ok(config.export.formats.iter().filter_map(|w| Format::of(w)).collect()),
+        (true, Some(word)) => Err(Answer::refused("NOT_SAVED", call.verb.spec().slip(word))),
     }
 }
 
@@ -44,11 +44,11 @@ impl Commands {
         }
         let this = self.clone();
         let done = Box::new(move |result: Result<Saved>| respond(this.said(result, saved_line)));
-        self.jobs.next(line.trigger, self.patience(config), Order { formats, tag: call.tag() }, done);
+        self.jobs.next(line.trigger, self.patience(config), Order { formats, tag: call.tag.clone() }, done);
     }
 
     pub(super) fn past_stack(self: &Arc<Self>, line: &Line<'_>, config: &Config, call: &Call, respond: Respond) {
-        let (before, count) = (call.seconds(verbs::BEFORE), call.number(verbs::COUNT).map(|n| n as usize));
+        let (before, count) = (call.number(verbs::BEFORE), call.number(verbs::COUNT).map(|n| n as usize));
         let before_s = before.unwrap_or(config.export.save_before_s);
         let what = if config.export.stack_dark_frames || count.is_some() {
             Past::Average(count.unwrap_or(config.export.stack_count))
@@ -80,7 +80,7 @@ impl Commands {
                 Past::Separate => separate_line(saved, now, before_s),
             }));
         });
-        let order = Order { formats, tag: call.tag() };
+        let order = Order { formats, tag: call.tag.clone() };
         self.jobs.past(line.trigger, Duration::from_secs_f64(before_s), slack, what, order, done);
     }
 

@@ -12,7 +12,7 @@ use crate::verbs::{self, Call};
 use crate::video::record::{Order, Recorded};
 
 /// Files in a list when nobody says how many.
-const FILES: u64 = 50;
+const FILES: f64 = 50.0;
 
 fn saved(what: &str, result: Result<Recorded>) -> Answer {
     match result {
@@ -41,15 +41,15 @@ impl Commands {
     }
 
     pub(super) fn record_start(&self, line: &Line<'_>, call: &Call, respond: Respond) {
-        let before = call.seconds(verbs::BEFORE);
+        let before = call.number(verbs::BEFORE);
         if let Some(before) = before {
             if let Err(e) = self.reaches(line, "before", before) {
                 return respond(failed(&e));
             }
         }
         let order = Order {
-            seconds: call.seconds(verbs::LENGTH_OR_OPEN),
-            tag: call.tag(),
+            seconds: call.number(verbs::LENGTH),
+            tag: call.tag.clone(),
             before: before.map(Duration::from_secs_f64),
             trigger: line.trigger,
         };
@@ -65,17 +65,16 @@ impl Commands {
     }
 
     pub(super) fn clip(&self, line: &Line<'_>, call: &Call, respond: Respond) {
-        let length = call.seconds(verbs::LENGTH).unwrap_or_default();
+        let length = call.number(verbs::LENGTH).unwrap_or_default();
         if let Err(e) = self.reaches(line, "clip", length) {
             return respond(failed(&e));
         }
         let from = line.trigger.back(Duration::from_secs_f64(length));
-        self.recorder.clip(from, line.trigger, call.tag(), Box::new(move |r| respond(saved("clip", r))));
+        self.recorder.clip(from, line.trigger, call.tag.clone(), Box::new(move |r| respond(saved("clip", r))));
     }
 
     pub(super) fn files(&self, call: &Call, respond: Respond) {
-        let named = call.formats(verbs::KINDS);
-        let kinds = if named.is_empty() { Format::KEPT.to_vec() } else { named };
+        let kinds = if call.formats.is_empty() { Format::KEPT.to_vec() } else { call.formats.clone() };
         let (exporter, last) = (self.exporter.clone(), call.number(verbs::LAST).unwrap_or(FILES) as usize);
         let said = |list: Vec<Listed>| {
             let seconds = |t: SystemTime| t.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |d| d.as_millis() as f64 / 1e3);
@@ -87,7 +86,7 @@ impl Commands {
     }
 
     pub(super) fn delete(&self, call: &Call, respond: Respond) {
-        let name: String = call.words(verbs::FILE).concat();
+        let name: String = call.words.concat();
         let exporter = self.exporter.clone();
         let delete = move || {
             exporter.delete(&name)?;

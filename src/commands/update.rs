@@ -13,7 +13,7 @@ impl Commands {
         let (Some(size), Some(body)) = (call.number(verbs::BYTES), body) else {
             return respond(failed(&Error::new(Kind::Usage, "update wants a line end and then the file, over TCP")));
         };
-        self.updates.begin(size, body, move |result| {
+        self.updates.begin(size as u64, body, move |result| {
             respond(match result {
                 Ok(text) => Answer::ok(format!("OK update {text}, restarts in 5 s")),
                 Err(e) => failed(&e),

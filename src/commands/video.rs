@@ -7,10 +7,11 @@ use crate::server::Answer;
 
 impl Commands {
     /// Takes over keys of `video`, all or none; they hold until the next start or SIGHUP.
-    pub(super) fn set_video(&self, changes: &[(&str, &str)]) -> Answer {
+    pub(super) fn set_video(&self, pairs: &[(String, String)]) -> Answer {
+        let changes: Vec<(&str, &str)> = pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         // Held while the new one is made, so that of two changes at once none is lost.
         let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
-        match config.with(changes) {
+        match config.with(&changes) {
             Err(e) => failed(&e),
             Ok(new) => {
                 self.video.set(&new);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::call::Value;
+use super::Call;
 use crate::error::Result;
 use crate::format::Format;
 
@@ -11,9 +11,9 @@ use crate::format::Format;
 pub enum Place {
     /// `name=value`, may be left out; of several the last holds.
     Key,
-    /// A plain word.
+    /// One plain word.
     One,
-    /// A plain word that may be left out.
+    /// One plain word or none.
     Maybe,
     /// Plain words, at least one.
     Some,
@@ -30,14 +30,14 @@ pub enum Rule {
     Seconds(f64, f64),
     /// A whole number, from and to.
     Number(u64, u64),
-    /// The size of the body [bytes], and what to say of it.
+    /// The size of the body (bytes), and what to say of it.
     Size(&'static str),
-    /// A word whose meaning only the one who carries it out knows, and what it is.
-    Word(&'static str),
     /// One of these kinds of file.
     Format(&'static [Format]),
     /// The same, but other words are passed over.
     AnyFormat(&'static [Format]),
+    /// A word whose meaning only the one who carries it out knows, and what it is.
+    Word(&'static str),
     /// The argument's own name, in any case.
     Flag,
     /// `name=value` with a name that only the one who carries it out knows.
@@ -56,35 +56,18 @@ pub struct Arg {
 }
 
 impl Arg {
-    /// An argument.
-    pub const fn new(name: &'static str, place: Place, rule: Rule) -> Arg {
-        Arg { name, place, rule }
-    }
-
-    /// Whether it may not be left out.
-    pub fn is_required(&self) -> bool {
-        matches!(self.place, Place::One | Place::Some)
-    }
-
-    /// Whether a second word of it is no slip.
-    pub(super) fn repeats(&self) -> bool {
-        matches!(self.place, Place::Some | Place::Any)
-    }
-
     /// `[tag=WORD]`, `SECONDS`, `[jpg] [png]`.
     pub(super) fn usage(&self) -> String {
-        let value = match self.rule {
-            Rule::Format(of) | Rule::AnyFormat(of) => return format!("[{}]", Format::words(of).replace(", ", "] [")),
-            Rule::Seconds(..) => "SECONDS",
-            Rule::Number(..) => "N",
-            _ => "WORD",
-        };
-        match self.place {
-            Place::Key => format!("[{}={value}]", self.name),
-            Place::One => self.name.into(),
-            Place::Maybe => format!("[{}]", self.name),
-            Place::Some => format!("{}...", self.name),
-            Place::Any => format!("[{}...]", self.name),
+        let name = self.name;
+        match (self.place, self.rule) {
+            (_, Rule::Format(of) | Rule::AnyFormat(of)) => format!("[{}]", Format::words(of).replace(", ", "] [")),
+            (Place::Key, Rule::Seconds(..)) => format!("[{name}=SECONDS]"),
+            (Place::Key, Rule::Number(..)) => format!("[{name}=N]"),
+            (Place::Key, _) => format!("[{name}=WORD]"),
+            (Place::One, _) => name.into(),
+            (Place::Maybe, _) => format!("[{name}]"),
+            (Place::Some, _) => format!("{name}..."),
+            (Place::Any, _) => format!("[{name}...]"),
         }
     }
 
@@ -95,35 +78,29 @@ impl Arg {
 
     /// As a list of arguments names it: a key, else its rule.
     pub(super) fn takes(&self) -> String {
-        match (self.place, self.rule) {
-            (Place::Key, _) | (_, Rule::Flag) => self.shown(),
-            (_, rule) => rule.to_string(),
-        }
+        if self.place == Place::Key || self.rule == Rule::Flag { self.shown() } else { self.rule.to_string() }
     }
 
-    /// The value of a word, or what the type itself says against it; `None` breaks the rule.
-    pub(super) fn read(&self, word: &str) -> Option<Result<Value>> {
-        Some(Ok(match self.rule {
-            Rule::Tag => return Some(word.parse().map(Value::Tag)),
-            Rule::Seconds(from, to) => Value::Seconds(word.parse().ok().filter(|s| (from..=to).contains(s))?),
-            Rule::Number(from, to) => Value::Number(word.parse().ok().filter(|n| (from..=to).contains(n))?),
-            Rule::Size(_) => Value::Number(word.parse().ok()?),
-            Rule::Format(of) => Value::Format(of.iter().copied().find(|f| f.word() == word)?),
-            Rule::AnyFormat(of) => match of.iter().find(|f| f.word() == word) {
-                Some(format) => Value::Format(*format),
-                None => Value::Word(word.into()),
+    /// Puts the value into the call; false where it breaks the rule, an error where its type has a sentence of its own.
+    pub(super) fn read(&self, word: &str, call: &mut Call) -> Result<bool> {
+        let number = match self.rule {
+            Rule::Seconds(from, to) => word.parse().ok().filter(|s| (from..=to).contains(s)),
+            Rule::Number(from, to) => word.parse::<u64>().ok().filter(|n| (from..=to).contains(n)).map(|n| n as f64),
+            Rule::Size(_) => word.parse::<u64>().ok().map(|n| n as f64),
+            _ => None,
+        };
+        match (self.rule, Format::of_file(word)) {
+            (Rule::Seconds(..) | Rule::Number(..) | Rule::Size(_), _) => match number {
+                Some(number) => call.numbers.push((self.name, number)),
+                None => return Ok(false),
             },
-            Rule::Flag => Value::Word(word.eq_ignore_ascii_case(self.name).then(|| self.name.into())?),
-            Rule::Word(_) => Value::Word(word.into()),
-            Rule::Pair => return None,
-        }))
-    }
-}
-
-impl Rule {
-    /// Whether usage alone does not tell it.
-    pub(super) fn needs_words(&self) -> bool {
-        !matches!(self, Rule::Format(_) | Rule::AnyFormat(_) | Rule::Flag | Rule::Pair)
+            (Rule::Format(of) | Rule::AnyFormat(of), Some(format)) if of.contains(&format) => call.formats.push(format),
+            (Rule::Format(_) | Rule::Pair, _) => return Ok(false),
+            (Rule::Flag, _) if !word.eq_ignore_ascii_case(self.name) => return Ok(false),
+            (Rule::Tag, _) => call.tag = Some(word.parse()?),
+            (Rule::Word(_) | Rule::AnyFormat(_) | Rule::Flag, _) => call.words.push(word.into()),
+        }
+        Ok(true)
     }
 }
 
