@@ -25,7 +25,7 @@ const ENOUGH: u32 = 64;
 
 /// The rungs: rung 0 is the ceiling, each next one half the light, the last is day mode's full exposure.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Ladder {
+pub(super) struct ExposureLadder {
     /// Longest exposure time (µs).
     pub time_us: f64,
     /// Gain, the same on every rung.
@@ -34,7 +34,7 @@ pub(super) struct Ladder {
     pub e_day: f64,
 }
 
-impl Ladder {
+impl ExposureLadder {
     /// The ceiling `E_max` (s).
     pub fn e_max(self) -> f64 {
         self.time_us / 1e6 * self.gain
@@ -69,9 +69,9 @@ pub(super) struct Limits {
 
 impl Limits {
     /// The ladder under these limits.
-    pub fn ladder(self, s: &Settings, e_day: f64) -> Ladder {
+    pub fn ladder(self, s: &Settings, e_day: f64) -> ExposureLadder {
         let asked = s.exposure_us.min(s.max_exposure_us.unwrap_or(u64::MAX)).max(1) as f64;
-        Ladder { time_us: self.time_us.unwrap_or(asked).min(asked), gain: self.gain.unwrap_or(s.gain).min(s.gain), e_day }
+        ExposureLadder { time_us: self.time_us.unwrap_or(asked).min(asked), gain: self.gain.unwrap_or(s.gain).min(s.gain), e_day }
     }
     /// Notes where `got` stayed short of `asked`. Time and gain apart: a limit on one must not shrink the other.
     pub fn learn(&mut self, asked: Exposure, got: Exposure) -> bool {
@@ -146,7 +146,7 @@ impl Wish {
     const HOLD_WHITE: Duration = Duration::from_secs(2);
 
     /// The rung to move to now, if any. `exit` is the level that ends the night.
-    pub fn frame(&mut self, now: BootUs, ladder: Ladder, rung: u32, light: &Light, exit: f64) -> Option<u32> {
+    pub fn frame(&mut self, now: BootUs, ladder: ExposureLadder, rung: u32, light: &Light, exit: f64) -> Option<u32> {
         let wanted = wanted(ladder.last(), rung, light, exit);
         if wanted == rung {
             self.held = None;
@@ -185,7 +185,7 @@ fn wanted(last: u32, rung: u32, l: &Light, exit: f64) -> u32 {
 mod tests {
     use super::*;
 
-    fn ladder() -> Ladder {
+    fn ladder() -> ExposureLadder {
         Limits::default().ladder(&Settings::default(), 0.533_328)
     }
     fn light(mean: f64, level: f64, clipped: f64) -> Light {
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_ceiling_below_day_is_still_the_ceiling() {
-        let l = Ladder { time_us: 20_000.0, gain: 1.0, e_day: 0.5 };
+        let l = ExposureLadder { time_us: 20_000.0, gain: 1.0, e_day: 0.5 };
         assert_eq!((l.last(), l.entry(10.0)), (0, 0));
         assert!((l.e(0) - 0.02).abs() < 1e-12);
     }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::clock::BootUs;
 use crate::frame::{Ae, Exposure, Span};
-use ladder::{Ladder, Limits, Settled, Settling, Wish};
+use ladder::{ExposureLadder, Limits, Settled, Settling, Wish};
 use level::{Histogram, Scale};
 
 /// Exposure times up to this much above day mode's own still are day mode's (rounding to lines).
@@ -505,14 +505,14 @@ impl Night {
         self.settings.day_time_us() / 1e6 * self.day_gain
     }
 
-    fn ladder(&self) -> Ladder {
+    fn ladder(&self) -> ExposureLadder {
         self.limits.ladder(&self.settings, self.e_day())
     }
 }
 
 impl Dark {
     /// A rung that was just asked for.
-    fn at(rung: u32, ladder: Ladder) -> Self {
+    fn at(rung: u32, ladder: ExposureLadder) -> Self {
         let settling = match ladder.command(rung) {
             Command::Night { exposure_us, gain } => Some(Settling::on(exposure_us, gain)),
             Command::Day => None, // a ladder has no such rung

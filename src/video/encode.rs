@@ -69,7 +69,7 @@ impl Settings {
 pub type Out = Box<dyn FnMut(&AccessUnit) + Send>;
 
 /// What a picture in the encoder is, found again by its time stamp.
-type Known = (gst::ClockTime, u64, WallUs);
+type FrameStamp = (gst::ClockTime, u64, WallUs);
 
 /// Pictures that may wait in front of it.
 const WAITING: u64 = 2;
@@ -77,8 +77,8 @@ const WAITING: u64 = 2;
 const INSIDE: usize = 16;
 
 #[derive(Default)]
-struct Flow {
-    known: Mutex<VecDeque<Known>>,
+struct InFlight {
+    frames: Mutex<VecDeque<FrameStamp>>,
     fed: AtomicU64,
     out: AtomicU64,
 }
@@ -88,7 +88,7 @@ pub struct Encoder {
     pipe: Pipe,
     source: gst_app::AppSrc,
     element: gst::Element,
-    flow: Arc<Flow>,
+    in_flight: Arc<InFlight>,
     coder: Implementation,
     /// What it encodes: size and colour.
     pub picture: (Layout, Colour),
@@ -127,8 +127,8 @@ impl Encoder {
         source.set_caps(Some(&door::caps(picture.0, picture.1, fps)?));
         // Time stamps are the boot-time clock's own.
         pipe.keep_times();
-        let flow = Arc::new(Flow::default());
-        let inside = flow.clone();
+        let in_flight = Arc::new(InFlight::default());
+        let inside = in_flight.clone();
         sink.set_callbacks(
             gst_app::AppSinkCallbacks::builder()
                 .new_sample(move |sink| {
@@ -142,7 +142,7 @@ impl Encoder {
                 .build(),
         );
         pipe.play(Kind::Media, || format!("start the encoder {}", coder.word()))?;
-        Ok(Encoder { element: pipe.named("encoder"), pipe, source, flow, coder, picture, settings: settings.clone() })
+        Ok(Encoder { element: pipe.named("encoder"), pipe, source, in_flight, coder, picture, settings: settings.clone() })
     }
 
     /// Who encodes.
@@ -159,15 +159,15 @@ impl Encoder {
             let _ = pad.send_event(event);
         }
         {
-            let mut known = self.flow.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.len() >= INSIDE {
-                known.pop_front();
+            let mut frames = self.in_flight.frames.lock().unwrap_or_else(PoisonError::into_inner);
+            if frames.len() >= INSIDE {
+                frames.pop_front();
             }
-            known.push_back((time, id, wall));
+            frames.push_back((time, id, wall));
         }
         let mut buffer = pixels.to_buffer();
         buffer.get_mut().expect("a buffer just made has one owner").set_pts(time);
-        self.flow.fed.fetch_add(1, Relaxed);
+        self.in_flight.fed.fetch_add(1, Relaxed);
         match self.source.push_buffer(buffer) {
             Ok(_) => Ok(()),
             Err(flow) => Err(self
@@ -178,7 +178,7 @@ impl Encoder {
 
     /// Pictures handed in, and units that came out.
     pub fn counts(&self) -> (u64, u64) {
-        (self.flow.fed.load(Relaxed), self.flow.out.load(Relaxed))
+        (self.in_flight.fed.load(Relaxed), self.in_flight.out.load(Relaxed))
     }
 
     /// Whether one picture more would drive the oldest waiting one out.
@@ -231,7 +231,7 @@ pub(super) fn scaled(to: Layout, bars: bool) -> String {
 }
 
 /// What came out, in the time of what went in: an encoder may shift its time stamps (x264enc by 1000 hours) and says so in its segment.
-fn unit(sample: &gst::Sample, flow: &Flow) -> Option<AccessUnit> {
+fn unit(sample: &gst::Sample, in_flight: &InFlight) -> Option<AccessUnit> {
     let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
     let mut buffer = sample.buffer_owned()?;
     let time = segment.to_running_time(buffer.pts()?)?;
@@ -241,11 +241,11 @@ fn unit(sample: &gst::Sample, flow: &Flow) -> Option<AccessUnit> {
     b.set_pts(time);
     // No encoder here reorders pictures.
     b.set_dts(time);
-    let mut known = flow.known.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut frames = in_flight.frames.lock().unwrap_or_else(PoisonError::into_inner);
     // What was overtaken or dropped goes, too. Encoders may round to their own clock: within half a millisecond it is the same.
-    while known.front().is_some_and(|k| k.0 + gst::ClockTime::from_useconds(500) < time) {
-        known.pop_front();
+    while frames.front().is_some_and(|k| k.0 + gst::ClockTime::from_useconds(500) < time) {
+        frames.pop_front();
     }
-    let (_, id, wall) = *known.front()?;
+    let (_, id, wall) = *frames.front()?;
     Some(AccessUnit { buffer, caps, keyframe, id, wall, behind: 0 })
 }

@@ -87,7 +87,7 @@ const NONE_LEFT: Duration = Duration::from_secs(5);
 
 /// What was sent last.
 #[derive(Default)]
-struct Sent {
+struct LastSent {
     /// Boot-time instant of the newest frame sent.
     frame: BootUs,
     /// Time stamp and moment of the last picture.
@@ -103,7 +103,7 @@ struct Sent {
 }
 
 /// The encoder at work, and what tells whether it works.
-struct Work {
+struct RunningEncoder {
     encoder: Encoder,
     /// Pictures in and out at the last change of the latter, and when that was.
     out: u64,
@@ -113,12 +113,12 @@ struct Work {
 
 /// Encoders that failed.
 #[derive(Default)]
-struct Failures {
+struct EncoderFailures {
     last: Option<(Implementation, BootUs)>,
     out: Vec<Implementation>,
 }
 
-impl Failures {
+impl EncoderFailures {
     /// Notes a failure; true when this encoder is given up.
     fn note(&mut self, coder: Implementation, now: BootUs) -> bool {
         let again = self.last.is_some_and(|(c, at)| c == coder && now.since(at) < AGAIN);
@@ -136,9 +136,9 @@ struct Session<'a> {
     wish: Wish,
     /// Whether the hardware encoder may be used.
     hardware: bool,
-    failures: &'a mut Failures,
-    work: Option<Work>,
-    sent: Sent,
+    failures: &'a mut EncoderFailures,
+    work: Option<RunningEncoder>,
+    sent: LastSent,
     begun: BootUs,
     /// Memory of pictures that are drawn.
     drawn: Arc<Vec<u8>>,
@@ -164,10 +164,10 @@ impl Feeder {
             None => crate::gst::has(Implementation::Hardware.element()) && choose::trusts_hardware(size, wish.settings.fps),
         };
         self.hardware.store(hardware, Relaxed);
-        let mut failures = Failures::default();
+        let mut failures = EncoderFailures::default();
         while self.hub.wait_for_subscriber() {
             threads::fault("work");
-            let (sent, drawn) = (Sent::default(), Arc::default());
+            let (sent, drawn) = (LastSent::default(), Arc::default());
             let wish = self.wish();
             let hardware = hardware || wish.encoder == Implementation::Hardware.word();
             Session { f: self, wish, hardware, failures: &mut failures, work: None, sent, begun: self.clock.boot(), drawn }.run();
@@ -213,7 +213,7 @@ impl Session<'_> {
             *self.f.at_work.lock().unwrap_or_else(PoisonError::into_inner) = None;
             drop(work);
         }
-        (self.sent, self.begun) = (Sent::default(), BootUs(0));
+        (self.sent, self.begun) = (LastSent::default(), BootUs(0));
     }
 
     fn follow_the_wish(&mut self) {
@@ -337,7 +337,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn begin(&self, picture: (Layout, Colour), now: BootUs) -> Result<Work> {
+    fn begin(&self, picture: (Layout, Colour), now: BootUs) -> Result<RunningEncoder> {
         let mut all = choose::candidates(&self.wish.encoder);
         all.retain(|c| (*c != Implementation::Hardware || self.hardware) && !self.failures.out.contains(c));
         let Some(coder) = all.first().copied() else {
@@ -348,7 +348,7 @@ impl Session<'_> {
         let hub = self.f.hub.clone();
         let encoder = (self.f.make)(coder, picture, &self.wish.settings, Box::new(move |unit| hub.publish(unit)))?;
         log::info!("Encoding {}x{} with {}", picture.0.width, picture.0.height, coder.word());
-        Ok(Work { encoder, out: 0, fed: 0, since: now })
+        Ok(RunningEncoder { encoder, out: 0, fed: 0, since: now })
     }
 
     /// Puts a failed encoder away; how long to wait before the next one is begun.
@@ -373,7 +373,7 @@ impl Session<'_> {
     }
 }
 
-impl Work {
+impl RunningEncoder {
     /// What is wrong with the encoder, if anything is.
     fn trouble(&mut self, now: BootUs) -> Option<Error> {
         if let Some(e) = self.encoder.complaint() {

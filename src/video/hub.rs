@@ -1,6 +1,7 @@
-//! Owns the one encoded stream: hands each access unit to everybody who takes it, and knows whether anybody does. Either the
-//! encoder speaks or the camera itself, and each begins with a key frame. Never encodes and never waits: a subscriber that has
-//! no room for a unit loses it. Units come from the encoder's own thread or the camera's; subscribers come and go on any.
+//! Owns the one encoded stream: hands each access unit to everybody who takes it, and knows whether anybody does. The units come
+//! from the encoder or are passed through from the camera, and each turn begins with a key frame. Never encodes and never waits: a
+//! subscriber that has no room for a unit loses it. Units come from the encoder's own thread or the camera's; subscribers come and
+//! go on any.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -142,7 +143,8 @@ impl Hub {
         (self.wake)();
     }
 
-    /// Hands the encoder's unit round, unless the camera speaks: one that was still on its way when the camera began is dropped.
+    /// Hands the encoder's unit round, unless the camera's own are passed through: one still on its way when those
+    /// began is dropped.
     pub fn publish(&self, unit: &AccessUnit) {
         let mut inside = self.lock();
         if inside.passes_through {
@@ -180,7 +182,7 @@ impl Hub {
         }
     }
 
-    /// The camera has nothing more to say: it is the encoder's turn, with a key frame.
+    /// The camera's stream has ended: it is the encoder's turn, with a key frame.
     pub fn end_pass_through(&self) {
         let mut inside = self.lock();
         inside.gop.clear();

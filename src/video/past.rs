@@ -22,13 +22,13 @@ const SWALLOWED: Duration = Duration::from_secs(1);
 /// And for so long: it has failed.
 const FAILED: Duration = Duration::from_secs(5);
 
-struct Work {
+struct RunningEncoder {
     encoder: Encoder,
     units: Receiver<AccessUnit>,
     fed: u64,
 }
 
-impl Work {
+impl RunningEncoder {
     /// Hands on what has come out, until at most `inside` pictures are left in the encoder.
     fn drain(&mut self, inside: u64, to: &mut dyn FnMut(&AccessUnit) -> Result<()>) -> Result<()> {
         let begun = Instant::now();
@@ -80,7 +80,7 @@ pub fn encode(
 ) -> Result<()> {
     let wish: Wish = video.wish();
     let coder: Implementation = video.coder()?;
-    let (mut work, mut drawn, mut next) = (None::<Work>, Arc::default(), from);
+    let (mut work, mut drawn, mut next) = (None::<RunningEncoder>, Arc::default(), from);
     while let Some(slot) = ring.first_since(next).filter(|s| s.meta().boot < until && !stop()) {
         let meta = *slot.meta();
         next = meta.boot + Duration::from_micros(1);
@@ -99,7 +99,7 @@ pub fn encode(
                 } else {
                     Encoder::new(coder, picture, &wish.settings, out)?
                 };
-                none.insert(Work { encoder, units, fed: 0 })
+                none.insert(RunningEncoder { encoder, units, fed: 0 })
             }
         };
         let pixels = dressed(slot, &wish.overlay, &mut drawn);

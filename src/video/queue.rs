@@ -20,12 +20,12 @@ struct Inside {
 
 /// The queue.
 #[derive(Default)]
-pub struct Queue {
+pub struct AccessUnitQueue {
     inside: Mutex<Inside>,
     more: Condvar,
 }
 
-impl Queue {
+impl AccessUnitQueue {
     fn lock(&self) -> MutexGuard<'_, Inside> {
         // Whole at every point where a panic could strike.
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
@@ -80,7 +80,7 @@ mod tests {
             wall: WallUs(0),
             behind: 0,
         };
-        let q = Queue::default();
+        let q = AccessUnitQueue::default();
         (0..6).for_each(|id| q.push(&unit(id, id == 0)));
         assert_eq!(q.lost(), 2);
         assert_eq!(q.pop(Duration::ZERO).unwrap().id, 0);

@@ -12,7 +12,7 @@ use gstreamer::glib::DateTime;
 
 use super::access_unit::AccessUnit;
 use super::mp4::Mp4Writer;
-use super::queue::Queue;
+use super::queue::AccessUnitQueue;
 use super::{Video, past};
 use crate::clock::{BootUs, Clock};
 use crate::config::file::Record;
@@ -293,7 +293,7 @@ impl Shared {
         started: &mut Option<Done<String>>,
     ) -> Result<Ended> {
         let by = if by_clock { By::Clock } else { By::Command };
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(AccessUnitQueue::default());
         let into = queue.clone();
         let _place = self.parts.video.hub().subscribe(Box::new(move |unit| {
             into.push(unit);

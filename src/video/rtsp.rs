@@ -38,7 +38,7 @@ use crate::threads::{self, Thread};
 
 /// A viewer that takes nothing for so long is cut off: over TCP it holds up the others meanwhile.
 const STALLED_MS: u32 = 5000;
-/// A connection that has not asked for the stream in this time is closed.
+/// A connection that has not set a stream up (SETUP) in this time is closed.
 const IDLE: Duration = Duration::from_secs(15);
 /// What a viewer may send behind a request (bytes): parameters that nobody here reads. The library's default is 4 GiB, taken into
 /// memory ahead of any login.
@@ -145,7 +145,7 @@ impl Rtsp {
                 unpreparing.wait();
                 rtsp::gst_rtsp::RTSPStatusCode::Ok
             });
-            see_to(client, &shown, &hub, &known);
+            watch_client(client, &shown, &hub, &known);
         });
         let most = settings.max_clients as usize;
         let accepts = shared.clone();
@@ -250,7 +250,7 @@ fn factory(
 const TICK: u64 = 12_000;
 /// Between units that are given to who joins, each (ns) and for each byte of the one before (ns): 40 Mbit/s. A player runs through
 /// them and is then in the present; sent all at once, they would not fit into the buffer of one that watches over UDP.
-const HURRY: (u64, u64) = (1_000_000, 200);
+const CATCH_UP: (u64, u64) = (1_000_000, 200);
 
 /// Hands units to the media from the moment it runs.
 fn subscribe(hub: &Arc<Hub>, source: gst_app::AppSrc) -> Subscription {
@@ -279,7 +279,7 @@ fn subscribe(hub: &Arc<Hub>, source: gst_app::AppSrc) -> Subscription {
         let suspended = now.saturating_sub(monotonic_us());
         let of = if unit.behind == 0 { unit.time() } else { gst::ClockTime::from_useconds(now) };
         let time = of.saturating_sub(gst::ClockTime::from_useconds(suspended)).saturating_sub(base).max(next);
-        let pause = if unit.behind == 0 { TICK } else { HURRY.0.max(HURRY.1 * unit.buffer.size() as u64) };
+        let pause = if unit.behind == 0 { TICK } else { CATCH_UP.0.max(CATCH_UP.1 * unit.buffer.size() as u64) };
         next = time + gst::ClockTime::from_nseconds(pause);
         let mut buffer = unit.buffer.clone();
         let b = buffer.make_mut();
@@ -295,7 +295,7 @@ fn subscribe(hub: &Arc<Hub>, source: gst_app::AppSrc) -> Subscription {
 }
 
 /// A new connection: it is known by the number that was given out last.
-fn see_to(client: &rtsp::RTSPClient, auth: &rtsp::RTSPAuth, hub: &Arc<Hub>, shared: &Arc<Shared>) {
+fn watch_client(client: &rtsp::RTSPClient, auth: &rtsp::RTSPAuth, hub: &Arc<Hub>, shared: &Arc<Shared>) {
     let number = shared.lock().next;
     if let Some(Err(e)) = auth.tls_certificate().map(|c| tls::encrypt(client, &c)) {
         log::warn!("RTSP: {e}");

@@ -26,7 +26,7 @@ const SILENT: Duration = Duration::from_secs(2);
 /// Between looks at a device that runs.
 const ROUND: Duration = Duration::from_millis(200);
 /// Between attempts to open the device: the first, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// A unit this much later than now is none of a microphone's.
 const AHEAD: gst::ClockTime = gst::ClockTime::from_seconds(1);
 /// Sound that may wait for the senders (bytes): seconds. More means that they hang, and the oldest goes.
@@ -88,7 +88,7 @@ impl Sound {
 /// Silence from the first moment on, for the library waits for sound before it answers a viewer; the device as soon as it
 /// gives something, and again and again when it does not.
 fn run(settings: &Settings, out: &Arc<Out>, stopped: &Receiver<()>) {
-    let (mut silence, mut pause, mut told) = (None, PAUSES.0, false);
+    let (mut silence, mut pause, mut told) = (None, BACKOFF.0, false);
     loop {
         if silence.is_none() {
             silence = match Feed::begin("audiotestsrc name=source wave=silence is-live=true", settings, out) {
@@ -107,7 +107,7 @@ fn run(settings: &Settings, out: &Arc<Out>, stopped: &Receiver<()>) {
             Ok(()) => return,
             Err(e) => {
                 if silence.is_none() {
-                    (pause, told) = (PAUSES.0, false);
+                    (pause, told) = (BACKOFF.0, false);
                 }
                 if told {
                     log::debug!("Sound: {e}");
@@ -120,7 +120,7 @@ fn run(settings: &Settings, out: &Arc<Out>, stopped: &Receiver<()>) {
         if !matches!(stopped.recv_timeout(pause), Err(RecvTimeoutError::Timeout)) {
             return;
         }
-        pause = (pause * 2).min(PAUSES.1);
+        pause = (pause * 2).min(BACKOFF.1);
     }
 }
 
