@@ -155,9 +155,14 @@ impl From<gst::Pipeline> for Pipe {
 }
 
 impl Pipe {
-    /// The pipeline of this launch line of several elements; `what` is the attempt, for errors.
+    /// The pipeline of this launch line of several elements; `what` is the attempt, for errors. One that is missing is named as by
+    /// [`element`].
     pub fn launch(line: &str, what: &str) -> Result<Pipe> {
         init()?;
+        let factories = line.split('!').filter_map(|part| part.split_whitespace().find(|w| !w.contains('.')));
+        if let Some(gone) = factories.filter(|f| !f.contains('/')).find(|f| !has(f)) {
+            return Err(Error::new(Kind::Media, missing(gone)));
+        }
         let made = gst::parse::launch(line).map_err(|e| Error::caused(Kind::Media, what, e))?;
         Ok(made.downcast::<gst::Pipeline>().expect("a launch line of several elements is a pipeline").into())
     }
@@ -242,6 +247,8 @@ mod tests {
         assert_eq!(element("nosuchelement").unwrap_err().kind, Kind::Media);
         assert!(missing("x264enc").ends_with("install the package gstreamer1.0-plugins-ugly"));
         assert!(!has("nosuchelement") && has("identity"));
+        let lost = Pipe::launch("fakesrc ! audio/x-raw,rate=1 ! gone.sink nosuchelement name=gone ! fakesink", "build").map(drop);
+        assert_eq!(lost.unwrap_err().what, missing("nosuchelement"));
     }
 
     #[test]

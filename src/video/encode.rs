@@ -98,8 +98,6 @@ pub struct Encoder {
 impl Encoder {
     /// An encoder of pictures of this size and colour; `out` gets what comes out.
     pub fn new(coder: Implementation, picture: (Layout, Colour), settings: &Settings, out: Out) -> Result<Encoder> {
-        // Names the package where it is missing.
-        door::element(coder.element())?;
         Encoder::with(coder, &line(coder, settings), picture, settings, out)
     }
 

@@ -14,7 +14,7 @@ use gstreamer_app as gst_app;
 use super::access_unit::AccessUnit;
 use crate::clock::WallUs;
 use crate::error::{Error, Kind, Result};
-use crate::gst::{self as door, Pipe};
+use crate::gst::Pipe;
 
 /// Bytes that may wait inside the pipeline; more wait where the owner has its own limit.
 const INSIDE: u64 = 512 << 10;
@@ -41,9 +41,6 @@ impl Mp4Writer {
     /// Begins a file at `path` with this unit, a key frame; `title` and the wall-clock instant go into its metadata.
     pub fn begin(path: &Path, unit: &AccessUnit, wall: WallUs, title: Option<&str>) -> Result<Mp4Writer> {
         let codec = unit.codec()?;
-        for element in [codec.parser.0, "mp4mux"] {
-            door::element(element)?;
-        }
         let line = format!(
             "appsrc name=in format=time block=true ! {} ! {} ! mux.video_0 mp4mux name=mux fragment-duration={} \
              fragment-mode=first-moov-then-finalise ! filesink name=file o-sync=true",

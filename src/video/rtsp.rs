@@ -366,7 +366,8 @@ fn end(c: &mut Connection) {
 }
 
 fn admit(shared: &Shared, server: &rtsp::RTSPServer, socket: std::net::TcpStream, peer: SocketAddr, most: usize) -> Result<()> {
-    let failed = |e: std::io::Error| Error::caused(Kind::Io, format!("take the connection of {peer}"), e);
+    let what = format!("take the connection of {peer}");
+    let failed = |e: std::io::Error| Error::caused(Kind::Io, what.as_str(), e);
     let mut inside = shared.lock();
     let ip = peer.ip().to_canonical();
     if !inside.allow.contains(ip) {
@@ -397,13 +398,11 @@ fn admit(shared: &Shared, server: &rtsp::RTSPServer, socket: std::net::TcpStream
     });
     drop(inside);
     log::debug!("RTSP: {ip} connects");
-    let forget = || shared.lock().connections.retain(|c| c.number != number);
-    let socket = gio::Socket::from_fd(OwnedFd::from(socket)).map_err(|e| {
-        forget();
-        Error::caused(Kind::Io, format!("take the connection of {peer}"), e)
-    })?;
-    server.transfer_connection(socket, &ip.to_string(), i32::from(peer.port()), None).map_err(|e| {
-        forget();
-        Error::caused(Kind::Io, format!("take the connection of {peer}"), e)
-    })
+    let refused = |e: Box<dyn std::error::Error + Send + Sync>| {
+        shared.lock().connections.retain(|c| c.number != number);
+        Error::caused(Kind::Io, what.as_str(), e)
+    };
+    let socket = gio::Socket::from_fd(OwnedFd::from(socket)).map_err(|e| refused(e.into()))?;
+    let handed = server.transfer_connection(socket, &ip.to_string(), i32::from(peer.port()), None);
+    handed.map_err(|e| refused(e.into()))
 }

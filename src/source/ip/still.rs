@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use gstreamer as gst;
-use gstreamer::glib;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
@@ -13,7 +12,7 @@ use super::first_error;
 use super::tail::{self, DecoderTail};
 use crate::clock::{BootUs, Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
-use crate::gst::{self as door, Pipe};
+use crate::gst::Pipe;
 use crate::source::{Camera, Incoming, Polled};
 
 /// No camera's picture is larger (bytes).
@@ -39,40 +38,25 @@ pub(super) struct Still {
 
 impl Still {
     pub fn new(address: &Address, camera: &Camera, first: u64) -> Result<Still> {
-        let failed = |e: glib::BoolError| Error::caused(Kind::Media, "build the receiver of single pictures", e);
-        let link = |pipeline: &gst::Pipeline, chain: &[&gst::Element]| {
-            pipeline.add_many(chain).and_then(|()| gst::Element::link_many(chain)).map_err(failed)
-        };
-        let fetch = gst::Pipeline::new();
-        let source = door::element("souphttpsrc")?;
+        let what = "build the receiver of single pictures";
+        let fetch = Pipe::launch("souphttpsrc name=source timeout=5 ! appsink name=body sync=false", what)?;
+        let source = fetch.named::<gst::Element>("source");
         source.set_property("location", &address.location);
         address.log_in(&source);
         // A proxy on the way must not answer with the picture before.
         let fresh = gst::Structure::builder("extra-headers").field("Cache-Control", "no-cache").build();
         source.set_property("extra-headers", fresh);
-        source.set_property("timeout", 5u32);
-        let body = gst_app::AppSink::builder().sync(false).build();
-        link(&fetch, &[&source, body.upcast_ref()])?;
-        let decode = gst::Pipeline::new();
-        let caps = gst::Caps::new_empty_simple("image/jpeg");
-        let pictures = gst_app::AppSrc::builder().caps(&caps).format(gst::Format::Time).is_live(true).build();
-        let decoder = door::element("jpegdec")?;
-        link(&decode, &[pictures.upcast_ref(), &decoder])?;
-        let tail = DecoderTail::new(&decode, camera, false, |_| true)?;
-        decoder
-            .static_pad("src")
-            .expect("a decoder has a src pad")
-            .link(&tail.entry)
-            .map_err(|e| Error::caused(Kind::Media, "join the decoder of single pictures", e))?;
-        decode
-            .set_state(gst::State::Playing)
-            .map_err(|e| Error::caused(Kind::Media, "start the decoder of single pictures", e))?;
+        let decode = Pipe::launch("appsrc name=in caps=image/jpeg format=time is-live=true ! jpegdec name=decoder", what)?;
+        let tail = DecoderTail::new(&decode.pipeline, camera, false, |_| true)?;
+        let decoded = decode.named::<gst::Element>("decoder").static_pad("src").expect("a decoder has a src pad");
+        decoded.link(&tail.entry).map_err(|e| Error::caused(Kind::Media, "join the decoder of single pictures", e))?;
+        decode.play(Kind::Media, || "start the decoder of single pictures".into())?;
         Ok(Still {
             address: address.clone(),
-            body,
-            fetch: fetch.into(),
-            pictures,
-            decode: decode.into(),
+            body: fetch.named("body"),
+            fetch,
+            pictures: decode.named("in"),
+            decode,
             tail,
             gap: Duration::from_secs_f64(1.0 / camera.fps),
             due: Instant::now(),
