@@ -238,6 +238,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
     end_in_time(exit)?;
     commands.close_stream();
     jobs.close();
+    exporter.close();
     server.stop(Duration::from_millis(500));
     for thread in threads {
         // A panic has been told.

@@ -115,7 +115,7 @@ impl Event {
 }
 
 /// A variant's name, as it goes over the wire.
-fn word(variant: &impl Debug) -> String {
+pub fn word(variant: &impl Debug) -> String {
     format!("{variant:?}").to_ascii_lowercase()
 }
 

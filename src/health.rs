@@ -75,8 +75,6 @@ pub struct Gauges {
     pub frame_us: AtomicU64,
     /// Switches between day and night.
     pub switches: AtomicU64,
-    /// Bits of the room on the disk (bytes) + 1; 0: not known.
-    disk_free: AtomicU64,
     /// Pictures written.
     pub saved: AtomicU64,
     /// Commands that could not be carried out.
@@ -108,14 +106,6 @@ impl Gauges {
     pub fn level(&self) -> Option<(f32, f64)> {
         let bits = self.level.load(Relaxed).checked_sub(1)?;
         Some((f32::from_bits(bits as u32), f64::from_bits(self.exit_threshold.load(Relaxed))))
-    }
-    /// Room on the pictures' disk (bytes), as of the last picture or the last minute.
-    pub fn disk_free(&self) -> Option<u64> {
-        self.disk_free.load(Relaxed).checked_sub(1)
-    }
-    /// Sets it; `None` where the disk does not tell.
-    pub fn set_disk_free(&self, bytes: Option<u64>) {
-        self.disk_free.store(bytes.map_or(0, |b| b.saturating_add(1)), Relaxed);
     }
     /// Sets what the night rule found in one frame.
     pub fn set_level(&self, level: f32, exit_threshold: f64, night: bool) {

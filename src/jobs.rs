@@ -78,21 +78,6 @@ struct Waiting {
     _wanted: Wanted,
 }
 
-/// What waits for an export thread.
-enum Work {
-    Pictures(Job),
-    /// Old pictures are to go.
-    Tidy,
-}
-
-impl Work {
-    fn refuse(self, why: &str) {
-        if let Work::Pictures(job) = self {
-            (job.done)(Err(Error::new(Kind::Busy, why)));
-        }
-    }
-}
-
 const STOPPING: &str = "the program is stopping";
 
 struct Job {
@@ -102,10 +87,16 @@ struct Job {
     done: Done,
 }
 
+impl Job {
+    fn refuse(self, why: &str) {
+        (self.done)(Err(Error::new(Kind::Busy, why)));
+    }
+}
+
 #[derive(Default)]
 struct Queues {
     waiting: Vec<Waiting>,
-    jobs: VecDeque<Work>,
+    jobs: VecDeque<Job>,
     /// Jobs being worked on.
     busy: usize,
     closed: bool,
@@ -135,15 +126,15 @@ impl Shared {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, work: Work) {
+    fn push(&self, job: Job) {
         let mut q = self.lock();
         if q.closed || q.jobs.len() >= QUEUE {
             let why = if q.closed { STOPPING } else { "too many pictures wait for the disk; ask again" };
             drop(q);
-            work.refuse(why);
+            job.refuse(why);
             return;
         }
-        q.jobs.push_back(work);
+        q.jobs.push_back(job);
         drop(q);
         self.to_export.notify_one();
     }
@@ -216,19 +207,10 @@ impl Jobs {
             }
             (Some(_), Some(_)) => {
                 let frames = frames.unwrap_or_default();
-                return self.shared.push(Work::Pictures(Job { frames, average: what != Past::Separate, order, done }));
+                return self.shared.push(Job { frames, average: what != Past::Separate, order, done });
             }
         };
         done(Err(refused));
-    }
-
-    /// Lets an export thread delete what the limits no longer allow. Not done here: a card may hang.
-    pub fn tidy(&self) {
-        let mut q = self.shared.lock();
-        if !q.closed && !q.jobs.iter().any(|w| matches!(w, Work::Tidy)) {
-            q.jobs.push_back(Work::Tidy);
-            self.shared.to_export.notify_one();
-        }
     }
 
     /// How many jobs wait or are being worked on.
@@ -247,8 +229,8 @@ impl Jobs {
         for w in waiting {
             (w.done)(Err(Error::new(Kind::Busy, STOPPING)));
         }
-        for work in queued {
-            work.refuse(STOPPING);
+        for job in queued {
+            job.refuse(STOPPING);
         }
         self.shared.to_shutter.notify_all();
         self.shared.to_export.notify_all();
@@ -296,11 +278,11 @@ fn shutter(s: &Shared) {
         // First come, first served: `swap_remove` has mixed them up.
         ripe.sort_by_key(|(w, _)| w.trigger);
         for (w, slot) in ripe {
-            let work = Work::Pictures(Job { frames: vec![slot], average: false, order: w.order, done: w.done });
+            let job = Job { frames: vec![slot], average: false, order: w.order, done: w.done };
             if ring.has_room() {
-                s.push(work);
+                s.push(job);
             } else {
-                work.refuse("the disk is too slow for so many pictures; ask again");
+                job.refuse("the disk is too slow for so many pictures; ask again");
             }
         }
         for w in expired {
@@ -340,15 +322,7 @@ fn export(s: &Shared) {
         q.busy += 1;
         drop(q);
         // A picture's bug costs that picture: its client is told, and the thread goes on with new encoders.
-        let done = threads::guarded("picture", || match job {
-            Work::Tidy => {
-                if let Err(e) = s.exporter.tidy() {
-                    log::warn!("Old pictures stay: {e}");
-                }
-                measure(s);
-            }
-            Work::Pictures(job) => make(s, &mut encoders, &mut mean, job),
-        });
+        let done = threads::guarded("picture", || make(s, &mut encoders, &mut mean, job));
         if done.is_none() {
             (encoders, mean) = (Encoders::default(), Arc::default());
         }
@@ -365,13 +339,7 @@ fn make(s: &Shared, encoders: &mut Encoders, mean: &mut Arc<Vec<u8>>, job: Job) 
         Ok(saved) => s.gauges.saved.fetch_add(saved.files.len() as u64, Relaxed),
         Err(_) => s.gauges.failed.fetch_add(1, Relaxed),
     };
-    measure(s);
     done(result);
-}
-
-/// Looks how much room the disk has: here, where a disk that hangs holds up nobody else.
-fn measure(s: &Shared) {
-    s.gauges.set_disk_free(s.exporter.free_bytes().ok());
 }
 
 fn save_mean(

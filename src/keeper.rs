@@ -1,5 +1,5 @@
 //! Owns the round of checks once a second: memory, swap, watchdogs, which are fed while frames come and no watched thread hangs;
-//! asks for periodic pictures and for old ones to go.
+//! asks for periodic pictures.
 //! Never touches the camera, pixels or a disk, which may hang and would starve the watchdogs. Runs on the thread `keeper`.
 
 use std::sync::Arc;
@@ -97,7 +97,6 @@ impl Keeper {
             if rounds % per_minute == 0 {
                 let (rss, swap) = (health::rss_bytes().unwrap_or(0) as f64 / 1_048_576.0, health::swap_percent());
                 log::debug!("RSS={rss:.1} MiB | SWAP={swap:.1}%");
-                self.commands.jobs.tidy();
             }
             rounds += 1;
             if shutdown.sleep(round) {

@@ -70,6 +70,7 @@ threads! {
     Export1   "export-1"  512 Restart true;
     Export2   "export-2"  512 Restart true;
     Server    "server"    2048 Restart true;
+    Retention "retention" 512 Restart false;
     Files     "files"     512 Restart false;
     Notes     "notes"     256 Restart false;
     Update    "update"    512 Ignore  false;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Commands;
 use crate::config::Config;
+use crate::events::{self, Disk};
 use crate::health;
 use crate::ring::Stats;
 
@@ -53,7 +54,10 @@ impl Commands {
     pub(super) fn status_line(&self) -> String {
         let s = self.seen();
         let dash = || "-".to_string();
-        let disk = self.gauges.disk_free().map_or_else(dash, |b| format!("{}MiB", b >> 20));
+        let disk = match self.exporter.trouble() {
+            Some((Disk::Hung, _)) => events::word(&Disk::Hung),
+            _ => self.exporter.free().map_or_else(dash, |b| format!("{}MiB", b >> 20)),
+        };
         format!(
             "OK state={} mode={} age={} fps={:.1} exp={} gain={} ring={}/{:.1}s drops={} clients={} disk={disk} temp={} clock={} up={}s",
             self.gauges.state().word(),
@@ -146,7 +150,8 @@ impl Commands {
             "failed": g.failed.load(Relaxed),
             "jobs": self.jobs.pending(),
             "clients": (self.clients)(),
-            "disk_free_bytes": g.disk_free(),
+            "disk": self.exporter.trouble().map_or("ok".to_string(), |(disk, _)| events::word(&disk)),
+            "disk_free_bytes": self.exporter.free(),
             "rss_bytes": rss,
             "rss_beyond_ring_bytes": rss.saturating_sub(self.frames.resident() as u64),
             "swap_percent": round(health::swap_percent(), 1),

@@ -28,8 +28,13 @@ pub fn is_gone(e: &Error) -> bool {
 
 /// Bytes an ordinary user can still write to the file system of `dir`.
 pub fn free_bytes(dir: &Path) -> io::Result<u64> {
+    ask(dir).map(|v| free_of(&v))
+}
+
+/// What the file system of `dir` says of itself.
+pub fn ask(dir: &Path) -> io::Result<Statvfs> {
     let _step = Step::begin("measure the free space of", dir);
-    Ok(free_of(&statvfs(dir)?))
+    Ok(statvfs(dir)?)
 }
 
 /// The same of a file system that has been asked.

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{Exporter, Format, Tag, lock, mend, name};
-use crate::clock::{BootUs, Clock, SystemClock, WallUs};
+use super::keep::Written;
+use super::{Exporter, Format, Tag, mend, name};
+use crate::clock::{BootUs, WallUs};
 use crate::disk::{self, Name, Names, Step, numbered};
 use crate::error::{Error, Kind, Result};
 
@@ -172,24 +173,25 @@ fn is_pastcam(pid: u32) -> bool {
 impl Exporter {
     /// Lets the oldest files go until the free-space floor holds; fails where that is not enough.
     pub fn make_room(&self) -> Result<()> {
-        lock(&self.keeper).make_room()
+        self.retention.make_room(&self.settings().dir)
     }
 
     fn note_film(&self, path: &Path) {
         let bytes = fs::metadata(path).map_or(0, |m| m.len());
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
-        let mut keeper = lock(&self.keeper);
-        if path.parent() == Some(keeper.dir()) {
-            keeper.note(&[(Format::Mp4, name, bytes)], SystemClock.wall());
+        if let Some(dir) = path.parent() {
+            self.retention.wrote(dir, [Written { format: Format::Mp4, name, bytes }].into_iter());
         }
     }
 
     /// Our files of these kinds, newest first, at most `last` of them.
     pub fn list(&self, kinds: &[Format], last: usize) -> Result<Vec<Listed>> {
         let dir = self.settings().dir.clone();
+        let step = Step::begin("read the folder", &dir);
         let entries = fs::read_dir(&dir).map_err(|e| disk::error("read the folder", &dir, e))?;
         let mut newest = std::collections::BinaryHeap::new();
         for entry in entries.flatten() {
+            step.next();
             let Ok(name) = entry.file_name().into_string() else { continue };
             if !name::ours(&name).is_some_and(|f| kinds.contains(&f)) {
                 continue;
@@ -214,8 +216,8 @@ impl Exporter {
         if name::ours(name).is_none() {
             return Err(Error::new(Kind::Usage, format!("delete {name}: no name of a file of this program; see files")));
         }
-        let mut keeper = lock(&self.keeper);
-        let path = keeper.dir().join(name);
+        let path = self.settings().dir.join(name);
+        let step = Step::begin("delete", &path);
         let meta = fs::symlink_metadata(&path).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => Error::new(Kind::Usage, format!("delete {name}: there is no such file; see files")),
             _ => disk::error("delete", &path, e),
@@ -223,8 +225,9 @@ impl Exporter {
         if !meta.is_file() {
             return Err(Error::new(Kind::Usage, format!("delete {name}: it is not a file")));
         }
+        step.next();
         fs::remove_file(&path).map_err(|e| disk::error("delete", &path, e))?;
-        keeper.forget();
+        self.retention.deleted();
         Ok(())
     }
 }

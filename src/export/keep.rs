@@ -1,6 +1,6 @@
 //! Owns what is deleted: the free-space floor, and how many bytes and seconds of each kind of picture are kept.
 //! Deletes only regular files whose names are ours, oldest first, never a link or a foreign file. Does not encode or write.
-//! Runs on whichever thread saves, behind the exporter's lock.
+//! Runs on the thread `retention` alone.
 //!
 //! Memory stays flat however many pictures there are: per kind a byte count and the [`SHELF`] oldest files. The folder is
 //! read at the start, when a shelf runs empty, when a file was found deleted by somebody else, and at most once an hour
@@ -10,11 +10,13 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
+use super::retention::Shared;
 use super::{Format, Keep, name};
 use crate::clock::{BootUs, Clock, SystemClock, WallUs};
-use crate::disk;
+use crate::disk::{self, Names, Step};
 use crate::error::{Error, Kind, Result};
 
 /// Oldest files remembered per kind: about 25 kB each.
@@ -33,6 +35,16 @@ struct Entry {
     bytes: u64,
 }
 
+/// A file that is in the folder since a moment.
+pub(super) struct Written {
+    /// What it is.
+    pub format: Format,
+    /// Its name.
+    pub name: String,
+    /// Its size (bytes).
+    pub bytes: u64,
+}
+
 /// The files of one kind.
 #[derive(Debug, Default)]
 struct Stock {
@@ -45,8 +57,7 @@ struct Stock {
 }
 
 /// The rules, and what is known of the folder.
-#[derive(Debug)]
-pub struct Keeper {
+pub(super) struct RetentionKeeper {
     dir: PathBuf,
     rules: Keep,
     stocks: [Stock; KINDS],
@@ -54,22 +65,45 @@ pub struct Keeper {
     scanned: Option<BootUs>,
     /// Youngest modification time seen.
     newest: SystemTime,
+    /// Deleted since that was told last: files, and their bytes.
+    deleted: (u64, u64),
+    /// Files on their way into the count.
+    shared: Arc<Shared>,
+    names: Names,
 }
 
-impl Keeper {
-    /// Takes over `dir`, which exists: removes unfinished files of a previous run and, if anything is limited, counts.
-    pub fn new(dir: PathBuf, rules: Keep) -> Result<Keeper> {
-        let mut this = Keeper::unread(dir, rules);
-        this.sweep()?;
-        if this.limited() {
-            this.scan()?;
-        }
-        Ok(this)
+impl Keep {
+    /// The floor of free space (bytes).
+    pub(super) fn floor(&self) -> u64 {
+        self.min_free_mib.saturating_mul(1 << 20)
     }
 
-    /// For a `dir` that cannot be read yet: it is counted when it can.
-    pub fn unread(dir: PathBuf, rules: Keep) -> Keeper {
-        Keeper { dir, rules, stocks: Default::default(), scanned: None, newest: SystemTime::UNIX_EPOCH }
+    pub(super) fn limited(&self) -> bool {
+        self.min_free_mib > 0 || self.kinds.iter().any(|(_, k)| k.max_bytes.is_some() || k.max_age_s.is_some())
+    }
+}
+
+impl RetentionKeeper {
+    /// Nothing is known of `dir` yet.
+    pub fn new(dir: PathBuf, rules: Keep, shared: Arc<Shared>, names: Names) -> RetentionKeeper {
+        let (stocks, newest) = (Default::default(), SystemTime::UNIX_EPOCH);
+        RetentionKeeper { dir, rules, stocks, scanned: None, newest, deleted: (0, 0), shared, names }
+    }
+
+    /// Removes unfinished files of a previous run and, if anything is limited, counts.
+    pub fn take_over(&mut self) -> Result<()> {
+        self.sweep()?;
+        if self.rules.limited() { self.scan() } else { Ok(()) }
+    }
+
+    /// The floor of free space (bytes).
+    pub fn floor(&self) -> u64 {
+        self.rules.floor()
+    }
+
+    /// Youngest modification time seen.
+    pub fn newest(&self) -> SystemTime {
+        self.newest
     }
 
     /// The folder.
@@ -88,14 +122,15 @@ impl Keeper {
         self.scanned = None;
     }
 
-    fn limited(&self) -> bool {
-        self.rules.min_free_mib > 0 || self.rules.kinds.iter().any(|(_, k)| k.max_bytes.is_some() || k.max_age_s.is_some())
-    }
-
     fn each_name(&self, mut see: impl FnMut(&fs::DirEntry, &str) -> io::Result<()>) -> Result<()> {
         let mut walk = || {
+            let step = Step::begin("read the folder", &self.dir);
             for entry in fs::read_dir(&self.dir)? {
+                step.next();
                 let entry = entry?;
+                if self.shared.is_closed() {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
                 if let Some(name) = entry.file_name().to_str() {
                     see(&entry, name)?;
                 }
@@ -107,7 +142,7 @@ impl Keeper {
 
     fn sweep(&self) -> Result<()> {
         self.each_name(|entry, name| {
-            if name::temporary(name) && !entry.file_type()?.is_dir() {
+            if name::temporary(name) && !disk::in_work(&entry.path()) && !entry.file_type()?.is_dir() {
                 log::info!("export: removing {name}, left unfinished by a previous run");
                 if let Err(e) = fs::remove_file(entry.path()) {
                     log::warn!("export: {}", disk::error("remove", &entry.path(), e));
@@ -123,6 +158,10 @@ impl Keeper {
         let mut newest = SystemTime::UNIX_EPOCH;
         self.each_name(|entry, name| {
             let Some(format) = name::ours(name) else { return Ok(()) };
+            // In this order: the name is free again only when the file waits to be counted.
+            if self.names.has(&entry.path()) || self.shared.will_be_counted(name) {
+                return Ok(());
+            }
             let meta = match entry.metadata() {
                 Ok(meta) => meta,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -157,25 +196,10 @@ impl Keeper {
         }
     }
 
-    /// The modification time a file written now must be given so that files stay in the order they were written: none of
-    /// its own while the clock is set, else just behind the youngest. A board that starts in 1970 after a power cut would
-    /// otherwise delete its newest pictures first.
-    pub fn stamp(&mut self, now: WallUs) -> Option<SystemTime> {
-        if now.is_set() || !self.limited() {
-            return None;
-        }
-        let now = SystemTime::UNIX_EPOCH + Duration::from_micros(now.0.max(0) as u64);
-        self.newest = now.max(self.newest + Duration::from_millis(1));
-        Some(self.newest)
-    }
-
     /// Before a write: deletes our oldest pictures until the floor holds. When even all of them would not do, nothing is
     /// deleted and the error says so.
     pub fn make_room(&mut self) -> Result<()> {
-        let floor = self.rules.min_free_mib << 20;
-        if floor == 0 {
-            return Ok(());
-        }
+        let floor = self.rules.floor();
         let mut free = self.free()?;
         while free < floor {
             self.refresh()?;
@@ -204,33 +228,32 @@ impl Keeper {
         )
     }
 
-    /// After a write: counts the new files and deletes what the limits no longer allow, except these. Failing to delete is
-    /// logged, since the picture itself is safe.
-    pub fn note(&mut self, written: &[(Format, String, u64)], now: WallUs) {
-        if !self.limited() {
+    /// Counts new files.
+    pub fn count(&mut self, written: Vec<Written>) {
+        if !self.rules.limited() {
             return;
         }
-        for (format, name, bytes) in written {
-            let stated = fs::symlink_metadata(self.dir.join(name)).and_then(|m| m.modified());
+        for Written { format, name, bytes } in written {
+            let path = self.dir.join(&name);
+            let stated = Step::on("look at", &path).run(|| fs::symlink_metadata(&path)).and_then(|m| m.modified());
             let modified = stated.unwrap_or_else(|_| SystemTime::now());
             self.newest = self.newest.max(modified);
-            let stock = &mut self.stocks[*format as usize];
+            let stock = &mut self.stocks[format as usize];
             stock.bytes += bytes;
             stock.more |= stock.oldest.len() >= SHELF;
             if !stock.more {
-                stock.oldest.push_back(Entry { modified, name: name.clone(), bytes: *bytes });
+                stock.oldest.push_back(Entry { modified, name, bytes });
             }
-        }
-        let spare: Vec<&str> = written.iter().map(|(_, name, _)| name.as_str()).collect();
-        if let Err(e) = self.tidy(&spare, now) {
-            log::warn!("export: {e}");
         }
     }
 
-    /// Deletes what the limits no longer allow, except files called `spare`.
-    pub fn tidy(&mut self, spare: &[&str], now: WallUs) -> Result<()> {
+    /// Deletes what the limits no longer allow, except files called `spare`, for about as long as that. Whether there is more.
+    pub fn tidy(&mut self, spare: &[&str], now: WallUs, until: Instant) -> Result<bool> {
         for kind in 0..KINDS {
             while self.over_limit(kind, spare, now) {
+                if Instant::now() >= until {
+                    return Ok(true);
+                }
                 // Somebody else may have deleted enough already.
                 self.refresh()?;
                 if !self.over_limit(kind, spare, now) {
@@ -239,7 +262,16 @@ impl Keeper {
                 self.remove_front(kind)?;
             }
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// Says how many files were deleted since that was said last.
+    pub fn tell(&mut self) {
+        let (files, bytes) = std::mem::take(&mut self.deleted);
+        if files > 0 {
+            let s = if files == 1 { "" } else { "s" };
+            log::info!("Deleted {files} old file{s}, {:.1} MiB, from {}", bytes as f64 / 1_048_576.0, self.dir.display());
+        }
     }
 
     /// Whether the oldest file of this kind has to go.
@@ -263,8 +295,9 @@ impl Keeper {
     /// The oldest file of a kind; reads the folder when the shelf has run empty.
     fn front(&mut self, kind: usize) -> Option<&Entry> {
         if (self.stocks[kind].oldest.is_empty() && self.stocks[kind].more) || self.scanned.is_none() {
-            if let Err(e) = self.scan() {
-                log::warn!("export: {e}");
+            match self.scan() {
+                Err(e) if !self.shared.is_closed() => log::warn!("export: {e}"),
+                _ => {}
             }
         }
         self.stocks[kind].oldest.front()
@@ -274,15 +307,17 @@ impl Keeper {
         let stock = &mut self.stocks[kind];
         let Some(entry) = stock.oldest.pop_front() else { return Ok(()) };
         let path = self.dir.join(&entry.name);
-        let removed = match fs::symlink_metadata(&path) {
+        let step = Step::on("delete", &path);
+        let removed = match step.run(|| fs::symlink_metadata(&path)) {
             // Put there by somebody since the folder was read; not ours.
             Ok(m) if !m.is_file() => Ok(()),
-            Ok(_) => fs::remove_file(&path),
+            Ok(_) => step.run(|| fs::remove_file(&path)),
             Err(e) => Err(e),
         };
         match removed {
             Ok(()) => {
                 log::debug!("export: deleted {} ({} bytes)", entry.name, entry.bytes);
+                self.deleted = (self.deleted.0 + 1, self.deleted.1 + entry.bytes);
                 stock.bytes = stock.bytes.saturating_sub(entry.bytes);
                 Ok(())
             }
@@ -303,6 +338,23 @@ mod tests {
     use super::super::KeepKind;
     use super::super::tests::Scratch;
     use super::*;
+
+    fn keeper(dir: &Path, rules: Keep) -> RetentionKeeper {
+        let mut keeper = RetentionKeeper::new(dir.to_path_buf(), rules, Arc::default(), Names::default());
+        keeper.take_over().unwrap();
+        keeper
+    }
+
+    fn tidy(k: &mut RetentionKeeper, now: WallUs) {
+        while k.tidy(&[], now, Instant::now()).unwrap() {
+            assert!(!k.tidy(&[], now, Instant::now() + Duration::from_secs(60)).unwrap());
+        }
+    }
+
+    fn note(k: &mut RetentionKeeper, name: &str) {
+        k.count(vec![Written { format: Format::Jpg, name: name.to_owned(), bytes: 100 }]);
+        assert!(!k.tidy(&[name], NOW, Instant::now() + Duration::from_secs(60)).unwrap());
+    }
 
     const NOW: WallUs = WallUs(1_800_000_000_000_000);
 
@@ -331,8 +383,8 @@ mod tests {
         fs::write(dir.join("holiday.jpg"), [0; 1000]).unwrap();
         std::os::unix::fs::symlink("holiday.jpg", dir.join("20200101_000000_f0.jpg")).unwrap();
         fs::create_dir(dir.join("20200101_000000_f1.jpg")).unwrap();
-        let mut k = Keeper::new(dir.to_path_buf(), jpg(Some(250), None)).unwrap();
-        k.tidy(&[], NOW).unwrap();
+        let mut k = keeper(&dir, jpg(Some(250), None));
+        tidy(&mut k, NOW);
         let left = dir.names();
         assert_eq!(
             left,
@@ -352,10 +404,10 @@ mod tests {
     fn age_counts_only_while_the_clock_is_set() {
         let dir = Scratch::new("age");
         fill(&dir, 5, "jpg");
-        let mut k = Keeper::new(dir.to_path_buf(), jpg(None, Some(90))).unwrap();
-        k.tidy(&[], WallUs(0)).unwrap();
+        let mut k = keeper(&dir, jpg(None, Some(90)));
+        tidy(&mut k, WallUs(0));
         assert_eq!(dir.names().len(), 5);
-        k.tidy(&[], NOW).unwrap();
+        tidy(&mut k, NOW);
         assert_eq!(dir.names(), ["20261120_083408_f3.jpg", "20261120_083408_f4.jpg"]);
     }
 
@@ -364,9 +416,9 @@ mod tests {
         let dir = Scratch::new("shelf");
         let n = SHELF as u64 + 44;
         fill(&dir, n, "jpg");
-        let mut k = Keeper::new(dir.to_path_buf(), jpg(Some(1000), None)).unwrap();
+        let mut k = keeper(&dir, jpg(Some(1000), None));
         assert!(k.stocks[0].more && k.stocks[0].oldest.len() == SHELF);
-        k.tidy(&[], NOW).unwrap();
+        tidy(&mut k, NOW);
         let mut left = dir.names();
         left.sort_by_key(String::len);
         assert_eq!(left, (n - 10..n).map(|id| format!("20261120_083408_f{id}.jpg")).collect::<Vec<_>>());
@@ -376,13 +428,13 @@ mod tests {
     fn what_others_deleted_is_not_counted() {
         let dir = Scratch::new("others");
         fill(&dir, 6, "jpg");
-        let mut k = Keeper::new(dir.to_path_buf(), jpg(Some(600), None)).unwrap();
+        let mut k = keeper(&dir, jpg(Some(600), None));
         for id in 0..3 {
             fs::remove_file(dir.join(format!("20261120_083408_f{id}.jpg"))).unwrap();
         }
         let new = "20261120_083409_f9.jpg".to_owned();
         fs::write(dir.join(&new), [0; 100]).unwrap();
-        k.note(&[(Format::Jpg, new, 100)], NOW);
+        note(&mut k, &new);
         assert_eq!(dir.names().len(), 4, "six were allowed and four are there: {:?}", dir.names());
     }
 
@@ -390,22 +442,29 @@ mod tests {
     fn a_file_just_written_stays_even_when_it_alone_is_too_much() {
         let dir = Scratch::new("spare");
         fill(&dir, 2, "jpg");
-        let mut k = Keeper::new(dir.to_path_buf(), jpg(Some(50), None)).unwrap();
+        let mut k = keeper(&dir, jpg(Some(50), None));
         let new = "20261120_083409_f9.jpg".to_owned();
         fs::write(dir.join(&new), [0; 100]).unwrap();
-        k.note(&[(Format::Jpg, new.clone(), 100)], NOW);
+        note(&mut k, &new);
         assert_eq!(dir.names(), [new]);
     }
 
     #[test]
-    fn without_a_clock_new_files_are_still_the_youngest() {
-        let dir = Scratch::new("noclock");
-        fill(&dir, 2, "jpg");
-        let mut k = Keeper::new(dir.to_path_buf(), jpg(Some(1000), None)).unwrap();
-        assert_eq!(k.stamp(NOW), None);
-        let stamp = k.stamp(WallUs(3)).unwrap();
-        assert!(stamp > SystemTime::UNIX_EPOCH + Duration::from_micros(NOW.0 as u64));
-        assert!(k.stamp(WallUs(3)).unwrap() > stamp);
+    fn what_is_on_its_way_is_counted_once_and_left_alone() {
+        let dir = Scratch::new("way");
+        fill(&dir, 3, "jpg");
+        let names = Names::default();
+        let reserved = names.first(&dir, "20261120_083408_f1".into(), Vec::new());
+        let half = dir.join(".20261120_083408_f9.jpg.1-1.tmp");
+        fs::write(&half, "half").unwrap();
+        let in_work = Step::on("write", &half);
+        let mut k = RetentionKeeper::new(dir.to_path_buf(), jpg(Some(1000), None), Arc::default(), names);
+        k.take_over().unwrap();
+        assert_eq!((k.stocks[0].bytes, half.exists()), (200, true));
+        note(&mut k, "20261120_083408_f1.jpg");
+        drop((reserved, in_work));
+        k.take_over().unwrap();
+        assert_eq!((k.stocks[0].bytes, half.exists()), (300, false));
     }
 
     #[test]
@@ -413,7 +472,7 @@ mod tests {
         let dir = Scratch::new("floor");
         fill(&dir, 3, "jpg");
         let rules = Keep { min_free_mib: u64::MAX >> 20, ..Keep::default() };
-        let e = Keeper::new(dir.to_path_buf(), rules).unwrap().make_room().unwrap_err();
+        let e = keeper(&dir, rules).make_room().unwrap_err();
         assert!(e.kind == Kind::Disk && e.what.contains("min_free_mib"), "{e}");
         assert_eq!(dir.names().len(), 3);
     }

@@ -14,6 +14,7 @@ mod npy;
 mod picture;
 mod png;
 mod raster;
+mod retention;
 
 use std::io;
 use std::path::PathBuf;
@@ -22,11 +23,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 pub use self::encode::{Encoders, Look, encode};
 use self::encode::{Original, Trouble};
 pub use self::film::{Film, Listed};
-use self::keep::Keeper;
+use self::keep::Written;
 pub use self::picture::{Picture, Pixels};
+use self::retention::Retention;
 use crate::clock::{Clock, SystemClock};
 use crate::disk::{self, Name, Names, Unfinished};
 use crate::error::{Error, Kind, Result};
+use crate::events::Disk;
 use crate::format::Each;
 pub use crate::format::Format;
 pub use crate::verbs::Tag;
@@ -91,7 +94,7 @@ struct Request<'a> {
 /// Saves pictures into one folder.
 pub struct Exporter {
     settings: RwLock<Arc<Settings>>,
-    keeper: Mutex<Keeper>,
+    retention: Retention,
     names: Names,
 }
 
@@ -100,33 +103,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 impl Exporter {
-    /// Takes over the folder: makes it, removes unfinished files of a previous run, counts what is there if limits ask for
+    /// Has the folder taken over by the thread `retention`: made, what a previous run left mended and swept, counted if limits ask for
     /// it. A folder that cannot be had yet (a card that is not mounted) is told in the log and tried again with each save.
     /// Errors: `config` for impossible settings.
     pub fn new(settings: Settings) -> Result<Exporter> {
         let settings = settings.believed()?;
         let names = Names::default();
-        let taken_over = disk::make_folder(&settings.dir)
-            .and_then(|()| film::tidy(&names, &settings.dir))
-            .and_then(|()| Keeper::new(settings.dir.clone(), settings.keep));
-        let keeper = taken_over.unwrap_or_else(|e| {
-            log::error!("export: {e}; pictures cannot be saved until that is mended");
-            Keeper::unread(settings.dir.clone(), settings.keep)
-        });
-        Ok(Exporter { settings: RwLock::new(Arc::new(settings)), keeper: Mutex::new(keeper), names })
+        let retention = Retention::start(settings.dir.clone(), settings.keep, &names)?;
+        Ok(Exporter { settings: RwLock::new(Arc::new(settings)), retention, names })
     }
 
     /// Changes the settings; requests under way end with the old ones. On an error everything stays as it was.
     pub fn reconfigure(&self, settings: Settings) -> Result<()> {
         let settings = settings.believed()?;
-        let mut keeper = lock(&self.keeper);
-        if keeper.dir() == settings.dir {
-            keeper.set_rules(settings.keep);
-        } else {
+        if self.settings().dir != settings.dir {
             disk::make_folder(&settings.dir)?;
-            *keeper = Keeper::new(settings.dir.clone(), settings.keep)?;
         }
+        self.retention.set(settings.dir.clone(), settings.keep);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         Ok(())
     }
@@ -142,15 +142,24 @@ impl Exporter {
         Arc::make_mut(&mut settings).overlay = text;
     }
 
-    /// Bytes that can still be written to the folder's file system.
-    pub fn free_bytes(&self) -> Result<u64> {
-        let dir = &self.settings().dir;
-        disk::free_bytes(dir).map_err(|e| disk::error("measure the free space of", dir, e))
+    /// Bytes that can still be written to the folder's file system, as of the last save or the last minute. Asks no disk.
+    pub fn free(&self) -> Option<u64> {
+        self.retention.free()
     }
 
-    /// Deletes what the limits no longer allow: pictures age without anybody saving. Worth calling every few minutes.
-    pub fn tidy(&self) -> Result<()> {
-        lock(&self.keeper).tidy(&[], SystemClock.wall())
+    /// What is the matter with the folder's disk, if anything is, and a sentence. Asks no disk.
+    pub fn trouble(&self) -> Option<(Disk, String)> {
+        self.retention.trouble()
+    }
+
+    /// Waits until the limits hold: what they no longer allow is deleted by another thread, in its own time.
+    pub fn tidy(&self) {
+        self.retention.rest();
+    }
+
+    /// Ends the thread `retention`; pictures can still be saved.
+    pub fn close(&self) {
+        self.retention.close();
     }
 
     /// Saves one picture in each of `formats` and returns the absolute paths, in the order of [`Format::ALL`], once all of
@@ -175,14 +184,14 @@ impl Exporter {
         }
         let look = Look { quality: settings.quality, overlay: settings.overlay.as_deref(), tag };
         let what = Request { settings: &settings, original: Original::new(picture, look, &formats)?, tag };
-        match self.attempt(encoders, &what, &formats) {
+        let saved = match self.attempt(encoders, &what, &formats) {
             Err(e) if disk::is_gone(&e) => {
                 log::warn!("export: {e}; making it again");
-                disk::make_folder(&settings.dir)?;
-                self.attempt(encoders, &what, &formats)
+                disk::make_folder(&settings.dir).and_then(|()| self.attempt(encoders, &what, &formats))
             }
             done => done,
-        }
+        };
+        saved.inspect_err(|_| self.retention.look())
     }
 
     fn attempt(&self, encoders: &mut Encoders, what: &Request<'_>, formats: &[Format]) -> Result<Vec<PathBuf>> {
@@ -220,13 +229,8 @@ impl Exporter {
     /// One unfinished file and its size (bytes).
     fn write(&self, encoders: &mut Encoders, what: &Request<'_>, format: Format, claim: &Name) -> Result<(Unfinished, u64)> {
         let dir = &what.settings.dir;
-        let modified = {
-            let mut keeper = lock(&self.keeper);
-            if keeper.dir() == dir {
-                keeper.make_room()?;
-            }
-            keeper.stamp(SystemClock.wall())
-        };
+        self.retention.make_room(dir)?;
+        let modified = self.retention.stamp(dir, SystemClock.wall());
         let name = claim.file(format.word());
         Unfinished::write(dir, &name, modified, |file| what.original.write(encoders, format, file)).map_err(|trouble| {
             match trouble {
@@ -272,10 +276,8 @@ impl Exporter {
             }
         }
         let synced = disk::sync_folder(dir).map_err(|e| disk::error("make the names durable in", dir, e));
-        let mut keeper = lock(&self.keeper);
-        if keeper.dir() == dir {
-            keeper.note(written, SystemClock.wall());
-        }
+        let files = written.iter().map(|(format, name, bytes)| Written { format: *format, name: name.clone(), bytes: *bytes });
+        self.retention.wrote(dir, files);
         synced
     }
 }
