@@ -1,5 +1,5 @@
-//! Owns the access units since a camera's last key frame (its GOP so far), so that whoever joins has a picture at once: a camera far away cannot be
-//! asked for another. Bounded; plain data.
+//! Owns the access units since a camera's last key frame, its GOP (group of pictures) so far. Whoever joins has a picture at once by
+//! them, for a camera far away cannot be asked for another key frame. Bounded; plain data.
 
 use super::access_unit::AccessUnit;
 

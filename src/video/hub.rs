@@ -1,4 +1,4 @@
-//! Owns the one encoded stream: hands each access unit to everybody who takes it, and knows whether anybody does. The units come
+//! Owns the one encoded stream: gives each access unit to all subscribers, and knows whether there are any. The units come
 //! from the encoder or are passed through from the camera, and each turn begins with a key frame. Never encodes and never waits: a
 //! subscriber that has no room for a unit loses it. Units come from the encoder's own thread or the camera's; subscribers come and
 //! go on any.
@@ -44,7 +44,7 @@ struct Inside {
     subscribers: Vec<Subscriber>,
     next: u64,
     closed: bool,
-    /// The camera's own units are handed round.
+    /// Subscribers get the camera's own units.
     passes_through: bool,
     gop: GopCache,
 }
@@ -75,8 +75,8 @@ impl Hub {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands `deliver` every unit from a key frame on until what comes back is dropped: from the camera's last one at once, or from
-    /// the encoder's next one, which is asked for.
+    /// Calls `deliver` with every unit from a key frame on, until the subscription is dropped: from the camera's last key frame at
+    /// once, or from the encoder's next one, which is asked for.
     pub fn subscribe(self: &Arc<Self>, deliver: Deliver) -> Subscription {
         let mut inside = self.lock();
         inside.next += 1;
@@ -143,8 +143,7 @@ impl Hub {
         (self.wake)();
     }
 
-    /// Hands the encoder's unit round, unless the camera's own are passed through: one still on its way when those
-    /// began is dropped.
+    /// Gives the encoder's unit to all subscribers. While the camera's own are passed through it is dropped: it was still on its way.
     pub fn publish(&self, unit: &AccessUnit) {
         let mut inside = self.lock();
         if inside.passes_through {
@@ -159,7 +158,7 @@ impl Hub {
         }
     }
 
-    /// Hands the camera's own unit round; its first key frame ends the encoder's turn.
+    /// Gives the camera's own unit to all subscribers; its first key frame ends the encoder's turn.
     pub fn pass_through(&self, unit: &AccessUnit) {
         let mut inside = self.lock();
         let begins = unit.keyframe && !inside.passes_through;
@@ -193,7 +192,7 @@ impl Hub {
         }
     }
 
-    /// Whether the camera's own units are handed round.
+    /// Whether subscribers get the camera's own units.
     pub fn passes_through(&self) -> bool {
         self.lock().passes_through
     }

@@ -1,5 +1,5 @@
-//! Owns the encoded stream: one encode of the newest pictures for everybody, made only while somebody takes it, or what a
-//! camera encodes by itself, handed on as it comes.
+//! Owns the encoded stream: one encode of the newest pictures for everybody, made only while there are subscribers,
+//! or what a camera encodes by itself, passed through as it comes.
 //! Never touches the camera and never delays the ring. Its thread `video` and the encoder's own do the work; any thread asks.
 
 pub mod access_unit;
@@ -99,7 +99,7 @@ impl Video {
         Ok(Video { hub, pass, wish, at_work, hardware, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Where encoded units are handed round.
+    /// Where access units are published.
     pub fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }

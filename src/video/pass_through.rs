@@ -1,5 +1,5 @@
-//! Owns whether a camera's own H.264 is handed on, and how it becomes units: key frames found, both clocks put on. Never
-//! decodes, encodes or waits. `take` is called on the source's threads, the rest on any.
+//! Owns the pass-through: whether a camera's own stream goes out as it comes, and how it becomes access units for subscribers: key
+//! frames found, both clocks put on. Never decodes, encodes or waits. `take` is called on the source's threads, the rest on any.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +16,7 @@ use crate::source::{Coded, CodedAccessUnit};
 /// What becomes of the camera's own stream: the word in `status json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PassThroughState {
-    /// It is handed on as it comes.
+    /// It is passed through.
     Yes,
     /// `video.pass_through` is off.
     Off,
@@ -111,7 +111,7 @@ impl PassThrough {
         }
     }
 
-    /// Whether the camera may come to speak for itself: viewers then need a subscription each, to catch up with its last key frame.
+    /// Whether the camera's own stream may go out, now or later: viewers then need a subscription each, to catch up with its GOP.
     pub fn may(&self) -> bool {
         self.remote && self.lock().refused.is_none()
     }

@@ -1,4 +1,4 @@
-//! Owns the units that wait between the hub and a slow disk: a queue with a limit in bytes. Pushing never waits.
+//! Owns the access units that wait between the hub and a slow disk: a queue with a limit in bytes. Pushing never waits.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -69,7 +69,7 @@ struct Inside {
     next: u64,
     last: BootUs,
     newest: gst::ClockTime,
-    /// Units come in another order than they are shown in: what their arrival tells is of no use for pictures.
+    /// Units come in another order than they are shown in (B pictures): what their arrival tells is of no use for pictures.
     reordered: bool,
 }
 
@@ -97,11 +97,11 @@ impl TimestampMap {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A unit has come: its number, and its instant by the stream's own time stamps, which do not tremble with the network.
+    /// A unit has come: its number, and its instant by the stream's own time stamps, which have none of the network's jitter.
     pub fn arrived(&self, pts: Option<gst::ClockTime>, believed: Option<BootUs>) -> (u64, BootUs) {
         let mut k = self.lock();
         if let Some(pts) = pts {
-            // The library's own time stamps tremble by less.
+            // The library's own time stamps have less jitter.
             k.reordered |= pts + gst::ClockTime::from_mseconds(5) < k.newest;
             k.newest = k.newest.max(pts);
         }

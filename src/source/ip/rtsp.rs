@@ -1,6 +1,6 @@
-//! Owns a network camera that speaks RTSP. H.264 is handed on as it comes and decoded beside that for the ring; everything
-//! else is only decoded. Never reconnects by itself: it reports a loss and the capture starts it again. `next` runs on the
-//! capture thread; receiving and decoding run on `GStreamer`'s own.
+//! Owns a network camera that speaks RTSP. What is of a known [`Codec`] is passed through as it comes, and decoded beside that for
+//! the ring; everything else is only decoded. Never reconnects by itself: it reports a loss and the capture starts it again. `next`
+//! runs on the capture thread; receiving and decoding run on `GStreamer`'s own.
 //!
 //! ```text
 //! rtspsrc ─► depay ─► parse ─┬► outlet (viewers, recorder)
