@@ -18,6 +18,8 @@ pub mod events;
 pub mod export;
 pub mod format;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 #[cfg(feature = "media")]
 pub mod gst;
 pub mod health;

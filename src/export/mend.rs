@@ -60,7 +60,7 @@ impl Track {
 }
 
 /// Makes a plain file of what a crash left; how many bytes of it were of use, 0 where it holds no picture with an index.
-pub(super) fn mend(path: &Path) -> io::Result<u64> {
+pub(crate) fn mend(path: &Path) -> io::Result<u64> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     let whole = cut(&mut file)?;
     if whole > 0 {

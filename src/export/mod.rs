@@ -8,7 +8,7 @@ mod exif;
 mod film;
 mod jpeg;
 mod keep;
-mod mend;
+pub(crate) mod mend;
 mod name;
 mod npy;
 mod picture;

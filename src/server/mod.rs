@@ -11,7 +11,7 @@ mod conn;
 mod event_loop;
 mod image;
 mod keys;
-mod line;
+pub(crate) mod line;
 mod reply;
 mod telnet;
 

@@ -2,7 +2,7 @@
 //! Never reconnects by itself: it reports a loss and the capture starts it again. `next` runs on the capture thread;
 //! decoding runs on `GStreamer`'s own threads.
 
-mod address;
+pub(crate) mod address;
 mod coded;
 mod rtsp;
 mod still;

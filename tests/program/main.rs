@@ -14,6 +14,7 @@ mod encrypted;
 mod events;
 mod film;
 mod harness;
+mod heads;
 mod hostile;
 mod image;
 mod instances;

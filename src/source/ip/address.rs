@@ -7,7 +7,7 @@ use crate::source::without_secrets;
 
 /// An address as `camera.source` holds it.
 #[derive(Clone)]
-pub(super) struct Address {
+pub(crate) struct Address {
     /// Where to connect, without the login.
     pub location: String,
     /// User and password.
