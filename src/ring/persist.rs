@@ -7,7 +7,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag, posix_fallocate};
+use nix::libc::off_t;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::geteuid;
 
@@ -107,8 +109,8 @@ impl Store {
             self.file.set_len(length).map_err(|e| Error::caused(Kind::Io, what(), e))?;
         }
         // Leaves the file as it is where there is no room.
-        nix::fcntl::posix_fallocate(&**self.file, 0, length as nix::libc::off_t)
-            .map_err(|e| Error::caused(Kind::Config, what(), e))?;
+        let reserved = off_t::try_from(length).map_err(|_| Errno::EFBIG).and_then(|n| posix_fallocate(&**self.file, 0, n));
+        reserved.map_err(|e| Error::caused(Kind::Config, what(), e))?;
         let ring = Ring::with(slot - HEADER_BYTES, frames, SPARE);
         let now = SystemClock.boot();
         let (mut found, mut free) = (Vec::new(), Vec::new());

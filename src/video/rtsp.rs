@@ -1,6 +1,6 @@
-//! Owns the RTSP server: who may connect, how many, and the one shared media that hands the hub's units to all viewers.
-//! Never encodes. The thread `rtsp` accepts connections and sees to time limits; the server library's own threads speak to
-//! viewers and send pictures.
+//! Owns the RTSP server: who may connect, how many, and the media that give the hub's units to viewers: one for all of them, or
+//! one each while a camera's own stream is passed through. Never encodes. The thread `rtsp` accepts connections and sees to time
+//! limits; the server library's own threads speak to viewers and send pictures.
 
 pub mod auth;
 pub mod sound;
