@@ -12,6 +12,7 @@ use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
+use super::CODEC;
 use super::access_unit::AccessUnit;
 use super::encode::{Encoder, Settings};
 use crate::clock::WallUs;
@@ -29,14 +30,14 @@ const PICTURES: usize = 12;
 /// picture shifted by one column is below 25.
 const MIN_PSNR_DB: f64 = 28.0;
 
-/// The encoders this machine has, best first, for a `video.encoder` of this word: one that was named, then what replaces it.
+/// The encoders of the stream's codec that this machine has, best first, for a `video.encoder` of this word: one that was named, then what replaces it.
 pub fn candidates(word: &str) -> Vec<Implementation> {
     let mut all = Implementation::ALL.to_vec();
     if let Some(first) = Implementation::of(word) {
         all.retain(|c| *c != first && *c != Implementation::Hardware);
         all.insert(0, first);
     }
-    all.retain(|c| door::has(c.element()));
+    all.retain(|c| std::ptr::eq(c.codec(), CODEC) && door::has(c.element()));
     all
 }
 
