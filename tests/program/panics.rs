@@ -1,11 +1,12 @@
 //! A panic in each kind of thread: the part comes back or the program ends, within seconds, and it is told. Debug builds fail
-//! once where `PASTCAM_FAULT` says. Not here: `video-end`, which needs an encoder that fails.
+//! once where `PASTCAM_FAULT` says.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use nix::sys::signal::Signal;
+use pastcam::threads::Thread;
 
 use crate::client::{connect, try_ask};
 use crate::encrypted::encrypted;
@@ -32,6 +33,16 @@ fn fails_once(r: &Running, command: &str, done: &str) {
     assert!(answer.starts_with("ERR io "), "{command}: {answer}");
     let answer = r.ask(command);
     assert!(answer.starts_with(done), "{command}: {answer}");
+}
+
+#[test]
+fn every_kind_of_thread_is_here() {
+    // An encoder that fails, and a second processor, are not to be had everywhere.
+    let elsewhere = ["video-end", "export-2"];
+    for name in Thread::ALL.iter().map(|t| t.name()).filter(|n| !elsewhere.contains(n)) {
+        let forced = ["start", "work"].map(|at| format!("{name}/{at}\""));
+        assert!(forced.iter().any(|f| include_str!("panics.rs").contains(f)), "no test lets {name} panic");
+    }
 }
 
 #[test]
@@ -92,6 +103,16 @@ fn what_runs_beside_the_camera_starts_again() {
     let r = faulty("files/start").start();
     told(&r, "files");
     assert!(r.ask("files").starts_with("{\"ok\":true"));
+
+    // Its second life reads the folder again.
+    let r = faulty("retention/start").set("export.keep.jpg.max_bytes", 1).start();
+    told(&r, "retention");
+    said::single(&r.ask("save jpg"));
+    until("only the newest picture", || {
+        said::single(&r.ask("save jpg"));
+        (r.names().iter().filter(|n| n.contains("_f")).count() <= 2).then_some(())
+    });
+    drop(r);
 
     let r = faulty("notes/start").start();
     told(&r, "notes");
