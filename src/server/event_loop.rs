@@ -20,6 +20,7 @@ use super::reply::{Answer, Message, Reply, Target, Wire};
 use super::{Channel, Handler, Request, Settings, Shared};
 use crate::clock::{BootUs, Clock, SystemClock};
 use crate::error::Kind;
+use crate::logging::Tally;
 use crate::net::AllowList;
 use crate::threads::{self, Thread};
 use crate::verbs::{self, Verb};
@@ -63,6 +64,7 @@ pub(super) struct EventLoop {
     /// A silent connection has come or has come of age.
     crowded: bool,
     datagrams_busy: usize,
+    refused: Tally,
     /// Once stopping: when the grace is over.
     stop_at: Option<BootUs>,
 }
@@ -95,6 +97,7 @@ impl EventLoop {
             short: false,
             crowded: false,
             datagrams_busy: 0,
+            refused: Tally::default(),
             stop_at: None,
         }
     }
@@ -287,8 +290,10 @@ impl EventLoop {
                     self.hand_over(Request { line: text, trigger: first, peer, channel, body }, Target::Connection(id));
                 }
                 Some(failure) => {
-                    conn.answer(&framing_error(&failure), now);
+                    let (answer, peer) = (framing_error(&failure), conn.peer);
+                    conn.answer(&answer, now);
                     self.todo.push_back(id);
+                    self.tell_refused(peer, &answer);
                 }
                 None if conn.has_ended() => {
                     if conn.has_more(&mut self.buffer, now) {
@@ -340,6 +345,12 @@ impl EventLoop {
             conn.answer(answer, now());
         }
         self.bury(id);
+    }
+
+    /// Logs what was refused here; of each address and reason one a minute, for it may come in floods.
+    fn tell_refused(&self, peer: SocketAddr, answer: &Answer) {
+        let subject = format!("{} {}", peer.ip(), answer.line);
+        self.refused.log_about(log::Level::Info, &subject, &format!("Refused {peer}: {}", answer.line));
     }
 
     fn hand_over(&self, request: Request, target: Target) {
@@ -425,8 +436,9 @@ impl EventLoop {
             self.serve(id, PollFlags::POLLIN);
             self.crowded = true;
         } else {
-            info!("{} {peer} is not in network.allow", channel.word());
-            self.refuse(id, &Answer::error(Kind::Denied, "this address is not in network.allow"));
+            let answer = Answer::error(Kind::Denied, "this address is not in network.allow");
+            self.tell_refused(peer, &answer);
+            self.refuse(id, &answer);
         }
     }
 
@@ -510,7 +522,11 @@ impl EventLoop {
                 (Some(Item::Line { .. }), Some(_)) => {
                     self.send_datagram(index, peer, &Answer::error(Kind::Usage, "one datagram holds one line"));
                 }
-                (Some(failure), _) => self.send_datagram(index, peer, &framing_error(&failure)),
+                (Some(failure), _) => {
+                    let answer = framing_error(&failure);
+                    self.tell_refused(peer, &answer);
+                    self.send_datagram(index, peer, &answer);
+                }
                 (None, _) => {}
             }
         }
