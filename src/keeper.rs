@@ -1,5 +1,5 @@
 //! Owns the round of checks once a second: memory, swap, watchdogs, which are fed while frames come and no watched thread hangs;
-//! asks for periodic pictures.
+//! asks for periodic pictures, tells what is the matter with the pictures' disk.
 //! Never touches the camera, pixels or a disk, which may hang and would starve the watchdogs. Runs on the thread `keeper`.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock::{self, BootUs, Clock};
 use crate::commands::Commands;
 use crate::error::Kind;
-use crate::events::{By, Event};
+use crate::events::{self, By, Disk, Event};
 use crate::export::Format;
 use crate::health::{self, State};
 use crate::jobs::{Order, Past, Saved};
@@ -49,7 +49,7 @@ impl Keeper {
     pub fn run(&mut self, shutdown: &Shutdown) -> End {
         let mut fed = self.commands.frames.past.published();
         let (mut ready, mut hungry) = (false, false);
-        let (mut cadence, mut offset) = (Cadence::default(), Offset::default());
+        let (mut cadence, mut offset, mut disk) = (Cadence::default(), Offset::default(), None);
         let tally = Tally::default();
         // A third of the supervisor's limit or one round, whichever is shorter: a limit of a second is kept as well.
         let round = Systemd::watchdog().map_or(ROUND, |w| ROUND.min(w / 3));
@@ -83,6 +83,7 @@ impl Keeper {
                     tally.log(log::Level::Warn, &format!("The watchdog cannot be fed: {e}"));
                 }
             }
+            self.disk(&mut disk);
             // Reading /proc costs more than all the rest of a round.
             if rounds % per_look == 0 {
                 if self.memory_is_out() {
@@ -112,6 +113,19 @@ impl Keeper {
     fn recovers(&self) -> bool {
         let gauges = &self.commands.gauges;
         gauges.state() != State::Running && self.commands.clock.boot() < BootUs(gauges.at_work_until_us.load(Relaxed))
+    }
+
+    /// Tells when something begins to be the matter with the pictures' disk, and when it is over. Asks others, never the disk.
+    fn disk(&self, before: &mut Option<Disk>) {
+        let (disk, why) = self.commands.exporter.trouble().map_or((None, String::new()), |(disk, why)| (Some(disk), why));
+        if std::mem::replace(before, disk) == disk {
+            return;
+        }
+        match disk {
+            Some(disk) => log::warn!("The disk of the pictures is {}: {why}", events::word(&disk)),
+            None => log::info!("The disk of the pictures is well again"),
+        }
+        self.commands.events.publish(Event::Disk { disk: disk.unwrap_or(Disk::Back), why });
     }
 
     /// An end on purpose: nobody's watchdog shall bite.

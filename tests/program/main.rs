@@ -28,6 +28,7 @@ mod pictures;
 mod power;
 mod recordings;
 mod said;
+mod slow_disk;
 mod sound;
 mod sources;
 mod supervision;
