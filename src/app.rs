@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use self::reload::Reload;
-use self::settings::{camera, export_settings, persisted_controls, rtsp_settings};
+use self::settings::{camera, export_settings, persisted_controls};
 pub use self::settings::{night_settings, plan, ring_layout};
 use crate::capture::{self, Capture};
 use crate::claim::Claim;
@@ -116,8 +116,7 @@ impl Handler for Desk {
 pub fn run(options: &Options) -> Result<Exit> {
     clock::look();
     let config = options.load()?;
-    let claim = |key: &str, dir: &str| Claim::folder(key, Path::new(dir));
-    let pictures = Arc::new(Mutex::new(claim("export.base_dir", &config.export.base_dir)?));
+    let pictures = Arc::new(Mutex::new(Claim::folder("export.base_dir", &config.export.base_dir)?));
     let _logs = config.logging.dir.as_deref().map(|dir| Claim::folder("logging.dir", dir)).transpose()?;
     threads::log_panics();
     let no_files = logging::start(&config.logging);
@@ -158,7 +157,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
     let exporter = Arc::new(Exporter::new(export_settings(config))?);
     let jobs = Arc::new(Jobs::start(frames.clone(), exporter.clone(), gauges.clone(), clock.clone())?);
     let spec = config.camera.spec();
-    let video = Arc::new(Video::start(config, frames.clone(), gauges.clone(), clock.clone(), spec.is_remote())?);
+    let video = Arc::new(Video::start(&config.stream(), frames.clone(), gauges.clone(), clock.clone(), spec.is_remote())?);
     let control = ServerControl::new()?;
     let subscribers = control.notifier();
     events.call(move |event| subscribers.publish(event.line()));
@@ -167,7 +166,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
     let (to_capture, orders) = channel();
     let board = Arc::new(Board::default());
     let (notes, to_clerk) = channel();
-    let tuning_dir = Arc::new(Mutex::new(PathBuf::from(&config.export.base_dir)));
+    let tuning_dir = Arc::new(Mutex::new(config.export.base_dir.to_path_buf()));
     let commands = Arc::new(Commands {
         board: board.clone(),
         orders: to_capture.clone(),
@@ -342,7 +341,7 @@ fn build_outlets(
         clock: Arc::new(SystemClock),
         events,
     };
-    let rtsp = if config.rtsp.enable { Some(Rtsp::start(&rtsp_settings(config), video.hub())?) } else { None };
+    let rtsp = if config.rtsp.enable { Some(Rtsp::start(&config.rtsp, video.hub())?) } else { None };
     if let Some(rtsp) = &rtsp {
         rtsp.share(!video.may_pass());
     }

@@ -4,6 +4,8 @@
 
 pub mod h264;
 
+use crate::settings::{Refusal, Word, one_of};
+
 /// How pictures are coded.
 #[derive(Debug)]
 pub struct Codec {
@@ -70,6 +72,21 @@ pub enum Implementation {
     X264,
     /// The openh264 library.
     OpenH264,
+}
+
+/// `video.encoder`: `auto` is nobody by name.
+impl Word for Option<Implementation> {
+    fn read(text: &str) -> Result<Self, Refusal> {
+        let known = Implementation::ALL.map(Implementation::word);
+        let place = one_of(&[&["auto"], &known[..]].concat(), text)?;
+        Ok(place.checked_sub(1).map(|place| Implementation::ALL[place]))
+    }
+    fn word(&self) -> String {
+        self.map_or("auto", Implementation::word).into()
+    }
+    fn range() -> String {
+        format!("auto, {}", Implementation::ALL.map(Implementation::word).join(", "))
+    }
 }
 
 impl Implementation {

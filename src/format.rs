@@ -4,7 +4,7 @@
 use std::fmt;
 use std::ops::{Index, IndexMut};
 
-use crate::settings::{Field, Group, Member, Part, any};
+use crate::settings::{Field, Group, Member, Part, Refusal, Word, any, one_of};
 
 /// What sort of file a kind is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,13 +99,26 @@ impl Format {
 
     /// Words for a sentence: `jpg, png, npy`.
     pub fn words(of: &[Format]) -> String {
-        of.iter().map(|f| f.word()).collect::<Vec<_>>().join(", ")
+        of.iter().map(Word::word).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// One of `export.formats`.
+impl Word for Format {
+    fn read(text: &str) -> Result<Self, Refusal> {
+        one_of(&Format::ALL.map(Format::word), text).map(|place| Format::ALL[place])
+    }
+    fn word(&self) -> String {
+        (*self).to_string()
+    }
+    fn range() -> String {
+        Format::words(&Format::ALL)
     }
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str((*self).word())
     }
 }
 

@@ -174,7 +174,7 @@ impl Keeper {
     fn periodic(&self, cadence: &mut Cadence) {
         let (config, c) = (self.commands.config(), &self.commands);
         let now = c.clock.boot();
-        if !cadence.due(now, Duration::from_secs_f64(config.export.auto_save_interval_s)) {
+        if !cadence.due(now, config.export.auto_save_interval_s) {
             return;
         }
         let order = Order { formats: vec![Format::Jpg], tag: None };

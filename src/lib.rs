@@ -16,6 +16,11 @@ pub mod error;
 pub mod events;
 #[cfg(feature = "media")]
 pub mod export;
+/// What the core knows of pictures on disk.
+#[cfg(not(feature = "media"))]
+pub mod export {
+    pub mod keys;
+}
 pub mod format;
 pub mod frame;
 #[cfg(any(test, fuzzing))]
@@ -48,3 +53,9 @@ pub mod update;
 pub mod verbs;
 #[cfg(feature = "media")]
 pub mod video;
+/// What the core knows of the stream.
+#[cfg(not(feature = "media"))]
+pub mod video {
+    pub mod schedule;
+    pub mod settings;
+}

@@ -1,7 +1,7 @@
 //! Owns SIGHUP: which keys take effect while the program runs, and taking them over, all or none. Never stops a camera, a
 //! stream or a recording. Runs on the thread `reload`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,11 +41,11 @@ impl Reload {
             log::warn!("{key} has changed and takes effect at the next start");
         })?;
         let serving = self.commands.rtsp.as_ref();
-        let certificate = new.tls().filter(|_| serving.is_some()).map(|tls| tls.load()).transpose()?;
+        let certificate = new.rtsp.tls().filter(|_| serving.is_some()).map(|tls| tls.load()).transpose()?;
         let claim = if new.export.base_dir == old.export.base_dir {
             None
         } else {
-            Some(Claim::folder("export.base_dir", Path::new(&new.export.base_dir))?)
+            Some(Claim::folder("export.base_dir", &new.export.base_dir)?)
         };
         self.commands.exporter.reconfigure(export_settings(&new))?;
         if let Some(claim) = claim.filter(Claim::holds) {
@@ -53,7 +53,7 @@ impl Reload {
         }
         log::set_max_level(new.logging.level);
         self.control.set_allow(new.network.allow.clone());
-        self.commands.video.set(&new);
+        self.commands.video.set(&new.stream());
         if let Some(rtsp) = serving {
             rtsp.set_allow(new.rtsp.allow.clone());
             if let Some(certificate) = &certificate {
@@ -67,7 +67,7 @@ impl Reload {
         if new.presets != old.presets {
             let _ = self.to_capture.send(capture::Order::Presets(new.presets.clone()));
         }
-        *self.tuning_dir.lock().unwrap_or_else(PoisonError::into_inner) = PathBuf::from(&new.export.base_dir);
+        *self.tuning_dir.lock().unwrap_or_else(PoisonError::into_inner) = new.export.base_dir.to_path_buf();
         *self.commands.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         Ok(())
     }

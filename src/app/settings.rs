@@ -1,7 +1,5 @@
 //! Owns the way from the configuration to what each part of the program is told. Never starts anything. Any thread.
 
-use std::path::Path;
-
 use crate::config::Config;
 use crate::error::Result;
 use crate::export::{self, KeepKind};
@@ -12,7 +10,6 @@ use crate::ring::size::{self, Memory, Wish};
 use crate::source::Camera;
 use crate::source::camera::Mount;
 use crate::tuning;
-use crate::video::rtsp;
 
 /// The size of the ring's pictures.
 pub fn ring_layout(config: &Config) -> Layout {
@@ -65,34 +62,20 @@ pub fn night_settings(config: &Config) -> night::Settings {
 
 pub(super) fn export_settings(config: &Config) -> export::Settings {
     let e = &config.export;
-    let kind = |b: &crate::config::file::Bound| KeepKind {
-        max_bytes: (b.max_bytes > 0).then_some(b.max_bytes),
-        max_age_s: (b.max_age_s > 0.0).then_some(b.max_age_s.ceil() as u64),
-    };
-    let mut s = export::Settings::new(&e.base_dir);
+    let mut s = export::Settings::new(&*e.base_dir);
     s.quality = e.jpeg_quality;
     s.overlay = config.letters();
-    s.keep = export::Keep { min_free_mib: e.min_free_mib, kinds: e.keep.map(kind) };
+    let kinds = e.keep.map(|b| KeepKind {
+        max_bytes: (b.max_bytes > 0).then_some(b.max_bytes),
+        max_age_s: (!b.max_age_s.is_zero()).then_some(b.max_age_s.as_secs_f64().ceil() as u64),
+    });
+    s.keep = export::Keep { min_free_mib: e.min_free_mib, kinds };
     s
-}
-
-pub(super) fn rtsp_settings(config: &Config) -> rtsp::Settings {
-    let r = &config.rtsp;
-    rtsp::Settings {
-        bind: r.bind.clone(),
-        port: r.port,
-        allow: r.allow.clone(),
-        login: (!r.user.is_empty()).then(|| (r.user.clone(), r.password.clone())),
-        tls: config.tls(),
-        sound: (!r.audio.device.is_empty())
-            .then(|| rtsp::sound::Settings { device: r.audio.device.clone(), bitrate_kbps: r.audio.bitrate_kbps }),
-        max_clients: r.max_clients,
-    }
 }
 
 /// What `tuning.json` holds.
 pub(super) fn persisted_controls(config: &Config) -> tuning::Map {
-    let (persisted, said) = tuning::load(Path::new(&config.export.base_dir));
+    let (persisted, said) = tuning::load(&config.export.base_dir);
     match said {
         Some(Ok(said)) => log::info!("{said}"),
         Some(Err(e)) => log::warn!("{e}"),

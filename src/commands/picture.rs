@@ -20,7 +20,7 @@ use crate::verbs::{self, Call, Rule};
 fn formats(call: &Call, config: &Config) -> std::result::Result<Vec<Format>, Answer> {
     match (call.formats.is_empty(), call.words.first()) {
         (false, _) => Ok(call.formats.clone()),
-        (true, None) => Ok(config.export.formats.iter().filter_map(|w| Format::of(w)).collect()),
+        (true, None) => Ok(config.export.formats.clone()),
         (true, Some(word)) => Err(Answer::refused("NOT_SAVED", call.verb.spec().slip(word))),
     }
 }

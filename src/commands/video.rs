@@ -14,7 +14,7 @@ impl Commands {
         match config.with(&changes) {
             Err(e) => failed(&e),
             Ok(new) => {
-                self.video.set(&new);
+                self.video.set(&new.stream());
                 self.exporter.set_overlay(new.letters());
                 if let Some(rtsp) = &self.rtsp {
                     rtsp.share(!self.video.may_pass());

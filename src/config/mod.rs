@@ -1,18 +1,19 @@
-//! Owns the configuration as believed: read, checked, and handed out in the words of the modules that use it.
+//! Owns the configuration: joins the rooms' parts, reads files, and refuses what is wrong. Knows no key of a room but to join it.
 //! Never changes after it was made; SIGHUP makes a new one. Main thread; shared read-only.
 
 mod check;
 pub mod file;
 mod json;
-pub mod schedule;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
+use crate::frame::Layout;
 use crate::settings;
 pub use crate::settings::nearest;
+use crate::video::settings::Stream;
 pub use file::File;
 
 /// A configuration in which every value is known to be good.
@@ -20,15 +21,6 @@ pub use file::File;
 pub struct Config {
     /// The file's keys and values.
     pub file: File,
-}
-
-/// The files of a certificate (PEM).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tls {
-    /// The certificate, and behind it those that lead to a known authority.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
 }
 
 impl std::ops::Deref for Config {
@@ -134,11 +126,11 @@ impl Config {
         (self.export.overlay && !self.video.overlay.is_empty()).then(|| self.video.overlay.clone())
     }
 
-    /// The certificate of the stream.
-    pub fn tls(&self) -> Option<Tls> {
-        let r = &self.rtsp;
-        let file = |name: &str| PathBuf::from(name);
-        (!r.tls_certificate.is_empty()).then(|| Tls { certificate: file(&r.tls_certificate), key: file(&r.tls_key) })
+    /// What the encoded stream follows.
+    pub fn stream(&self) -> Stream {
+        let c = &self.camera;
+        let sound = self.rtsp.enable && self.rtsp.sound().is_some();
+        Stream { keys: self.video.clone(), camera: Layout::new(c.width, c.height), fps: c.framerate, sound }
     }
 }
 

@@ -8,6 +8,7 @@ mod exif;
 mod film;
 mod jpeg;
 mod keep;
+pub mod keys;
 pub(crate) mod mend;
 mod name;
 mod npy;

@@ -8,17 +8,18 @@ use std::time::Duration;
 use crate::clock::BootUs;
 use crate::codec::h264;
 use crate::config::Config;
-use crate::config::schedule::Span;
 use crate::error::Kind;
 #[cfg(feature = "media")]
 use crate::export::mend::mend;
 use crate::net::AllowList;
 use crate::send;
 use crate::server::line::{Framer, Item, LINE_MAX, Rules};
+use crate::settings::Word;
 #[cfg(feature = "media")]
 use crate::source::ip::address::Address;
 use crate::source::without_secrets;
 use crate::verbs;
+use crate::video::schedule::Span;
 
 #[cfg(test)]
 mod mutate;
@@ -87,7 +88,7 @@ pub fn address(bytes: &[u8]) {
         let _ = address.scrub(&text);
     }
     assert!(without_secrets(&text).len() <= text.len() + "://(hidden)".len());
-    let _ = (send::address(&text), Span::parse(&text));
+    let _ = (send::address(&text), Span::read(&text));
     if let Ok(list) = AllowList::parse(&[&*text]) {
         let _ = list.contains([127, 0, 0, 1].into());
     }

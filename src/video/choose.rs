@@ -30,10 +30,11 @@ const PICTURES: usize = 12;
 /// picture shifted by one column is below 25.
 const MIN_PSNR_DB: f64 = 28.0;
 
-/// The encoders of the stream's codec that this machine has, best first, for a `video.encoder` of this word: one that was named, then what replaces it.
-pub fn candidates(word: &str) -> Vec<Implementation> {
+/// The encoders of the stream's codec that this machine has, best first, for a `video.encoder` of this name: one that was
+/// named, then what replaces it.
+pub fn candidates(named: Option<Implementation>) -> Vec<Implementation> {
     let mut all = Implementation::ALL.to_vec();
-    if let Some(first) = Implementation::of(word) {
+    if let Some(first) = named {
         all.retain(|c| *c != first && *c != Implementation::Hardware);
         all.insert(0, first);
     }
@@ -271,7 +272,7 @@ mod tests {
 
     #[test]
     fn every_encoder_of_this_machine_gives_back_what_it_was_given() {
-        let found = candidates("auto");
+        let found = candidates(None);
         assert!(!found.is_empty(), "no encoder is installed");
         for coder in found.into_iter().filter(|c| *c != Implementation::Hardware) {
             for (w, h) in [(640, 480), (322, 242)] {
@@ -308,12 +309,12 @@ mod tests {
 
     #[test]
     fn an_encoder_that_is_named_comes_first_and_hardware_only_when_asked() {
-        assert_ne!(candidates("openh264").first(), Some(&Implementation::Hardware));
-        assert!(!candidates("x264").contains(&Implementation::Hardware));
-        let software = |word| candidates(word).into_iter().filter(|c| *c != Implementation::Hardware).collect::<Vec<_>>();
+        assert_ne!(candidates(Some(Implementation::OpenH264)).first(), Some(&Implementation::Hardware));
+        assert!(!candidates(Some(Implementation::X264)).contains(&Implementation::Hardware));
+        let software = |named| candidates(named).into_iter().filter(|c| *c != Implementation::Hardware).collect::<Vec<_>>();
         if door::has("x264enc") && door::has("openh264enc") {
-            assert_eq!(software("auto"), [Implementation::X264, Implementation::OpenH264]);
-            assert_eq!(software("openh264"), [Implementation::OpenH264, Implementation::X264]);
+            assert_eq!(software(None), [Implementation::X264, Implementation::OpenH264]);
+            assert_eq!(software(Some(Implementation::OpenH264)), [Implementation::OpenH264, Implementation::X264]);
         }
     }
 }

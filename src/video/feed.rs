@@ -26,7 +26,7 @@ use crate::threads::{self, Thread};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wish {
     /// `video.encoder`
-    pub encoder: String,
+    pub encoder: Option<Implementation>,
     /// How to encode.
     pub settings: Settings,
     /// `video.overlay`
@@ -159,7 +159,7 @@ impl Feeder {
         let wish = self.wish();
         let size = wish.settings.size.unwrap_or(wish.camera);
         // By name it is used without a test; otherwise it is tested before the first viewer comes, who would have to wait.
-        let hardware = match Implementation::of(&wish.encoder) {
+        let hardware = match wish.encoder {
             Some(coder) => coder == Implementation::Hardware,
             None => crate::gst::has(Implementation::Hardware.element()) && choose::trusts_hardware(size, wish.settings.fps),
         };
@@ -169,7 +169,7 @@ impl Feeder {
             threads::fault("work");
             let (sent, drawn) = (LastSent::default(), Arc::default());
             let wish = self.wish();
-            let hardware = hardware || wish.encoder == Implementation::Hardware.word();
+            let hardware = hardware || wish.encoder == Some(Implementation::Hardware);
             Session { f: self, wish, hardware, failures: &mut failures, work: None, sent, begun: self.clock.boot(), drawn }.run();
             *self.at_work.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
@@ -338,7 +338,7 @@ impl Session<'_> {
     }
 
     fn begin(&self, picture: (Layout, Colour), now: BootUs) -> Result<RunningEncoder> {
-        let mut all = choose::candidates(&self.wish.encoder);
+        let mut all = choose::candidates(self.wish.encoder);
         all.retain(|c| (*c != Implementation::Hardware || self.hardware) && !self.failures.out.contains(c));
         let Some(coder) = all.first().copied() else {
             let cure = "install gstreamer1.0-plugins-ugly (x264enc) or gstreamer1.0-plugins-bad (openh264enc)";
@@ -365,7 +365,7 @@ impl Session<'_> {
         if let Some(coder) = coder.filter(|c| self.failures.note(*c, now)) {
             log::warn!("The encoder {} is given up", coder.word());
         }
-        if choose::candidates(&self.wish.encoder).iter().all(|c| self.failures.out.contains(c)) {
+        if choose::candidates(self.wish.encoder).iter().all(|c| self.failures.out.contains(c)) {
             self.failures.out.clear();
             return NONE_LEFT;
         }

@@ -14,6 +14,8 @@ mod past;
 mod queue;
 pub mod record;
 pub mod rtsp;
+pub mod schedule;
+pub mod settings;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +23,6 @@ use std::thread::JoinHandle;
 
 use crate::clock::Clock;
 use crate::codec::{Codec, H264, Implementation};
-use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::frame::Layout;
 use crate::health::Gauges;
@@ -32,6 +33,7 @@ use feed::{Feeder, Wish};
 use hub::Hub;
 use pass_through::PassThrough;
 pub use pass_through::PassThroughState;
+use settings::Stream;
 
 /// What viewers and recordings get.
 const CODEC: &Codec = &H264;
@@ -46,18 +48,18 @@ pub struct Video {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-fn wish(config: &Config) -> Wish {
-    let (v, camera) = (&config.video, Layout::new(config.camera.width, config.camera.height));
+fn wish(stream: &Stream) -> Wish {
+    let v = &stream.keys;
     Wish {
-        encoder: v.encoder.clone(),
+        encoder: v.encoder,
         settings: encode::Settings {
             bitrate_kbps: v.bitrate_kbps,
             keyframe_s: v.keyframe_s,
             size: (v.width > 0).then(|| Layout::new(v.width, v.height)),
-            fps: config.camera.framerate,
+            fps: stream.fps,
         },
         overlay: v.overlay.clone(),
-        camera,
+        camera: stream.camera,
     }
 }
 
@@ -65,25 +67,25 @@ impl Video {
     /// Starts the thread, which sleeps until somebody subscribes to the hub. `remote`: the source is a camera that may encode by
     /// itself.
     pub fn start(
-        config: &Config,
+        stream: &Stream,
         frames: Arc<Frames>,
         gauges: Arc<Gauges>,
         clock: Arc<dyn Clock>,
         remote: bool,
     ) -> Result<Video> {
-        Video::start_with(config, (frames, gauges, clock), remote, encode::Encoder::new)
+        Video::start_with(stream, (frames, gauges, clock), remote, encode::Encoder::new)
     }
 
     fn start_with(
-        config: &Config,
+        stream: &Stream,
         (frames, gauges, clock): (Arc<Frames>, Arc<Gauges>, Arc<dyn Clock>),
         remote: bool,
         make: feed::Make,
     ) -> Result<Video> {
         let ring = frames.clone();
         let hub = Hub::new(move || ring.whole().wake());
-        let pass = Arc::new(PassThrough::new(hub.clone(), clock.clone(), config, remote));
-        let (wish, at_work, hardware) = (Arc::new(Mutex::new(wish(config))), Arc::default(), Arc::default());
+        let pass = Arc::new(PassThrough::new(hub.clone(), clock.clone(), stream, remote));
+        let (wish, at_work, hardware) = (Arc::new(Mutex::new(wish(stream))), Arc::default(), Arc::default());
         let feeder = Feeder {
             hub: hub.clone(),
             pass: Arc::clone(&pass),
@@ -120,10 +122,10 @@ impl Video {
         self.pass.may()
     }
 
-    /// Takes over what `video` in the configuration says now.
-    pub fn set(&self, config: &Config) {
-        self.pass.set(config);
-        *self.wish.lock().unwrap_or_else(PoisonError::into_inner) = wish(config);
+    /// Takes over what the configuration says now.
+    pub fn set(&self, stream: &Stream) {
+        self.pass.set(stream);
+        *self.wish.lock().unwrap_or_else(PoisonError::into_inner) = wish(stream);
         // The feeder looks at it before each picture.
         self.hub.nudge();
     }
@@ -140,7 +142,7 @@ impl Video {
     /// Who is to encode the past: whoever encodes the present, else the first that may.
     fn coder(&self) -> Result<Implementation> {
         let trusted = self.hardware.load(Relaxed);
-        let mut all = choose::candidates(&self.wish().encoder).into_iter().filter(|c| *c != Implementation::Hardware || trusted);
+        let mut all = choose::candidates(self.wish().encoder).into_iter().filter(|c| *c != Implementation::Hardware || trusted);
         let missing = "encode: no encoder is installed; install gstreamer1.0-plugins-ugly (x264enc) or gstreamer1.0-plugins-bad (openh264enc)";
         self.encoder().or_else(|| all.next()).ok_or_else(|| Error::new(Kind::Media, missing))
     }

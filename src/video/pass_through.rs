@@ -8,8 +8,8 @@ use gstreamer as gst;
 use super::CODEC;
 use super::access_unit::AccessUnit;
 use super::hub::Hub;
+use super::settings::Stream;
 use crate::clock::{Clock, WallUs};
-use crate::config::Config;
 use crate::frame::Layout;
 use crate::source::{Coded, CodedAccessUnit};
 
@@ -70,21 +70,21 @@ pub struct PassThrough {
     inside: Mutex<Inside>,
 }
 
-fn refused(config: &Config) -> Option<PassThroughState> {
-    let v = &config.video;
+fn refused(stream: &Stream) -> Option<PassThroughState> {
+    let v = &stream.keys;
     match () {
         () if !v.pass_through => Some(PassThroughState::Off),
         () if !v.overlay.is_empty() => Some(PassThroughState::Overlay),
         () if v.width > 0 => Some(PassThroughState::Size),
-        () if config.rtsp.enable && !config.rtsp.audio.device.is_empty() => Some(PassThroughState::Sound),
+        () if stream.sound => Some(PassThroughState::Sound),
         () => None,
     }
 }
 
 impl PassThrough {
     /// By this configuration; `remote`: the source is a camera that may encode by itself.
-    pub fn new(hub: Arc<Hub>, clock: Arc<dyn Clock>, config: &Config, remote: bool) -> PassThrough {
-        let inside = Inside { refused: refused(config), ..Inside::default() };
+    pub fn new(hub: Arc<Hub>, clock: Arc<dyn Clock>, stream: &Stream, remote: bool) -> PassThrough {
+        let inside = Inside { refused: refused(stream), ..Inside::default() };
         PassThrough { hub, clock, remote, inside: Mutex::new(inside) }
     }
 
@@ -94,8 +94,8 @@ impl PassThrough {
     }
 
     /// Takes over what the configuration says now.
-    pub fn set(&self, config: &Config) {
-        let refused = refused(config);
+    pub fn set(&self, stream: &Stream) {
+        let refused = refused(stream);
         // Held until the hub knows: a unit that comes meanwhile must not begin anew.
         let mut i = self.lock();
         let before = std::mem::replace(&mut i.refused, refused);
@@ -187,11 +187,12 @@ impl PassThrough {
 mod tests {
     use super::*;
     use crate::clock::{BootUs, SystemClock};
+    use crate::config::Config;
 
     #[test]
     fn a_size_that_no_camera_has_is_not_believed() {
         crate::gst::init().unwrap();
-        let pass = PassThrough::new(Hub::new(|| {}), Arc::new(SystemClock), &Config::default(), true);
+        let pass = PassThrough::new(Hub::new(|| {}), Arc::new(SystemClock), &Config::default().stream(), true);
         let size_of = |width: i32, height: i32| {
             let caps = gst::Caps::builder("video/x-h264").field("width", width).field("height", height).build();
             let buffer = gst::Buffer::from_slice([0, 0, 1, 0x65, 0x88]);
@@ -206,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_only_an_encoder_can_do_ends_the_passing() {
-        let of = |text: &str| refused(&Config::parse(text.as_bytes()).unwrap());
+        let of = |text: &str| refused(&Config::parse(text.as_bytes()).unwrap().stream());
         assert_eq!(of("{}"), None);
         assert_eq!(of(r#"{"video": {"pass_through": false}}"#), Some(PassThroughState::Off));
         assert_eq!(of(r#"{"video": {"overlay": "gate"}}"#), Some(PassThroughState::Overlay));

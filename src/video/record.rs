@@ -13,10 +13,10 @@ use gstreamer::glib::DateTime;
 use super::access_unit::AccessUnit;
 use super::mp4::Mp4Writer;
 use super::queue::AccessUnitQueue;
+use super::schedule::{self, Span};
+use super::settings::Record;
 use super::{Video, past};
 use crate::clock::{BootUs, Clock};
-use crate::config::file::Record;
-use crate::config::schedule;
 use crate::error::{Error, Kind, Result};
 use crate::events::{By, Ended, Event, Events, Moment, Task};
 use crate::export::{Exporter, Film, Tag};
@@ -32,7 +32,7 @@ const FIRST: Duration = Duration::from_secs(10);
 const ROUND: Duration = Duration::from_millis(500);
 
 /// Whether the schedule covers the present, in local time.
-fn due_now(lines: &[String]) -> bool {
+fn due_now(lines: &[Span]) -> bool {
     // Most have no schedule, and then nobody's time zone is asked for.
     if lines.is_empty() {
         return false;
@@ -314,8 +314,8 @@ impl Shared {
             from + Duration::from_secs_f64(s)
         });
         let mut put = |unit: &AccessUnit, started: &mut Option<Done<String>>| -> Result<()> {
-            let split = u64::from(self.lock().clock.split_s);
-            let over = |t: &Segment| by_clock && split > 0 && unit.keyframe && t.mp4.seconds() >= split as f64;
+            let split = self.lock().clock.split_s;
+            let over = |t: &Segment| by_clock && !split.is_zero() && unit.keyframe && t.mp4.seconds() >= split.as_secs_f64();
             if let Some(old) = segment.take_if(|t| !t.goes_on_with(unit) || over(t)) {
                 self.finished(old, by)?;
             }

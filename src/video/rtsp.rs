@@ -7,7 +7,7 @@ pub mod sound;
 mod tls;
 mod unprepare;
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -24,13 +24,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 
-use self::auth::{Tls, VIEWER};
+use self::auth::VIEWER;
 use self::sound::Sound;
 use self::unprepare::Unpreparing;
 use super::CODEC;
 use super::access_unit::AccessUnit;
 use super::gop;
 use super::hub::{Hub, Subscription};
+use super::settings::{Audio, Rtsp as Settings, Tls};
 use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
 use crate::net::AllowList;
@@ -48,25 +49,6 @@ const ROUND: Duration = Duration::from_secs(2);
 /// Units that may wait for the senders (bytes): a megabyte more than who joins a camera's stream is given at once. More means
 /// that they hang.
 const WAITING: u64 = (1 << 20) + gop::MOST as u64;
-
-/// What the server is to be.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Addresses to listen on; none: every address of both families.
-    pub bind: Vec<IpAddr>,
-    /// TCP port.
-    pub port: u16,
-    /// Who may connect.
-    pub allow: AllowList,
-    /// Name and password, where they are wanted.
-    pub login: Option<(String, String)>,
-    /// The certificate to show, where the stream is to be encrypted.
-    pub tls: Option<Tls>,
-    /// The sound beside the pictures, where there is to be any.
-    pub sound: Option<sound::Settings>,
-    /// Viewers at once.
-    pub max_clients: u32,
-}
 
 /// One connection; the descriptor is a second one of the library's socket, to shut that down from here.
 struct Connection {
@@ -114,12 +96,13 @@ impl Rtsp {
         for element in ["appsrc", CODEC.payloader.0] {
             crate::gst::element(element)?;
         }
-        if settings.sound.is_some() {
+        let sound = settings.sound();
+        if sound.is_some() {
             sound::check()?;
         }
-        let certificate = settings.tls.as_ref().map(Tls::load).transpose()?;
+        let certificate = settings.tls().as_ref().map(Tls::load).transpose()?;
         let encrypted = certificate.is_some();
-        let auth = auth::auth(settings.login.as_ref(), certificate.as_ref());
+        let auth = auth::auth((&settings.user, &settings.password), certificate.as_ref());
         let listeners = crate::net::bind::tcp(&settings.bind, settings.port, "rtsp.port")?;
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|e| Error::caused(Kind::Io, "open an eventfd for the rtsp port", e))?;
@@ -132,7 +115,7 @@ impl Rtsp {
             server.set_property("content-length-limit", BODY);
         }
         let mounts = rtsp::RTSPMountPoints::new();
-        let factory = factory(hub, encrypted, settings.sound.as_ref(), &unpreparing);
+        let factory = factory(hub, encrypted, sound, &unpreparing);
         mounts.add_factory("/stream", factory.clone());
         server.set_mount_points(Some(&mounts));
         server.set_auth(Some(&auth));
@@ -188,12 +171,7 @@ impl Rtsp {
 }
 
 /// The factory of the one media that all viewers share.
-fn factory(
-    hub: &Arc<Hub>,
-    encrypted: bool,
-    sound: Option<&sound::Settings>,
-    unpreparing: &Arc<Unpreparing>,
-) -> rtsp::RTSPMediaFactory {
+fn factory(hub: &Arc<Hub>, encrypted: bool, sound: Option<&Audio>, unpreparing: &Arc<Unpreparing>) -> rtsp::RTSPMediaFactory {
     let factory = rtsp::RTSPMediaFactory::new();
     let (pay, how) = CODEC.payloader;
     let pictures = format!("appsrc name=in is-live=true format=time max-bytes=0 ! {pay} name=pay0 pt=96 {how}");

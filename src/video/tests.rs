@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::{BootUs, SystemClock, WallUs};
+use crate::config::Config;
 use crate::frame::{Ae, Colour, FrameMeta};
 use crate::health::State;
 use crate::ring::Ring;
@@ -32,7 +33,8 @@ impl Rig {
         frames.populate(false, false).unwrap();
         let gauges = Arc::new(Gauges::default());
         gauges.set_state(State::Running);
-        let video = Video::start_with(&config, (frames.clone(), gauges.clone(), Arc::new(SystemClock)), false, make).unwrap();
+        let video =
+            Video::start_with(&config.stream(), (frames.clone(), gauges.clone(), Arc::new(SystemClock)), false, make).unwrap();
         Rig { video, frames, gauges }
     }
 
@@ -219,12 +221,12 @@ fn settings_change_while_it_runs() {
     let wide = |u: &AccessUnit| u.caps.structure(0).and_then(|s| s.get::<i32>("width").ok());
     until("the first", &|u| u.keyframe && wide(u) == Some(320));
     let config = Config::default().with(&[("camera.width", "320"), ("camera.height", "240")]).unwrap();
-    rig.video.set(&config.with(&[("video.bitrate_kbps", "100"), ("video.keyframe_s", "60")]).unwrap());
+    rig.video.set(&config.with(&[("video.bitrate_kbps", "100"), ("video.keyframe_s", "60")]).unwrap().stream());
     until("a key frame of an encoder for longer times", &|u| u.keyframe);
-    rig.video.set(&config.with(&[("video.width", "160"), ("video.height", "120")]).unwrap());
+    rig.video.set(&config.with(&[("video.width", "160"), ("video.height", "120")]).unwrap().stream());
     until("a smaller picture", &|u| u.keyframe && wide(u) == Some(160));
     let other = if crate::gst::has("openh264enc") { "openh264" } else { "x264" };
-    rig.video.set(&config.with(&[("video.encoder", other)]).unwrap());
+    rig.video.set(&config.with(&[("video.encoder", other)]).unwrap().stream());
     until("a key frame of the other encoder", &|u| u.keyframe && wide(u) == Some(320));
     assert_eq!(rig.video.encoder().map(Implementation::word), Some(other));
 }

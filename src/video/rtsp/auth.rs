@@ -10,7 +10,7 @@ use gstreamer_rtsp_server::gio::{self, TlsCertificate, TlsError};
 use gstreamer_rtsp_server::glib;
 use gstreamer_rtsp_server::prelude::*;
 
-pub use crate::config::Tls;
+use super::super::settings::Tls;
 use crate::error::{Error, Kind, Result};
 use crate::threads::Thread;
 
@@ -64,15 +64,16 @@ fn prove(certificate: &TlsCertificate) -> std::result::Result<(), glib::Error> {
     server.and(met)
 }
 
-/// Who gets in: whoever knows the login, or everybody where there is none; and the certificate that each of them is shown.
-pub fn auth(login: Option<&(String, String)>, certificate: Option<&TlsCertificate>) -> rtsp::RTSPAuth {
+/// Who gets in: whoever knows the login, or everybody where the user is empty; and the certificate that each of them is shown.
+pub fn auth((user, password): (&str, &str), certificate: Option<&TlsCertificate>) -> rtsp::RTSPAuth {
     let auth = rtsp::RTSPAuth::new();
     auth.set_realm(Some(REALM));
     auth.set_supported_methods(rtsp::gst_rtsp::RTSPAuthMethod::Digest);
     let mut token = rtsp::RTSPToken::builder().field(rtsp::RTSP_TOKEN_MEDIA_FACTORY_ROLE, VIEWER).build();
-    match login {
-        Some((user, password)) => auth.add_digest(user, password, &token),
-        None => auth.set_default_token(Some(&mut token)),
+    if user.is_empty() {
+        auth.set_default_token(Some(&mut token));
+    } else {
+        auth.add_digest(user, password, &token);
     }
     auth.set_tls_certificate(certificate);
     auth

@@ -11,6 +11,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
+use super::super::settings::Audio as Settings;
 use crate::error::{Error, Kind, Result};
 use crate::gst::{self as door, Pipe};
 use crate::threads::Thread;
@@ -31,15 +32,6 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::fro
 const AHEAD: gst::ClockTime = gst::ClockTime::from_seconds(1);
 /// Sound that may wait for the senders (bytes): seconds. More means that they hang, and the oldest goes.
 pub const WAITING: u64 = 64 << 10;
-
-/// What is to be heard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// The device by its name in ALSA, such as `hw:1`.
-    pub device: String,
-    /// Bits a second (kbit/s).
-    pub bitrate_kbps: u32,
-}
 
 /// Sound on its way to one media; dropping it ends the thread.
 pub struct Sound {

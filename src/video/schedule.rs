@@ -1,5 +1,7 @@
 //! Owns the times at which recordings run by themselves: how they are written, and whether an instant lies within. Pure.
 
+use crate::settings::{Refusal, Word};
+
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const RULE: &str = "always, HH:MM-HH:MM, or days before it such as Mon-Fri 08:00-17:30";
 
@@ -31,9 +33,21 @@ fn days(text: &str) -> Option<u8> {
     })
 }
 
+impl Word for Span {
+    fn read(text: &str) -> Result<Self, Refusal> {
+        Span::parse(text).map_err(|rule| Refusal::text(rule, text))
+    }
+    fn word(&self) -> String {
+        let on = |day: &usize| self.days >> day & 1 == 1;
+        let days = (0..7).filter(on).map(|day| DAYS[day]).collect::<Vec<_>>().join(",");
+        let time = |t: u32| format!("{:02}:{:02}", t / 60, t % 60);
+        format!("{days} {}-{}", time(self.from), time(self.to))
+    }
+}
+
 impl Span {
     /// Reads one line; the error is the rule.
-    pub fn parse(text: &str) -> Result<Span, &'static str> {
+    fn parse(text: &str) -> Result<Span, &'static str> {
         if text == "always" {
             return Ok(Span { days: 0x7f, from: 0, to: 24 * 60 });
         }
@@ -56,10 +70,9 @@ impl Span {
     }
 }
 
-/// Whether any of these lines covers this minute of this day (Monday 0). Lines that break the rule cover nothing; the
-/// configuration has refused them.
-pub fn covered(schedule: &[String], day: u32, minute: u32) -> bool {
-    schedule.iter().filter_map(|s| Span::parse(s).ok()).any(|s| s.covers(day, minute))
+/// Whether any of these lines covers this minute of this day (Monday 0).
+pub fn covered(schedule: &[Span], day: u32, minute: u32) -> bool {
+    schedule.iter().any(|s| s.covers(day, minute))
 }
 
 #[cfg(test)]
@@ -78,6 +91,15 @@ mod tests {
         );
         assert!(covers("Sat-Mon,wed 00:00-24:00", 6, 12, 0) && covers("Sat-Mon,wed 00:00-24:00", 2, 0, 0));
         assert!(!covers("Sat-Mon,wed 00:00-24:00", 1, 12, 0));
+    }
+
+    #[test]
+    fn a_line_that_was_written_is_read_again() {
+        for text in ["always", "08:00-17:30", "Mon-Fri 18:00-06:00", "Sat-Mon,wed 00:00-24:00"] {
+            let span = Span::parse(text).unwrap();
+            assert_eq!(Span::parse(&span.word()), Ok(span), "{text}: {}", span.word());
+        }
+        assert_eq!(Span::parse("Sat-Mon 22:00-06:00").unwrap().word(), "Mon,Sat,Sun 22:00-06:00");
     }
 
     #[test]

@@ -1,0 +1,85 @@
+//! Owns what the configuration says of pictures on disk. Plain data, any thread; the core, which has no `GStreamer`, knows this
+//! much of the room.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::format::{Each, Format};
+use crate::settings::{Refusal, Word, any, at_least, from, settings, whole_path};
+
+settings! {
+    /// `export` in the configuration.
+    pub struct Keys {
+        /// Periodic pictures come from the ring (at the ring's size) instead of a fresh full one.
+        auto_save_use_ring: bool = false, any();
+        /// Folder of the pictures.
+        base_dir: Folder = Folder("./captures".into()), any();
+        /// Formats when a command names none: `jpg`, `png`, `npy`.
+        formats: Vec<Format> = vec![Format::Jpg, Format::Png], any();
+        /// How far `pastStack` reaches back (s).
+        save_before_s: f64 = 5.0, from(0.0, 86_400.0);
+        /// `pastStack` averages; otherwise it writes every frame of the window.
+        stack_dark_frames: bool = true, any();
+        /// Frames in the average.
+        stack_count: usize = 4, from(1.0, crate::stack::MAX as f64);
+        /// Time between periodic pictures (s); 0: none.
+        auto_save_interval_s: Duration = Duration::from_secs(900), from(0.0, 31_536_000.0);
+        /// JPEG quality.
+        jpeg_quality: u8 = 95, from(1.0, 100.0);
+        /// Whether the text of `video.overlay` stands in jpg and png pictures too.
+        overlay: bool = false, any();
+        /// Disk space that stays free (MiB); the oldest pictures go for it.
+        min_free_mib: u64 = 64, at_least(0.0);
+        /// Bounds per kind of file.
+        keep: Each<Bound> = Each::default(), any();
+    }
+}
+
+settings! {
+    /// How much of one kind of file is kept; 0 means without bound.
+    pub struct Bound {
+        /// All files of the kind together (bytes).
+        max_bytes: u64 = 0, at_least(0.0);
+        /// Age of the oldest (s).
+        max_age_s: Duration = Duration::ZERO, from(0.0, 1e10);
+    }
+}
+
+impl Keys {
+    /// What must be together.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.formats.is_empty() {
+            let rule = format!("at least one of {}", Format::words(&Format::ALL));
+            return Err(Refusal::new(rule, "an empty list").of("export.formats"));
+        }
+        Ok(())
+    }
+}
+
+/// A folder whose name may stand in an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder(PathBuf);
+
+impl std::ops::Deref for Folder {
+    type Target = Path;
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Word for Folder {
+    fn read(text: &str) -> Result<Self, Refusal> {
+        if text.is_empty() {
+            return Err(Refusal::new("a folder", "empty"));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(Refusal::text("a folder without control characters, which would break the answer's line", text));
+        }
+        whole_path(text)?;
+        Ok(Folder(text.into()))
+    }
+    fn word(&self) -> String {
+        self.0.to_string_lossy().into_owned()
+    }
+}
