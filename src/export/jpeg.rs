@@ -2,7 +2,6 @@
 //! Runs wholly on the caller's thread: pushing a buffer into the element returns when the encoded one has come out.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -13,7 +12,7 @@ use super::exif;
 use super::picture::{Picture, Pixels};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Colour, Layout};
-use crate::gst as door;
+use crate::gst::{self as door, Direct};
 
 /// A whole file, EXIF included.
 pub(super) fn write(encoders: &mut Encoders, shot: &Shot<'_>, to: &mut dyn Write) -> std::result::Result<(), Trouble> {
@@ -32,19 +31,11 @@ pub(super) fn write(encoders: &mut Encoders, shot: &Shot<'_>, to: &mut dyn Write
     Ok(())
 }
 
-/// One encoder. Dropping it stops the element.
+/// One encoder.
 pub struct Jpeg {
-    element: gst::Element,
-    /// Ours, feeds the element.
-    feed: gst::Pad,
-    /// Ours, its chain function drops what comes out into `out`. Held because the element's link does not own it.
-    _drain: gst::Pad,
-    out: Arc<Mutex<Option<gst::Buffer>>>,
-    bus: gst::Bus,
-    /// Size the element was last told.
+    encoder: Direct,
+    /// Size it was last told.
     layout: Option<Layout>,
-    /// Pictures so far; serves as time stamp, since the element's base class wants time to move on.
-    count: u64,
 }
 
 impl Jpeg {
@@ -53,36 +44,7 @@ impl Jpeg {
         let element = door::element("jpegenc")?;
         // The default, ifast, loses visibly at quality 95 and up (libjpeg-turbo's own advice); islow costs a few percent.
         element.set_property_from_str("idct-method", "islow");
-        let bus = gst::Bus::new();
-        element.set_bus(Some(&bus));
-        let out = Arc::new(Mutex::new(None));
-        let slot = Arc::clone(&out);
-        // Without a template the pad would take the first size for the only one.
-        let (any, sink) = (gst::Caps::new_any(), gst::PadDirection::Sink);
-        let template = gst::PadTemplate::new("drain", sink, gst::PadPresence::Always, &any)
-            .map_err(|e| Error::caused(Kind::Media, "start the jpeg encoder", e))?;
-        let drain = gst::Pad::builder_from_template(&template)
-            .chain_function(move |_, _, buffer| {
-                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(buffer);
-                Ok(gst::FlowSuccess::Ok)
-            })
-            .event_function(|_, _, _| true)
-            .build();
-        let feed = gst::Pad::builder(gst::PadDirection::Src).name("feed").build();
-        let this = Jpeg { element, feed, _drain: drain.clone(), out, bus, layout: None, count: 0 };
-        this.start(&drain).map_err(|e| Error::caused(Kind::Media, "start the jpeg encoder", e))?;
-        Ok(this)
-    }
-
-    fn start(&self, drain: &gst::Pad) -> std::result::Result<(), gst::glib::BoolError> {
-        let pad = |name| self.element.static_pad(name).expect("jpegenc always has a sink and a src pad");
-        let refused = |e: gst::PadLinkError| gst::glib::bool_error!("pads do not link: {e}");
-        self.feed.set_active(true)?;
-        drain.set_active(true)?;
-        self.feed.link(&pad("sink")).map_err(refused)?;
-        pad("src").link(drain).map_err(refused)?;
-        let started = self.element.set_state(gst::State::Playing);
-        started.map(drop).map_err(|e| gst::glib::bool_error!("jpegenc does not start: {e}"))
+        Ok(Jpeg { encoder: Direct::start(element, "start the jpeg encoder")?, layout: None })
     }
 
     /// Encodes one picture; `quality` 1 to 100. What comes back is a whole JPEG file without EXIF.
@@ -90,23 +52,20 @@ impl Jpeg {
     /// After an error the encoder is in an unknown state: drop it and make another.
     pub fn encode(&mut self, picture: &Picture, quality: u8) -> Result<gst::Buffer> {
         let (meta, planes) = (&picture.meta, picture.planes()?);
-        self.element.set_property("quality", i32::from(quality));
+        self.encoder.element().set_property("quality", i32::from(quality));
         if self.layout != Some(meta.layout) {
             self.announce(meta.layout)?;
         }
-        let mut buffer = match ToJpeg::new(meta.colour) {
+        let buffer = match ToJpeg::new(meta.colour) {
             None => picture.pixels.to_buffer(),
             Some(convert) => Pixels::new(convert.picture(&planes)).to_buffer(),
         };
-        buffer.get_mut().expect("a buffer just made has one owner").set_pts(gst::ClockTime::from_seconds(self.count));
-        self.count += 1;
-        let pushed = self.feed.push(buffer);
-        let got = self.out.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (got, pushed) = self.encoder.run(buffer);
         let what = || format!("encode frame {} as jpeg", meta.id);
         match (pushed, got) {
-            (Ok(_), Some(jpeg)) => Ok(jpeg),
-            (Ok(_), None) => Err(Error::new(Kind::Media, format!("{}: the encoder gave nothing back", what()))),
-            (Err(flow), _) => Err(match door::pending_error(Kind::Media, &self.bus) {
+            (Ok(()), Some(jpeg)) => Ok(jpeg),
+            (Ok(()), None) => Err(Error::new(Kind::Media, format!("{}: the encoder gave nothing back", what()))),
+            (Err(flow), _) => Err(match self.encoder.complaint() {
                 Some(cause) => Error::caused(Kind::Media, what(), cause),
                 None => Error::caused(Kind::Media, what(), flow),
             }),
@@ -116,34 +75,19 @@ impl Jpeg {
     /// Tells the element the size of what follows.
     fn announce(&mut self, layout: Layout) -> Result<()> {
         let caps = door::caps(layout, Colour::default(), gst::Fraction::new(0, 1))?;
-        let mut events = Vec::with_capacity(3);
-        if self.layout.is_none() {
-            events.push(gst::event::StreamStart::new("stills"));
-        }
-        events.push(gst::event::Caps::new(&caps));
-        if self.layout.is_none() {
-            events.push(gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()));
-        }
-        for event in events {
-            if !self.feed.push_event(event) {
-                let what = format!("prepare the jpeg encoder for {}x{}: it refuses the size", layout.width, layout.height);
-                return Err(Error::new(Kind::Media, what));
-            }
+        if !self.encoder.announce(&caps) {
+            let what = format!("prepare the jpeg encoder for {}x{}: it refuses the size", layout.width, layout.height);
+            return Err(Error::new(Kind::Media, what));
         }
         self.layout = Some(layout);
         Ok(())
     }
 }
 
-impl Drop for Jpeg {
-    fn drop(&mut self) {
-        // Going down to Null is synchronous and, for an element without threads, cannot fail in a way one could act on.
-        let _ = self.element.set_state(gst::State::Null);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::tests::picture;
     use super::*;
     use crate::frame::Layout;

@@ -1,8 +1,6 @@
 //! Owns the decoder for webcams that send JPEG pictures: one picture in, one picture out, on the calling thread. Its
 //! elements have no threads of their own, so there is nothing to wait for. Runs on the capture thread.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
@@ -10,81 +8,41 @@ use gstreamer_video::prelude::*;
 
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Colour, Packing, Planes};
-use crate::gst as door;
+use crate::gst::{self as door, Direct};
 
 /// The decoder.
 pub(super) struct Jpeg {
-    bin: gst::Bin,
-    feed: gst::Pad,
-    drain: gst::Pad,
-    bus: gst::Bus,
-    out: Arc<Mutex<Option<gst::Buffer>>>,
-    count: u64,
+    decoder: Direct,
 }
 
 impl Jpeg {
     pub(super) fn start() -> Result<Jpeg> {
         let what = "build the decoder of the camera's JPEG pictures";
-        let (decode, convert, only) = (door::element("jpegdec")?, door::element("videoconvert")?, door::element("capsfilter")?);
-        let i420 = gst_video::VideoCapsBuilder::new().format(gst_video::VideoFormat::I420).build();
-        only.set_property("caps", &i420);
-        let (bin, bus, out) = (gst::Bin::new(), gst::Bus::new(), Arc::new(Mutex::new(None)));
-        bin.set_bus(Some(&bus));
-        // Without a template the pad would take the first size for the only one.
-        let (any, way) = (gst::Caps::new_any(), gst::PadDirection::Sink);
-        let template = gst::PadTemplate::new("drain", way, gst::PadPresence::Always, &any)
-            .map_err(|e| Error::caused(Kind::Media, what, e))?;
-        let (feed, drain) = (gst::Pad::builder(gst::PadDirection::Src).name("feed").build(), {
-            let out = Arc::clone(&out);
-            gst::Pad::builder_from_template(&template)
-                .chain_function(move |_, _, buffer| {
-                    *out.lock().unwrap_or_else(PoisonError::into_inner) = Some(buffer);
-                    Ok(gst::FlowSuccess::Ok)
-                })
-                .event_function(|_, _, _| true)
-                .build()
-        });
-        let wire = || -> std::result::Result<(), gst::glib::BoolError> {
-            let refused = |e: gst::PadLinkError| gst::glib::bool_error!("pads do not fit: {e}");
-            bin.add_many([&decode, &convert, &only])?;
-            gst::Element::link_many([&decode, &convert, &only])?;
-            feed.set_active(true)?;
-            drain.set_active(true)?;
-            feed.link(&decode.static_pad("sink").expect("jpegdec has a sink pad")).map_err(refused)?;
-            only.static_pad("src").expect("capsfilter has a source pad").link(&drain).map_err(refused)?;
-            bin.set_state(gst::State::Playing).map(drop).map_err(|e| gst::glib::bool_error!("it does not start: {e}"))
-        };
-        wire().map_err(|e| Error::caused(Kind::Media, what, e))?;
-        let caps = gst::Caps::builder("image/jpeg").build();
-        for event in [
-            gst::event::StreamStart::new("camera"),
-            gst::event::Caps::new(&caps),
-            gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new()),
-        ] {
-            if !feed.push_event(event) {
-                return Err(Error::new(Kind::Media, format!("{what}: it refuses JPEG")));
-            }
+        for element in ["jpegdec", "videoconvert"] {
+            door::element(element)?;
         }
-        Ok(Jpeg { bin, feed, drain, bus, out, count: 0 })
+        let bin = gst::parse::bin_from_description("jpegdec ! videoconvert ! capsfilter caps=video/x-raw,format=I420", true)
+            .map_err(|e| Error::caused(Kind::Media, what, e))?;
+        let mut decoder = Direct::start(bin.upcast(), what)?;
+        if !decoder.announce(&gst::Caps::new_empty_simple("image/jpeg")) {
+            return Err(Error::new(Kind::Media, format!("{what}: it refuses JPEG")));
+        }
+        Ok(Jpeg { decoder })
     }
 
     /// Decodes one picture and shows it to `sink`. `false`: it is damaged, as pictures over USB now and then are.
     pub(super) fn decode(&mut self, picture: &[u8], sink: &mut dyn FnMut(Planes<'_>, Colour)) -> Result<bool> {
         // The decoder may keep the bytes beyond this call, and the camera's buffer goes back to it.
-        let mut input = gst::Buffer::from_slice(picture.to_vec());
-        input.get_mut().expect("a buffer just made has one owner").set_pts(gst::ClockTime::from_seconds(self.count));
-        self.count += 1;
-        let pushed = self.feed.push(input);
-        let got = self.out.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (got, pushed) = self.decoder.run(gst::Buffer::from_slice(picture.to_vec()));
         let Some(buffer) = got else {
             // A picture that cannot be read is a warning to the decoder until there were too many of them.
-            return match (pushed, door::pending_error(Kind::Media, &self.bus)) {
+            return match (pushed, self.decoder.complaint()) {
                 (Err(_), Some(e)) => Err(e),
                 _ => Ok(false),
             };
         };
         let broken = || Error::new(Kind::Media, "decode a JPEG picture of the camera: the decoder gave no planes");
-        let caps = self.drain.current_caps().ok_or_else(broken)?;
+        let caps = self.decoder.caps().ok_or_else(broken)?;
         let (layout, colour) = door::read_caps(&caps)?;
         let info = gst_video::VideoInfo::from_caps(&caps).map_err(|_| broken())?;
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(&buffer, &info).map_err(|_| broken())?;
@@ -92,13 +50,6 @@ impl Jpeg {
         let stride = [0, 1, 2].map(|i| frame.plane_stride()[i] as usize);
         sink(Planes { layout, packing: Packing::Planar, data: [plane(0)?, plane(1)?, plane(2)?], stride }, colour);
         Ok(true)
-    }
-}
-
-impl Drop for Jpeg {
-    fn drop(&mut self) {
-        // Going down is synchronous for elements without threads, and there is nobody to tell of a failure.
-        let _ = self.bin.set_state(gst::State::Null);
     }
 }
 
