@@ -35,7 +35,8 @@ impl Errands {
         let over = closed.clone();
         let thread = Thread::Files.keep(move || {
             while let Ok(errand) = errands.recv() {
-                guarded("files", || errand(over.load(Relaxed).then(stopping)));
+                // Whoever waits is answered by the end of the errand.
+                let _ = guarded("files", || errand(over.load(Relaxed).then(stopping)));
                 if over.load(Relaxed) {
                     for errand in errands.try_iter() {
                         errand(Some(stopping()));

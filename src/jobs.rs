@@ -323,7 +323,7 @@ fn export(s: &Shared) {
         drop(q);
         // A picture's bug costs that picture: its client is told, and the thread goes on with new encoders.
         let done = threads::guarded("picture", || make(s, &mut encoders, &mut mean, job));
-        if done.is_none() {
+        if done.is_err() {
             (encoders, mean) = (Encoders::default(), Arc::default());
         }
         s.lock().busy -= 1;

@@ -244,9 +244,17 @@ fn caught<T>(f: impl FnOnce() -> T) -> std::result::Result<T, String> {
     done.map_err(|_| WHY.take())
 }
 
-/// Runs one piece of work whose panic costs only that piece; `what` names it in the log. `None` after a panic.
-pub fn guarded<T>(what: &str, f: impl FnOnce() -> T) -> Option<T> {
-    caught(f).map_err(|why| tell(None, what, &why, "only that fails")).ok()
+/// The error of what was to be done when a thread panicked, for whoever waits for it.
+pub fn bug(what: &str) -> Error {
+    Error::new(Kind::Io, format!("{what}: this is a bug of the program; the log says what happened"))
+}
+
+/// Runs one piece of work whose panic costs only that piece, and then is its error; `what` names it.
+pub fn guarded<T>(what: &str, f: impl FnOnce() -> T) -> Result<T> {
+    caught(f).map_err(|why| {
+        tell(None, what, &why, "only that fails");
+        bug(what)
+    })
 }
 
 /// A place where a test makes this thread fail, once: `PASTCAM_FAULT=panic:recorder/work` or `hang:…`, in debug builds only.
@@ -297,8 +305,9 @@ mod tests {
 
     #[test]
     fn a_piece_of_work_fails_alone() {
-        assert_eq!(guarded("a sum", || 1 + 1), Some(2));
-        assert_eq!(guarded("a sum", || panic!("for the test")), None::<()>);
+        assert_eq!(guarded("a sum", || 1 + 1).unwrap(), 2);
+        let failed: Result<()> = guarded("a sum", || panic!("for the test"));
+        assert_eq!(failed.unwrap_err().kind, Kind::Io);
     }
 
     #[test]

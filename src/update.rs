@@ -114,9 +114,7 @@ impl Updates {
                     own.receive(&dir, size, &body)?;
                     own.verdict(&dir)
                 };
-                let broken =
-                    || Err(Error::new(Kind::Io, "take the update: this is a bug of the program; the log says what happened"));
-                let result = threads::guarded("update", take).unwrap_or_else(broken);
+                let result = threads::guarded("update", take).and_then(|taken| taken);
                 let _ = fs::remove_file(dir.join(PART));
                 *own.busy.lock().unwrap_or_else(PoisonError::into_inner) = false;
                 tell(result);

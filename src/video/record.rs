@@ -135,11 +135,6 @@ fn moment(unit: &AccessUnit) -> Moment {
     Moment { boot: BootUs(unit.time().useconds()), wall: unit.wall }
 }
 
-/// The answer to whoever waited for a thread that panicked.
-fn broken(what: &str) -> Error {
-    Error::new(Kind::Io, format!("{what}: this is a bug of the program; the log says what happened"))
-}
-
 fn parameter_sets(unit: &AccessUnit) -> Vec<u8> {
     match (unit.codec(), unit.buffer.map_readable()) {
         (Ok(codec), Ok(bytes)) => (codec.parameter_sets)(&bytes),
@@ -200,7 +195,7 @@ impl Shared {
             std::mem::take(&mut inside.stops)
         };
         for stop in stops {
-            stop(Err(broken("record")));
+            stop(Err(threads::bug("record")));
         }
         // A recording by the clock that somebody stopped does not begin again within the same hours.
         let mut stopped = false;
@@ -233,8 +228,8 @@ impl Shared {
     /// Makes one recording and tells everybody who asked; whether it ended because somebody stopped it or because it failed.
     fn record(&self, order: &Order, by_clock: bool, mut started: Option<Done<String>>) -> bool {
         let (by, mut segment) = (if by_clock { By::Clock } else { By::Command }, None);
-        let attempt = threads::guarded("recording", || self.attempt(order, by_clock, &mut segment, &mut started));
-        let made = match (attempt.unwrap_or_else(|| Err(broken("record"))), segment) {
+        let attempt = threads::guarded("record", || self.attempt(order, by_clock, &mut segment, &mut started));
+        let made = match (attempt.and_then(|made| made), segment) {
             (Ok(ended), Some(segment)) => self.finished(segment, by).map(|recorded| (recorded, ended)),
             // Only when it is stopped in the instant of its beginning.
             (Ok(_), None) => Err(Error::new(Kind::Timeout, "record: it ended before its first picture")),
@@ -467,7 +462,7 @@ impl Recorder {
         let take = move |d: &Mutex<Option<Done<Recorded>>>| d.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (shared, answer) = (self.shared.clone(), done.clone());
         let started = Thread::Clip.spawn(move || {
-            let made = threads::guarded("clip", || shared.clip(from, until, tag.as_ref())).unwrap_or_else(|| Err(broken("clip")));
+            let made = threads::guarded("clip", || shared.clip(from, until, tag.as_ref())).and_then(|made| made);
             if let Err(e) = &made {
                 shared.parts.events.failed(Task::Clip, By::Command, e);
                 shared.parts.gauges.failed.fetch_add(1, Relaxed);

@@ -150,8 +150,8 @@ fn a_recording_fails_with_an_answer_and_an_event_and_keeps_its_file() {
     let answer = r.ask("record start");
     assert!(answer.starts_with("OK recording "), "{answer}");
     // The answer to `stop` comes after the panic, or there is nothing to stop any more.
-    r.until_logged("Panic in recording: asked for by");
-    assert!(event(&mut s, "EVENT failed=thread").starts_with("EVENT failed=thread name=recording why="));
+    r.until_logged("Panic in record: asked for by");
+    assert!(event(&mut s, "EVENT failed=thread").starts_with("EVENT failed=thread name=record why="));
     let saved = event(&mut s, "EVENT saved=");
     let failed = event(&mut s, "EVENT failed=record");
     assert!(failed.contains(" kind=io ") && failed.contains("kept: "), "{failed}");
@@ -207,7 +207,7 @@ fn an_update_fails_with_an_answer_and_the_next_is_taken() {
     fs::create_dir(setup.dir.join("update")).unwrap();
     let r = setup.start();
     let answer = String::from_utf8(crate::client::exchange(r.setup.port, b"update 3 token=river\nabc", false)).unwrap();
-    assert!(answer.starts_with("ERR io take the update: "), "{answer}");
+    assert!(answer.starts_with("ERR io update: "), "{answer}");
     let mut s = connect(r.setup.port);
     s.write_all(b"update 3 token=river\nabc").unwrap();
     until("the next update in its folder", || fs::read(setup.dir.join("update/incoming.raucb")).ok());
