@@ -10,7 +10,7 @@ mod call;
 mod tag;
 
 pub use arg::{Arg, Place, Rule};
-pub use call::{Call, Refused, id_of, token_of, without_token, word_of};
+pub use call::{Call, Refused, id_of, token_of, without_token};
 pub use tag::Tag;
 
 use crate::error::{Error, Kind, Result};
@@ -101,25 +101,19 @@ impl Spec {
 
     /// What it takes, as a refusal says it: `jpg, png, npy, mp4 and last=`.
     fn takes(&self) -> String {
-        let seconds = TABLE.iter().filter(|s| self.second().is_none() && s.word() == self.text).filter_map(Spec::second);
-        let mut list: Vec<String> = seconds.map(String::from).collect();
-        list.extend(self.args.iter().map(Arg::takes));
+        let longer = TABLE.iter().filter(|s| self.second().is_none() && s.word() == self.text);
+        let second_words = longer.filter_map(Spec::second).map(String::from);
+        let list: Vec<String> = second_words.chain(self.args.iter().map(Arg::takes)).collect();
         if list.is_empty() { "only id= and token=".into() } else { join(&list, "and") }
     }
 }
 
 /// `a, b and c`
-fn join(list: &[impl AsRef<str>], and: &str) -> String {
-    list.iter().enumerate().fold(String::new(), |line, (i, word)| {
-        let between = if i == 0 {
-            ""
-        } else if i + 1 == list.len() {
-            &format!(" {and} ")
-        } else {
-            ", "
-        };
-        line + between + word.as_ref()
-    })
+fn join(words: &[String], and: &str) -> String {
+    match words.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} {and} {last}", rest.join(", ")),
+        _ => words.concat(),
+    }
 }
 
 const fn arg(name: &'static str, place: Place, rule: Rule) -> Arg {

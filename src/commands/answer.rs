@@ -12,7 +12,8 @@ impl Commands {
         let (this, text, peer) = (self.clone(), line.text.to_string(), line.peer);
         Box::new(move |mut answer: Answer| {
             if let Some(why) = answer.refused.take() {
-                let subject = format!("{} {}", peer.ip(), verbs::word_of(&text).unwrap_or("?"));
+                let verb = text.split_whitespace().next().and_then(|word| verbs::named(verbs::TABLE, word.as_bytes()));
+                let subject = format!("{} {}", peer.ip(), verb.map_or("?", |v| v.word()));
                 let said = verbs::without_token(&text, &format!("Refused \"{text}\" of {peer}: {why}"));
                 this.refused.log_about(log::Level::Info, &subject, &said);
             }

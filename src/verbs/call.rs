@@ -62,7 +62,7 @@ impl Call {
         let second = plain.map(|at| words[at]);
         let named = rows.iter().find(|s| s.second().is_some() && s.second() == second);
         let Some(spec) = named.or_else(|| rows.iter().find(|s| s.second().is_none())) else {
-            let all: Vec<&str> = rows.iter().filter_map(|s| s.second()).collect();
+            let all: Vec<String> = rows.iter().filter_map(|s| s.second()).map(String::from).collect();
             let not = second.map_or_else(String::new, |word| format!(", not {word}"));
             return usage(format!("{} takes {}{not}", first.word(), join(&all, "or")));
         };
@@ -140,11 +140,6 @@ fn unfit<T>(spec: &Spec, word: &str) -> Result<T> {
 
 fn is_id(value: &str) -> bool {
     (1..=32).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b))
-}
-
-/// The word of the verb that a line begins with, as the table writes it.
-pub fn word_of(line: &str) -> Option<&'static str> {
-    rows(line.split_whitespace().next()?).first().map(|s| s.word())
 }
 
 /// The `id=` of a line, which its answer carries, also where the line is refused.

@@ -172,3 +172,30 @@ fn a_right_that_is_missing_is_denied_before_anything_else_is_said() {
         assert_eq!(Call::parse(line, Rights::ALL).unwrap_err().why.to_string(), size, "{line}");
     }
 }
+
+#[test]
+fn no_line_makes_the_reading_fail() {
+    let pieces = [
+        "save",
+        "record",
+        "start",
+        "set",
+        "=",
+        "=x",
+        "tag=",
+        "token=",
+        "id=",
+        "before=1e999",
+        "count=99999999999999999999",
+        "ü",
+        "?",
+    ];
+    for i in 0..pieces.len().pow(3) {
+        let line = [i % 13, i / 13 % 13, i / 169].map(|n| pieces[n]).join(" ");
+        // An answer of either kind, and never more than was said.
+        match Call::parse(&line, Rights::ALL) {
+            Ok(call) => assert!(call.words.len() + call.pairs.len() <= 2, "{line}"),
+            Err(r) => assert!(matches!(r.why.kind, Kind::Usage | Kind::Denied), "{line}"),
+        }
+    }
+}
