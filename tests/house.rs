@@ -58,6 +58,21 @@ fn only_names_that_belong_there_stand_at_the_top() {
     assert!(strange.is_empty(), "not in the list of names at the top, which is in tests/house.rs: {strange:?}");
 }
 
+/// The commit from which on subjects are held to CONTRIBUTING.md.
+const SUBJECTS_SINCE: &str = "1765ae0dbe39";
+
+#[test]
+fn subjects_of_commits_are_short() {
+    let top = Path::new(TOP);
+    let log = || git(top, &["log", "--no-merges", "--max-count=50", "--format=%h %s", &format!("{SUBJECTS_SINCE}..HEAD")]);
+    let Some(log) = Some(()).filter(|()| top.join(".git").exists()).and_then(|()| log()) else {
+        eprintln!("SKIP: the subjects of commits: this checkout has not their history");
+        return;
+    };
+    let long: Vec<&str> = log.lines().filter(|l| l.split_once(' ').is_some_and(|(_, s)| s.chars().count() > 72)).collect();
+    assert!(long.is_empty(), "subjects of more than 72 letters: {long:#?}");
+}
+
 #[test]
 fn this_build_tells_the_commit_of_this_checkout() {
     let told = env!("PASTCAM_BUILT_FROM");
