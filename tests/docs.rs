@@ -37,7 +37,7 @@ fn pages() -> Vec<(String, String)> {
             }
         }
     }
-    let mut names = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(String::from).to_vec();
+    let mut names = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md"].map(String::from).to_vec();
     walk(Path::new("docs"), &mut names);
     assert!(names.len() >= 9, "{names:?}");
     names.into_iter().map(|n| (n.clone(), read(&n))).collect()
