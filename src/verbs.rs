@@ -216,7 +216,7 @@ pub fn help(about: &[impl AsRef<str>]) -> Result<String> {
         keys.sort_unstable();
         keys.dedup();
         let keys = keys.join("= ");
-        return Ok(format!("OK {}; arguments {keys}= id= token=; help VERB tells what it takes", words().join(" ")));
+        return Ok(format!("OK {}; words {keys}= id= token=; see help VERB", words().join(" ")));
     };
     let rows: Vec<&Spec> = TABLE.iter().filter(|s| s.word().eq_ignore_ascii_case(word)).collect();
     let asked = about.join(" ");
