@@ -178,6 +178,81 @@ fn a_missing_file_is_told_where_one_was_named() {
     assert!(said.contains("read the configuration config.json: ") && said.lines().count() == 1, "{said}");
 }
 
+#[test]
+fn what_stands_twice_is_refused_with_its_path() {
+    for (file, path) in [
+        ("{\"network\": {\"token\": \"secret\"}, \"network\": {\"max_clients\": 3}}", "network"),
+        ("{\"network\": {\"token\": \"secret\", \"token\": \"\"}}", "network.token"),
+        ("{\"presets\": {\"day\": {\"Contrast\": 1, \"Contrast\": 2}}}", "presets.day.Contrast"),
+    ] {
+        let said = refused(file.as_bytes());
+        assert!(said.contains(&format!("{path}: it stands twice")) && said.contains("line 1 column"), "{said}");
+        assert!(!said.contains("secret"), "{said}");
+    }
+}
+
+#[test]
+fn what_is_not_json_gets_a_hint_with_its_place() {
+    for (file, hint) in [
+        ("{\n  \"camera\": {} // the gate\n}", "line 2 column 16 begins a comment"),
+        ("{\n  # the gate\n  \"camera\": {}\n}", "line 2 column 3 begins a comment"),
+        ("{\"camera\": {\"width\": 640,}}", "line 1 column 26 closes a group or list behind a comma"),
+        ("\u{0}{\u{0}}", "UTF-16; save the file as UTF-8"),
+    ] {
+        let said = refused(file.as_bytes());
+        assert!(said.contains("it is not JSON") && said.contains(hint), "{said}");
+    }
+}
+
+/// Only a shell knows `~`; the cure is the whole path, with `HOME` where it is known.
+#[test]
+fn a_path_that_only_a_shell_knows_is_refused() {
+    let keys = [
+        "export.base_dir",
+        "logging.dir",
+        "ring.persist_path",
+        "rtsp.tls_certificate",
+        "rtsp.tls_key",
+        "limits.watchdog_device",
+        "update.dir",
+        "status.notes_file",
+    ];
+    for (start, home) in [("~", "/home/someone"), ("$HOME", "/home/someone"), ("~", "")] {
+        for key in keys {
+            let setup = Setup::new("home");
+            fs::write(setup.config_file(), with(key, &format!("\"{start}/a\""))).unwrap();
+            let out = setup.command_as_it_is().arg("check-config").env("HOME", home).output().unwrap();
+            let said = String::from_utf8(out.stderr).unwrap();
+            let cure = if home.is_empty() { "write the whole path, not" } else { "write /home/someone/a, not" };
+            assert!(out.status.code() == Some(1) && said.contains(&format!("{key}: ")) && said.contains(cure), "{said}");
+        }
+    }
+    assert!(refused(&with("camera.source", "\"file:~/film.mp4\"")).contains("camera.source: ~ and $HOME"));
+}
+
+#[test]
+fn ages_and_sizes_take_units() {
+    let text = r#"{"export": {"keep": {"jpg": {"max_age_s": "36h", "max_bytes": "2 GiB"}, "mp4": {"max_age_s": "30d"}},
+        "min_free_mib": "500 MB", "auto_save_interval_s": "90 s"}, "record": {"split_s": "10 min"}, "network": {"idle_ms": "0.5 s"}}"#;
+    let c = Config::parse(text.as_bytes()).unwrap();
+    let whole = c.file.json();
+    for (key, value) in [
+        ("/export/keep/jpg/max_age_s", json!(129_600.0)),
+        ("/export/keep/jpg/max_bytes", json!(2_147_483_648_u64)),
+        ("/export/keep/mp4/max_age_s", json!(2_592_000.0)),
+        ("/export/min_free_mib", json!(477)),
+        ("/export/auto_save_interval_s", json!(90.0)),
+        ("/record/split_s", json!(600)),
+        ("/network/idle_ms", json!(500)),
+    ] {
+        assert_eq!(whole.pointer(key), Some(&value), "{key}");
+    }
+    let said = refused(&with("export.keep.png.max_age_s", "\"30 days\""));
+    assert!(said.contains("with us, ms, s, min, h, d or w, not \"30 days\""), "{said}");
+    assert!(refused(&with("export.keep.png.max_bytes", "\"2 gigs\"")).contains("KiB, MiB, GiB or TiB, not"));
+    assert!(refused(&with("record.split_s", "\"2 d\"")).contains("record.split_s: from 0 to 86400, not 172800"));
+}
+
 /// A stream's password does not end up in a log by way of a slip in its address.
 #[test]
 fn a_refused_address_is_shown_without_its_password() {
