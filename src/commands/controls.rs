@@ -8,9 +8,10 @@ use serde_json::{Value as Json, json};
 
 use super::{Commands, Respond, failed};
 use crate::capture;
-use crate::config::{Config, nearest};
+use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::server::Answer;
+use crate::settings::nearest;
 use crate::tuning::{self, End, Order, Outcome, Shown, What, value};
 use crate::verbs::Call;
 

@@ -12,7 +12,6 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::frame::Layout;
 use crate::settings;
-pub use crate::settings::nearest;
 use crate::video::settings::Stream;
 pub use file::File;
 

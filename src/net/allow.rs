@@ -1,36 +1,23 @@
 //! Owns the lists of networks that may use a port. Never resolves names. Pure; any thread.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::settings::{Kind, Leaf, Refusal, Word};
 
-/// One network in CIDR notation, kept as IPv6: IPv4 stands in its v4-mapped place, so one comparison serves both.
+/// One network in CIDR notation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    bits: u128,
-    /// Leading bits that count, 0–128; for IPv4 96 more than written.
-    length: u8,
-    four: bool,
-}
-
-fn mapped(ip: IpAddr) -> u128 {
-    match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(v6) => v6.to_bits(),
-    }
-}
-
-/// The leading bits of an address; the rest is 0.
-fn mask(length: u8) -> u128 {
-    u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
-}
+pub struct Network(IpNet);
 
 impl Network {
     fn contains(&self, ip: IpAddr) -> bool {
-        mapped(ip) & mask(self.length) == self.bits
+        match (self.0, ip.to_canonical()) {
+            (IpNet::V6(net), IpAddr::V4(ip)) => net.contains(&ip.to_ipv6_mapped()),
+            (net, ip) => net.contains(&ip),
+        }
     }
 }
 
@@ -38,46 +25,28 @@ impl Word for Network {
     /// `192.168.1.0/24`, `fd00::/8`, or an address alone. Bits behind the length must be 0: `192.168.1.7/24` is mostly a
     /// slip, so it is refused with the network it would be.
     fn read(text: &str) -> Result<Self, Refusal> {
-        let refuse = |rule: String| Refusal::text(rule, text);
+        let refuse = |rule: &str| Refusal::text(rule, text);
         let trimmed = text.trim();
-        let (address, length) = match trimmed.split_once('/') {
-            Some((a, l)) => (a, Some(l)),
-            None => (trimmed, None),
-        };
-        let ip: IpAddr = address
-            .parse()
-            .map_err(|_| refuse("an entry is an IPv4 or IPv6 address or network such as 192.168.1.0/24".into()))?;
-        // A v4-mapped network is written with IPv6 lengths: ::ffff:10.0.0.0/104.
-        let (four, widest, shift) = if ip.is_ipv4() { (true, 32, 96) } else { (false, 128, 0) };
-        let length = match length {
-            None => widest,
-            Some(l) => l
-                .parse::<u8>()
-                .ok()
-                .filter(|&n| n <= widest && l.bytes().all(|b| b.is_ascii_digit()))
-                .ok_or_else(|| refuse(format!("the length behind / is a whole number from 0 to {widest} here")))?,
-        };
-        let network = Network { bits: mapped(ip) & mask(length + shift), length: length + shift, four };
-        if network.bits != mapped(ip) {
-            return Err(refuse(format!("the bits behind the length must be 0 (that network is {network})")));
+        let (address, length) = trimmed.split_once('/').map_or((trimmed, None), |(a, l)| (a, Some(l)));
+        let rule = "an entry is an IPv4 or IPv6 address or network such as 192.168.1.0/24";
+        let ip: IpAddr = address.parse().map_err(|_| refuse(rule))?;
+        let alone = IpNet::from(ip);
+        let net = length.map_or(Some(alone), |l| {
+            let digits = l.bytes().all(|b| b.is_ascii_digit());
+            IpNet::new(ip, l.parse().ok().filter(|_| digits)?).ok()
+        });
+        let rule = || format!("the length behind / is a whole number from 0 to {} here", alone.max_prefix_len());
+        let net = net.ok_or_else(|| refuse(&rule()))?;
+        if net.trunc() != net {
+            return Err(refuse(&format!("the bits behind the length must be 0 (that network is {})", net.trunc())));
         }
-        Ok(network)
+        Ok(Network(net))
     }
     fn word(&self) -> String {
-        self.to_string()
+        self.0.to_string()
     }
     fn range() -> String {
         "addresses, CIDR".into()
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.four {
-            write!(f, "{}/{}", Ipv4Addr::from_bits(self.bits as u32), self.length - 96)
-        } else {
-            write!(f, "{}/{}", Ipv6Addr::from_bits(self.bits), self.length)
-        }
     }
 }
 

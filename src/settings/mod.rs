@@ -170,24 +170,10 @@ pub fn put_back(new: &mut dyn Group, old: &mut dyn Group, path: &str, tell: &mut
     Ok(())
 }
 
-/// The known word most like `key`, if any is alike at all.
+/// The known word most like `key`, by the edits between them, if any is alike at all.
 pub fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known.map(|k| (distance(key, k), k)).min().filter(|(d, k)| *d <= 1 + k.len() / 3).map(|(_, k)| k)
-}
-
-/// Edits (insert, delete, replace one letter) that turn `a` into `b`.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.to_lowercase().chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.to_lowercase().chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let cost = (diagonal + usize::from(ca != *cb)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], cost);
-        }
-    }
-    row[b.len()]
+    let edits = |known: &str| strsim::levenshtein(&key.to_lowercase(), &known.to_lowercase());
+    known.map(|k| (edits(k), k)).min().filter(|(d, k)| *d <= 1 + k.len() / 3).map(|(_, k)| k)
 }
 
 #[cfg(test)]
