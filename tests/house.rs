@@ -64,12 +64,12 @@ const SUBJECTS_SINCE: &str = "1765ae0dbe39";
 #[test]
 fn subjects_of_commits_are_short() {
     let top = Path::new(TOP);
-    let log = || git(top, &["log", "--no-merges", "--max-count=50", "--format=%h %s", &format!("{SUBJECTS_SINCE}..HEAD")]);
-    let Some(log) = Some(()).filter(|()| top.join(".git").exists()).and_then(|()| log()) else {
+    let history = || git(top, &["log", "--no-merges", "--max-count=50", "--format=%h %s", &format!("{SUBJECTS_SINCE}..HEAD")]);
+    let Some(subjects) = Some(()).filter(|()| top.join(".git").exists()).and_then(|()| history()) else {
         eprintln!("SKIP: the subjects of commits: this checkout has not their history");
         return;
     };
-    let long: Vec<&str> = log.lines().filter(|l| l.split_once(' ').is_some_and(|(_, s)| s.chars().count() > 72)).collect();
+    let long: Vec<&str> = subjects.lines().filter(|l| l.split_once(' ').is_some_and(|(_, s)| s.chars().count() > 72)).collect();
     assert!(long.is_empty(), "subjects of more than 72 letters: {long:#?}");
 }
 
