@@ -230,7 +230,9 @@ pub fn log_panics() {
 }
 
 fn tell(thread: Option<Thread>, name: &str, why: &str, then: &str) {
-    log::error!("Panic in {name}: {why}; this is a bug of the program; {then}");
+    let current = std::thread::current();
+    let on = current.name().filter(|on| *on != name).map_or_else(String::new, |on| format!(" on the thread {on}"));
+    log::error!("Panic in {name}{on}: {why}; this is a bug of the program; {then}");
     if let Some(listener) = LISTENER.get() {
         listener(&Panic { thread, name, why });
     }

@@ -49,7 +49,7 @@ fn every_kind_of_thread_is_here() {
 fn pictures_fail_with_an_answer_and_the_next_are_saved() {
     let mut r = faulty("export-1/work").start();
     fails_once(&r, "save jpg", "Saved ");
-    r.until_logged("Panic in picture: asked for by PASTCAM_FAULT=panic:export-1/work (src/threads.rs:");
+    r.until_logged("Panic in picture on the thread export-1: asked for by PASTCAM_FAULT=panic:export-1/work (src/threads.rs:");
     until("nothing to wait", || (r.status()["jobs"] == 0).then_some(()));
     r.expect_alive();
     // Who waits for a frame is served by the shutter that comes after.
@@ -150,7 +150,7 @@ fn a_recording_fails_with_an_answer_and_an_event_and_keeps_its_file() {
     let answer = r.ask("record start");
     assert!(answer.starts_with("OK recording "), "{answer}");
     // The answer to `stop` comes after the panic, or there is nothing to stop any more.
-    r.until_logged("Panic in record: asked for by");
+    r.until_logged("Panic in record on the thread recorder: asked for by");
     assert!(event(&mut s, "EVENT failed=thread").starts_with("EVENT failed=thread name=record why="));
     let saved = event(&mut s, "EVENT saved=");
     let failed = event(&mut s, "EVENT failed=record");
