@@ -165,6 +165,13 @@ fn first_error(bus: &gst::Bus, address: &Address) -> Option<Error> {
     }
 }
 
+/// Starts a pipeline that receives from this address.
+fn play(pipe: &Pipe, address: &Address) -> Result<()> {
+    let silent = || Error::new(Kind::Source, format!("{}: the pipeline does not start", address.shown));
+    let refused = |_| first_error(&pipe.bus, address).unwrap_or_else(silent);
+    pipe.pipeline.set_state(gst::State::Playing).map(drop).map_err(refused)
+}
+
 impl Source for UriSource {
     fn name(&self) -> String {
         self.address.shown.clone()
@@ -173,13 +180,8 @@ impl Source for UriSource {
     fn start(&mut self, first: u64) -> Result<()> {
         self.stop();
         let playing = self.build(first)?;
-        let started = playing.pipe.pipeline.set_state(gst::State::Playing);
-        let bus = playing.pipe.bus.clone();
+        play(&playing.pipe, &self.address)?;
         self.running = Some(Running::Stream(playing));
-        if started.is_err() {
-            let silent = || Error::new(Kind::Source, format!("{}: the pipeline does not start", self.address.shown));
-            return Err(first_error(&bus, &self.address).unwrap_or_else(silent));
-        }
         if self.live {
             (self.outlet)(Coded::OtherCodec);
         }

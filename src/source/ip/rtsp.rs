@@ -20,7 +20,7 @@ use gstreamer::prelude::*;
 use super::address::Address;
 use super::coded::{Coded, CodedAccessUnit, Outlet, TimestampMap, instant_in, instant_on};
 use super::tail::{self, DecoderTail};
-use super::{explain, first_error};
+use super::{explain, play};
 use crate::codec::Codec;
 use crate::error::{Error, Kind, Result};
 use crate::gst::{self as door, Pipe};
@@ -61,15 +61,8 @@ impl RtspSource {
 
     fn begin(&mut self, over: Transport, first: u64) -> Result<()> {
         self.stop();
-        let running = self.build(over, first)?;
-        let running = self.running.insert(running);
-        if running.pipe.pipeline.set_state(gst::State::Playing).is_err() {
-            let why = first_error(&running.pipe.bus, &self.address);
-            return Err(
-                why.unwrap_or_else(|| Error::new(Kind::Source, format!("{}: the pipeline does not start", self.address.shown)))
-            );
-        }
-        Ok(())
+        let running = self.running.insert(self.build(over, first)?);
+        play(&running.pipe, &self.address)
     }
 
     fn build(&self, over: Transport, first: u64) -> Result<Running> {
