@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::events::{By, Event, Events, Moment, Task};
 use crate::export::{Encoders, Exporter, Format, Picture, Pixels, Tag};
 use crate::frame::FrameMeta;
 use crate::health::Gauges;
+use crate::lock::{Guard, Ordered, Rank};
 use crate::ring::{Frames, Slot, Wanted};
 use crate::stack;
 use crate::threads::{self, Thread};
@@ -107,7 +108,7 @@ struct Shared {
     exporter: Arc<Exporter>,
     gauges: Arc<Gauges>,
     clock: Arc<dyn Clock>,
-    queues: Mutex<Queues>,
+    queues: Ordered<Queues>,
     /// For the shutter: somebody waits, or the end.
     to_shutter: Condvar,
     /// For the export threads: a job, or the end.
@@ -121,9 +122,9 @@ pub struct Jobs {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queues> {
+    fn lock(&self) -> Guard<'_, Queues> {
         // Whole at every point where a panic could strike.
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queues.lock()
     }
 
     fn push(&self, job: Job) {
@@ -149,7 +150,7 @@ impl Jobs {
             exporter,
             gauges,
             clock,
-            queues: Mutex::default(),
+            queues: Ordered::new(Rank::Jobs, Queues::default()),
             to_shutter: Condvar::new(),
             to_export: Condvar::new(),
         });
@@ -253,7 +254,7 @@ fn shutter(s: &Shared) {
                 if q.closed {
                     return;
                 }
-                q = s.to_shutter.wait(q).unwrap_or_else(PoisonError::into_inner);
+                q = q.wait(&s.to_shutter);
             }
             Thread::Shutter.works();
         }
@@ -317,7 +318,7 @@ fn export(s: &Shared) {
             if q.closed {
                 return;
             }
-            q = s.to_export.wait(q).unwrap_or_else(PoisonError::into_inner);
+            q = q.wait(&s.to_export);
         };
         q.busy += 1;
         drop(q);

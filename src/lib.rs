@@ -32,6 +32,7 @@ pub mod health;
 pub mod jobs;
 #[cfg(feature = "media")]
 pub mod keeper;
+pub mod lock;
 pub mod logging;
 pub mod net;
 pub mod night;

@@ -14,12 +14,13 @@ pub mod size;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar};
 use std::time::{Duration, Instant};
 
 use crate::clock::BootUs;
 use crate::error::{Error, Kind, Result};
 use crate::frame::FrameMeta;
+use crate::lock::{Guard, Ordered, Rank};
 
 pub use frames::{FULL_SLOTS, Frames, Wanted};
 use map::Region;
@@ -63,7 +64,7 @@ struct Slots {
 
 /// The last frames. See the module's first lines.
 pub struct Ring {
-    slots: Mutex<Slots>,
+    slots: Ordered<Slots>,
     newer: Condvar,
     /// Somebody sleeps in [`Ring::wait_published`]; spares the capture a system call per frame when nobody does.
     waiters: AtomicUsize,
@@ -107,7 +108,7 @@ impl Ring {
         slots.order.reserve_exact(wanted + spare + 1);
         slots.free.reserve_exact(wanted + spare + 1);
         Ring {
-            slots: Mutex::new(slots),
+            slots: Ordered::new(Rank::Ring, slots),
             newer: Condvar::new(),
             waiters: AtomicUsize::new(0),
             slot_bytes,
@@ -177,9 +178,9 @@ impl Ring {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Slots> {
+    fn lock(&self) -> Guard<'_, Slots> {
         // Nothing under this lock can panic half-way, so a poisoned lock still guards whole data.
-        self.slots.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.slots.lock()
     }
 
     /// Bytes one slot holds: frames with a larger [`crate::frame::Layout::bytes`] do not fit.
@@ -263,7 +264,7 @@ impl Ring {
             if left.is_zero() {
                 break;
             }
-            s = self.newer.wait_timeout(s, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            s = s.wait_timeout(&self.newer, left);
         }
         let now = s.published;
         drop(s);

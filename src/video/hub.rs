@@ -4,10 +4,11 @@
 //! go on any.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar};
 
 use super::access_unit::AccessUnit;
 use super::gop::GopCache;
+use crate::lock::{Guard, Ordered, Rank};
 
 /// Called with each unit, on the thread it comes from: must not block, and must not drop a [`Subscription`]. False where it cannot
 /// take anything yet: it is offered a key frame again.
@@ -51,7 +52,7 @@ struct Inside {
 
 /// The hub. See the module's first lines.
 pub struct Hub {
-    inside: Mutex<Inside>,
+    inside: Ordered<Inside>,
     /// The first subscriber has come, or the end.
     changed: Condvar,
     keyframe_requested: AtomicBool,
@@ -63,16 +64,16 @@ impl Hub {
     /// A hub without subscribers; `wake` is called when a key frame is asked for and when the last subscriber has gone.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Arc<Hub> {
         Arc::new(Hub {
-            inside: Mutex::default(),
+            inside: Ordered::new(Rank::Hub, Inside::default()),
             changed: Condvar::new(),
             keyframe_requested: AtomicBool::new(false),
             wake: Box::new(wake),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inside> {
+    fn lock(&self) -> Guard<'_, Inside> {
         // Whole at every point where a panic could strike.
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inside.lock()
     }
 
     /// Calls `deliver` with every unit from a key frame on, until the subscription is dropped: from the camera's last key frame at
@@ -131,7 +132,7 @@ impl Hub {
     pub fn wait_for_subscriber(&self) -> bool {
         let mut inside = self.lock();
         while inside.subscribers.is_empty() && !inside.closed {
-            inside = self.changed.wait(inside).unwrap_or_else(PoisonError::into_inner);
+            inside = inside.wait(&self.changed);
         }
         !inside.closed
     }

@@ -1,7 +1,7 @@
 //! Owns the pass-through: whether a camera's own stream goes out as it comes, and how it becomes access units for subscribers: key
 //! frames found, both clocks put on. Never decodes, encodes or waits. `take` is called on the source's threads, the rest on any.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use gstreamer as gst;
 
@@ -11,6 +11,7 @@ use super::hub::Hub;
 use super::settings::Stream;
 use crate::clock::{Clock, WallUs};
 use crate::frame::Layout;
+use crate::lock::{Guard, Ordered, Rank};
 use crate::source::{Coded, CodedAccessUnit};
 
 /// What becomes of the camera's own stream: the word in `status json`.
@@ -67,7 +68,7 @@ pub struct PassThrough {
     hub: Arc<Hub>,
     clock: Arc<dyn Clock>,
     remote: bool,
-    inside: Mutex<Inside>,
+    inside: Ordered<Inside>,
 }
 
 fn refused(stream: &Stream) -> Option<PassThroughState> {
@@ -85,12 +86,12 @@ impl PassThrough {
     /// By this configuration; `remote`: the source is a camera that may encode by itself.
     pub fn new(hub: Arc<Hub>, clock: Arc<dyn Clock>, stream: &Stream, remote: bool) -> PassThrough {
         let inside = Inside { refused: refused(stream), ..Inside::default() };
-        PassThrough { hub, clock, remote, inside: Mutex::new(inside) }
+        PassThrough { hub, clock, remote, inside: Ordered::new(Rank::PassThrough, inside) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inside> {
+    fn lock(&self) -> Guard<'_, Inside> {
         // Whole at every point where a panic could strike.
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inside.lock()
     }
 
     /// Takes over what the configuration says now.

@@ -1,10 +1,11 @@
 //! Owns the access units that wait between the hub and a slow disk: a queue with a limit in bytes. Pushing never waits.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Condvar;
 use std::time::Duration;
 
 use super::access_unit::AccessUnit;
+use crate::lock::{Guard, Ordered, Rank};
 
 /// Units that may wait (bytes): 16 s of the default bitrate.
 const MOST: usize = 4 << 20;
@@ -19,16 +20,21 @@ struct Inside {
 }
 
 /// The queue.
-#[derive(Default)]
 pub struct AccessUnitQueue {
-    inside: Mutex<Inside>,
+    inside: Ordered<Inside>,
     more: Condvar,
 }
 
+impl Default for AccessUnitQueue {
+    fn default() -> Self {
+        AccessUnitQueue { inside: Ordered::new(Rank::AccessUnits, Inside::default()), more: Condvar::new() }
+    }
+}
+
 impl AccessUnitQueue {
-    fn lock(&self) -> MutexGuard<'_, Inside> {
+    fn lock(&self) -> Guard<'_, Inside> {
         // Whole at every point where a panic could strike.
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inside.lock()
     }
 
     /// Adds a unit, or counts it as lost when there is no room.
@@ -49,7 +55,7 @@ impl AccessUnitQueue {
     pub fn pop(&self, wait: Duration) -> Option<AccessUnit> {
         let mut q = self.lock();
         if q.units.is_empty() {
-            q = self.more.wait_timeout(q, wait).unwrap_or_else(PoisonError::into_inner).0;
+            q = q.wait_timeout(&self.more, wait);
         }
         let unit = q.units.pop_front()?;
         q.bytes -= unit.buffer.size();
