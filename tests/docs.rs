@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use pastcam::config::{self, Config};
 use pastcam::error::Kind;
+use pastcam::settings;
 use pastcam::threads::Thread;
 use pastcam::verbs::{self, Rule};
 use serde_json::{Value, json};
@@ -110,18 +111,22 @@ fn bracketed(text: &str, [open, close]: [char; 2]) -> Vec<&str> {
 
 #[test]
 fn every_key_stands_on_its_page_as_its_room_states_it() {
-    let (rows, keys) = (config_rows(), config::keys());
+    let rows = config_rows();
+    let mut keys = Vec::new();
+    settings::each(&mut config::File::default(), "", &mut |name, field, leaf| {
+        keys.push((name.to_string(), *field, field.value(leaf), field.range(leaf)));
+    });
     let named: Vec<&str> = rows.iter().map(|r| r[0].as_str()).collect();
-    assert_eq!(named, keys.iter().map(|k| k.name.as_str()).collect::<Vec<_>>(), "the page has the file's keys in its order");
+    assert_eq!(named, keys.iter().map(|k| k.0.as_str()).collect::<Vec<_>>(), "the page has the file's keys in its order");
     let units: BTreeSet<&str> = rows.iter().flat_map(|r| bracketed(&r[3], ['[', ']'])).collect();
-    for ([name, default, range, meaning, reload], key) in rows.iter().zip(&keys) {
+    for ([name, default, range, meaning, reload], (_, field, real, bounds)) in rows.iter().zip(&keys) {
         let default: Value = serde_json::from_str(default).unwrap_or_else(|e| panic!("{name}: {default}: {e}"));
-        assert_eq!(default, key.default, "{name}");
-        assert!(!range.is_empty() && (key.range.is_empty() || *range == key.range), "{name}: {range} is not {}", key.range);
-        assert_eq!(reload, if key.at_start { "no" } else { "yes" }, "{name}");
-        let (page, mut room) = (bracketed(meaning, ['[', ']']), bracketed(key.about, ['(', ')']));
+        assert_eq!(&default, real, "{name}");
+        assert!(!range.is_empty() && (bounds.is_empty() || range == bounds), "{name}: {range} is not {bounds}");
+        assert_eq!(reload, if field.rule.waits { "no" } else { "yes" }, "{name}");
+        let (page, mut room) = (bracketed(meaning, ['[', ']']), bracketed(field.about, ['(', ')']));
         room.retain(|unit| units.contains(unit));
-        assert!(meaning.starts_with("The same for") || page == room, "{name}: {meaning}: {}", key.about);
+        assert!(meaning.starts_with("The same for") || page == room, "{name}: {meaning}: {}", field.about);
     }
 }
 

@@ -132,28 +132,3 @@ impl Config {
         Stream { keys: self.video.clone(), camera: Layout::new(c.width, c.height), fps: c.framerate, sound }
     }
 }
-
-/// A key as the reference describes it.
-#[derive(Debug, Clone)]
-pub struct Key {
-    /// Its dotted name.
-    pub name: String,
-    /// Its value where none is written.
-    pub default: Value,
-    /// Its range; empty where a sentence says it.
-    pub range: String,
-    /// What it means, with its unit in brackets.
-    pub about: &'static str,
-    /// A change waits for the next start.
-    pub at_start: bool,
-}
-
-/// All keys, in the order of the file.
-pub fn keys() -> Vec<Key> {
-    let mut out = Vec::new();
-    settings::each(&mut File::default(), "", &mut |name, field, leaf| {
-        let (default, range) = (field.value(leaf), field.range(leaf));
-        out.push(Key { name: name.into(), default, range, about: field.about, at_start: field.rule.waits });
-    });
-    out
-}
