@@ -1,10 +1,16 @@
 //! Owns the way from a picture to a file's bytes, in whatever format and to wherever they go: the one place that knows which
 //! encoder makes which format. Opens no file. The caller's thread.
 
+mod exif;
+mod jpeg;
+mod npy;
+mod png;
+mod raster;
+
 use std::io::{self, Write};
 
+use super::Tag;
 use super::picture::{Picture, Pixels};
-use super::{Tag, jpeg, npy, png};
 use crate::error::{Error, Kind, Result};
 use crate::format::Format;
 use crate::overlay;

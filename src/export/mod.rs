@@ -4,17 +4,12 @@
 
 mod colour;
 mod encode;
-mod exif;
 mod film;
-mod jpeg;
 mod keep;
 pub mod keys;
 pub(crate) mod mend;
 mod name;
-mod npy;
 mod picture;
-mod png;
-mod raster;
 mod retention;
 
 use std::io;

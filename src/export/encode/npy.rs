@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use super::colour::Order;
-use super::encode::{Encoders, Shot, Trouble};
+use super::super::colour::Order;
 use super::raster::each_band;
+use super::{Encoders, Shot, Trouble};
 
 /// NPY format 1.0, `uint8`, C order, `(H, W, 3)`, B, G, R: what `numpy.save` makes of an `OpenCV` picture.
 pub(super) fn write(_: &mut Encoders, shot: &Shot<'_>, to: &mut dyn Write) -> Result<(), Trouble> {
@@ -30,9 +30,9 @@ fn header(width: u32, height: u32) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::colour::ToRgb;
-    use super::super::tests::{noise, picture};
-    use super::super::{Picture, Pixels};
+    use super::super::super::colour::ToRgb;
+    use super::super::super::tests::{noise, picture};
+    use super::super::super::{Picture, Pixels};
     use super::*;
     use crate::frame::{Colour, Layout, Planes};
 

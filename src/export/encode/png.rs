@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::colour::Order;
-use super::encode::{Encoders, Shot, Trouble};
+use super::super::colour::Order;
 use super::raster::{BAND, each_band};
+use super::{Encoders, Shot, Trouble};
 use crate::frame::{Colour, Planes};
 
 /// The I/O error inside, so that a full disk is still known as one.
@@ -99,8 +99,8 @@ fn stream(planes: &Planes<'_>, colour: Colour, to: &mut dyn Write) -> io::Result
 
 #[cfg(test)]
 mod tests {
-    use super::super::colour::ToRgb;
-    use super::super::tests::noise;
+    use super::super::super::colour::ToRgb;
+    use super::super::super::tests::noise;
     use super::*;
     use crate::frame::Layout;
 

@@ -6,10 +6,10 @@ use std::io::Write;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use super::colour::ToJpeg;
-use super::encode::{Encoders, Shot, Trouble};
+use super::super::colour::ToJpeg;
+use super::super::picture::{Picture, Pixels};
 use super::exif;
-use super::picture::{Picture, Pixels};
+use super::{Encoders, Shot, Trouble};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Colour, Layout};
 use crate::gst::{self as door, Direct};
@@ -88,7 +88,7 @@ impl Jpeg {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::tests::picture;
+    use super::super::super::tests::picture;
     use super::*;
     use crate::frame::Layout;
 

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::colour::{Order, ToRgb};
+use super::super::colour::{Order, ToRgb};
 use crate::frame::{Colour, Planes};
 
 /// Bytes converted at a time when a picture is streamed.

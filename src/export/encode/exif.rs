@@ -6,9 +6,9 @@ use std::io::Cursor;
 use exif::experimental::Writer;
 use exif::{Field, In, Rational, Tag as Key, Value};
 
+use super::super::name;
+use super::super::picture::Picture;
 use super::Tag;
-use super::name;
-use super::picture::Picture;
 use crate::error::{Error, Kind, Result};
 
 /// The APP1 segment for `picture`, marker and length included.
@@ -99,7 +99,7 @@ fn describe(picture: &Picture, tag: Option<&Tag>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::picture;
+    use super::super::super::tests::picture;
     use super::*;
     use crate::clock::{BootUs, WallUs};
     use crate::frame::{Exposure, Layout};
