@@ -319,12 +319,13 @@ impl<'a> Worker<'a> {
     fn make_room(&mut self, rooms: Vec<Sender<Result<()>>>) {
         let made = self.keeper.make_room();
         self.low = made.as_ref().err().map(ToString::to_string);
+        // Whoever is answered finds the same in `status`.
+        self.measure();
         for room in rooms {
             // Whoever has gone needs no room.
             let _ = room.send(made.as_ref().copied().map_err(|e| Error::new(e.kind, e.to_string())));
         }
         self.keeper.tell();
-        self.measure();
     }
 
     /// Looks how much room there is, and whether there is a disk at all.
