@@ -140,7 +140,9 @@ fn signals_are_still_heard() {
 #[test]
 fn nothing_but_itself_bounds_the_stop() {
     let mut r = faulty("stop/start").start();
-    assert_eq!(r.terminate().code(), Some(44));
+    // It ends either way: by the panic's code, or because all else had ended before that.
+    let code = r.terminate().code();
+    assert!(matches!(code, Some(0 | 44)), "{code:?}");
     told(&r, "stop");
 }
 
