@@ -72,7 +72,7 @@ pub enum Disk {
 pub enum Event {
     /// Files are whole and in their folder: absolute, at least one, with the first and the last frame in them.
     Saved { files: Vec<PathBuf>, first: Moment, last: Moment, by: By },
-    /// A recording is over, its files were told as saved: the last of them, its length [s] and pictures.
+    /// A recording is over, its files were told as saved: the last of them, its length (s) and pictures.
     Recorded { file: PathBuf, seconds: f64, pictures: u64, ended: Ended, by: By },
     /// Something that was asked for did not come about: the error's kind and sentence.
     Failed { task: Task, by: By, kind: Kind, why: String },
@@ -82,7 +82,7 @@ pub enum Event {
     State { state: State, why: String },
     /// Something about the disk, with the sentence, or all is well again, without.
     Disk { disk: Disk, why: String },
-    /// The wall clock was set, by so much [s].
+    /// The wall clock was set, by so much (s).
     ClockStepped { by_s: f64 },
     /// The notes that `status` shows have changed to these.
     Notes(Vec<String>),

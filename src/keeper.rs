@@ -199,17 +199,17 @@ impl Keeper {
     }
 }
 
-/// A wall clock that moves by so much against the boot-time clock in one round was set [µs]; slewing moves it by 500 ppm.
+/// A wall clock that moves by so much against the boot-time clock in one round was set (µs); slewing moves it by 500 ppm.
 const STEP: i64 = 500_000;
 /// Between the two looks the thread may have to wait for its turn; then they say nothing.
 const ADRIFT: Duration = Duration::from_millis(50);
 
-/// The wall clock less the boot-time clock [µs], as of the last round.
+/// The wall clock less the boot-time clock (µs), as of the last round.
 #[derive(Default)]
 struct Offset(Option<i64>);
 
 impl Offset {
-    /// By how much the wall clock was set since the last round [s], if it was.
+    /// By how much the wall clock was set since the last round (s), if it was.
     fn stepped(&mut self, clock: &dyn Clock) -> Option<f64> {
         let (before, wall, after) = (clock.boot(), clock.wall(), clock.boot());
         if after.since(before) > ADRIFT {

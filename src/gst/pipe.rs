@@ -25,7 +25,7 @@ impl From<gst::Pipeline> for Pipe {
 
 impl Pipe {
     /// The pipeline of this launch line of several elements; `what` is the attempt, for errors. One that is missing is named as by
-    /// [`element`].
+    /// [`element`](super::element).
     pub fn launch(line: &str, what: &str) -> Result<Pipe> {
         init()?;
         let factories = line.split('!').filter_map(|part| part.split_whitespace().find(|w| !w.contains('.')));

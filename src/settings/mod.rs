@@ -43,7 +43,7 @@ impl<T: Leaf> Member for T {
     }
 }
 
-/// A group of keys, made by the macro [`settings!`].
+/// A group of keys, made by the macro `settings!`.
 pub trait Group {
     /// Its members in their order.
     fn members(&mut self) -> Vec<(Field, Part<'_>)>;
