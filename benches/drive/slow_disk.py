@@ -92,7 +92,7 @@ def measure(port, rounds, lists=2):
 
 def report(name, program, rounds):
     times, shots, listed, threads = measure(program.port, rounds)
-    quantile = lambda v, q: sorted(v)[min(len(v) - 1, int(len(v) * q))]
+    quantile = lambda v, q: sorted(v)[int(len(v) * q) - 1]
     words = [f"{k} {quantile(v, 0.5):.1f}/{quantile(v, 0.99):.1f}/{max(v):.1f}" for k, v in times.items()]
     return name, words, shots, listed, threads
 
