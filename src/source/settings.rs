@@ -67,7 +67,9 @@ impl Default for Named {
 
 impl Word for Named {
     fn read(text: &str) -> Result<Self, Refusal> {
-        text.strip_prefix("file:").map_or(Ok(()), whole_path)?;
+        let options = text.strip_prefix("pattern:").unwrap_or_default().split(',');
+        let values = options.filter_map(|option| Some(option.split_once('=')?.1));
+        text.strip_prefix("file:").into_iter().chain(values).try_for_each(whole_path)?;
         // A slip in a stream's address must not put its password into a log.
         let spec = Spec::parse(text).map_err(|e| Refusal::text(e.what, &without_secrets_in_spec(text)))?;
         Ok(Named { text: text.into(), spec })

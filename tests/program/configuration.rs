@@ -227,7 +227,10 @@ fn a_path_that_only_a_shell_knows_is_refused() {
             assert!(out.status.code() == Some(1) && said.contains(&format!("{key}: ")) && said.contains(cure), "{said}");
         }
     }
-    assert!(refused(&with("camera.source", "\"file:~/film.mp4\"")).contains("camera.source: ~ and $HOME"));
+    for source in ["file:~/film.mp4", "pattern:noise=3,trace=$HOME/day.csv"] {
+        let said = refused(&with("camera.source", &json!(source).to_string()));
+        assert!(said.contains("camera.source: ~ and $HOME mean nothing here"), "{said}");
+    }
 }
 
 #[test]
