@@ -47,6 +47,9 @@ fn every_wrong_value_is_named_with_its_key_and_rule() {
         ("camera.framerate", "\"10\"", &["a number", "\"10\""]),
         ("camera.source", "7", &["a text", "7"]),
         ("camera", "[]", &["braces", "[]"]),
+        // What is meant as a secret is not shown.
+        ("network.token", "12345", &["a text in quotes, not this value"]),
+        ("rtsp.password", "[12345]", &["a text in quotes, not this value"]),
         ("ring.lock", "1", &["true or false", "1"]),
         ("ring.downscale", "true", &["braces", "true"]),
         ("night.dark_threshold", "\"35\"", &["a number", "\"35\""]),
