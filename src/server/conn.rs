@@ -262,10 +262,11 @@ impl Conn {
     pub(super) fn event(&mut self, line: &str, now: BootUs) {
         match self.subscription {
             Subscription::No => {}
-            Subscription::Asked if self.held.len() < OUT_MAX => self.wire.append(line, false, &mut self.held),
+            // Long: a deep folder must not cut what stands behind its path.
+            Subscription::Asked if self.held.len() < OUT_MAX => self.wire.append(line, true, &mut self.held),
             Subscription::Asked => self.lose(now),
             Subscription::Yes => {
-                self.append(line, false, now);
+                self.append(line, true, now);
                 self.flush(now);
             }
         }
