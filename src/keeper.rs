@@ -66,10 +66,8 @@ impl Keeper {
             let published = self.commands.frames.past.published();
             if published > fed {
                 fed = published;
-                if !ready {
-                    ready = true;
-                    self.systemd.tell("READY=1");
-                }
+                // A supervisor that takes nothing now is told again with the next frame.
+                ready = ready || self.systemd.tell("READY=1");
                 hungry = true;
             }
             if let Some(name) = threads::hung() {

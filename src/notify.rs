@@ -27,11 +27,10 @@ impl Systemd {
         Systemd(address.and_then(|a| Some((socket()?, a))))
     }
 
-    /// Sends one message such as `READY=1`. A supervisor that does not listen is no error of ours.
-    pub fn tell(&self, message: &str) {
-        if let Some((socket, address)) = &self.0 {
-            let _ = socket.send_to_addr(message.as_bytes(), address);
-        }
+    /// Sends one message such as `READY=1`; whether it went out, where anybody is to hear it. A supervisor that does not listen is
+    /// no error of ours.
+    pub fn tell(&self, message: &str) -> bool {
+        self.0.as_ref().is_none_or(|(socket, address)| socket.send_to_addr(message.as_bytes(), address).is_ok())
     }
 
     /// How often the supervisor wants to hear `WATCHDOG=1` at least.
