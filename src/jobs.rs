@@ -306,7 +306,7 @@ const BEHIND: i32 = 10;
 /// A thread `export-N`.
 fn export(s: &Shared) {
     // On Linux this concerns the calling thread alone. Where it is refused, pictures are made all the same.
-    let _ = rustix::process::nice(BEHIND);
+    let _ = rustix::process::setpriority_process(None, BEHIND);
     let mut encoders = Encoders::default();
     let mut mean = Arc::new(Vec::new());
     loop {
@@ -322,25 +322,34 @@ fn export(s: &Shared) {
         };
         q.busy += 1;
         drop(q);
+        let Job { frames, average, order, done } = job;
         // A picture's bug costs that picture: its client is told, and the thread goes on with new encoders.
-        let done = threads::guarded("picture", || make(s, &mut encoders, &mut mean, job));
-        if done.is_err() {
+        let made = threads::guarded("picture", || make(s, &mut encoders, &mut mean, frames, average, &order));
+        let result = made.unwrap_or_else(|bug| {
             (encoders, mean) = (Encoders::default(), Arc::default());
-        }
+            Err(bug)
+        });
+        match &result {
+            Ok(saved) => s.gauges.saved.fetch_add(saved.files.len() as u64, Relaxed),
+            Err(_) => s.gauges.failed.fetch_add(1, Relaxed),
+        };
+        // Whoever waits is answered all the same, by the end of what was to answer.
+        let _ = threads::guarded("an answer", || done(result));
         s.lock().busy -= 1;
     }
 }
 
-/// One picture, or several, and the answer.
-fn make(s: &Shared, encoders: &mut Encoders, mean: &mut Arc<Vec<u8>>, job: Job) {
+/// One picture, or several.
+fn make(
+    s: &Shared,
+    encoders: &mut Encoders,
+    mean: &mut Arc<Vec<u8>>,
+    frames: Vec<Arc<Slot>>,
+    average: bool,
+    order: &Order,
+) -> Result<Saved> {
     threads::fault("work");
-    let Job { frames, average, order, done } = job;
-    let result = if average { save_mean(s, encoders, mean, frames, &order) } else { save_each(s, encoders, frames, &order) };
-    match &result {
-        Ok(saved) => s.gauges.saved.fetch_add(saved.files.len() as u64, Relaxed),
-        Err(_) => s.gauges.failed.fetch_add(1, Relaxed),
-    };
-    done(result);
+    if average { save_mean(s, encoders, mean, frames, order) } else { save_each(s, encoders, frames, order) }
 }
 
 fn save_mean(

@@ -108,7 +108,7 @@ impl Updates {
             let tell = tell.clone();
             move || {
                 // A card or a kernel that refuses costs nothing but the politeness.
-                let _ = rustix::process::nice(BEHIND);
+                let _ = rustix::process::setpriority_process(None, BEHIND);
                 let take = || {
                     Self::room(&dir, size)?;
                     own.receive(&dir, size, &body)?;
