@@ -36,7 +36,7 @@ use crate::server::{Channel, Handler, Reply, Request, Server, ServerControl};
 use crate::settings::Word;
 use crate::shutdown::{self, Shutdown};
 use crate::source::Named;
-use crate::threads::{self, OnPanic, Thread};
+use crate::threads::{self, Thread};
 use crate::tuning::{Board, Clerk, Tuner};
 use crate::update::Updates;
 use crate::verbs;
@@ -236,9 +236,12 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
     threads::ending();
     end_in_time(exit)?;
     commands.close_stream();
+    // A picture on its way must not wait for a folder that is being read.
+    exporter.stop();
     jobs.close();
-    exporter.close();
     server.stop(Duration::from_millis(500));
+    exporter.close();
+    commands.errands.close();
     for thread in threads {
         // A panic has been told.
         let _ = thread.join();
@@ -260,7 +263,7 @@ fn act_on_panics(events: Events, ended: Sender<Ended>, shutdown: Shutdown) {
             logging::flush();
             std::process::exit(Exit::Panicked as i32);
         }
-        if panic.thread.is_some_and(|t| t.on_panic() == OnPanic::End) {
+        if panic.fatal {
             // The receiver waits for as long as the program runs.
             let _ = ended.send(Ended::Panic);
             shutdown.request();

@@ -60,11 +60,16 @@ impl Errands {
         }
     }
 
-    /// Refuses what waits and ends the thread, once the disk lets it.
-    pub fn close(&self) {
+    /// Refuses what waits; waits for nothing itself.
+    pub fn stop(&self) {
         self.closed.store(true, Relaxed);
         // Wakes a thread that has nothing to do; a full queue does too.
         let _ = self.queue.try_send(Box::new(|_| ()));
+    }
+
+    /// Refuses what waits and ends the thread, once the disk lets it.
+    pub fn close(&self) {
+        self.stop();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // A panic has been told.
             let _ = thread.join();

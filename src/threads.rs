@@ -84,8 +84,10 @@ threads! {
 /// wait for a disk, during which they count as resting.
 const HANGS: Duration = Duration::from_secs(10);
 /// The pause before a part starts again: the first, and the longest. A part that ran for [`CALM`] begins with the first again.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(if cfg!(test) { 1 } else { 100 }), Duration::from_secs(30));
 const CALM: Duration = Duration::from_secs(60);
+/// A watched part that has failed so often without [`CALM`] between does not get well by itself: 6 s of pauses.
+const ATTEMPTS: u32 = 7;
 /// Between looks for the end of the program during a pause.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -98,6 +100,8 @@ pub struct Panic<'a> {
     pub name: &'a str,
     /// Message and place.
     pub why: &'a str,
+    /// The program must end.
+    pub fatal: bool,
 }
 
 type Listener = Box<dyn Fn(&Panic<'_>) + Send + Sync>;
@@ -159,7 +163,7 @@ impl Thread {
     }
 
     fn run(self, mut body: impl FnMut()) {
-        let mut pause = PAUSES.0;
+        let (mut pause, mut failed) = (PAUSES.0, 0);
         loop {
             let begun = Instant::now();
             self.rests();
@@ -171,12 +175,13 @@ impl Thread {
             // A pause longer than a watched thread may hang is a hang.
             self.works();
             if begun.elapsed() > CALM {
-                pause = PAUSES.0;
+                (pause, failed) = (PAUSES.0, 0);
             }
-            let again = self.on_panic() == OnPanic::Restart && !ENDING.load(Relaxed);
-            let then =
-                if again { format!("starts again in {:.1} s", pause.as_secs_f64()) } else { self.on_panic().word().into() };
-            tell(Some(self), self.name(), &why, &then);
+            failed += 1;
+            let policy = if self.row().3 && failed == ATTEMPTS { OnPanic::End } else { self.on_panic() };
+            let again = policy == OnPanic::Restart && !ENDING.load(Relaxed);
+            let then = if again { format!("starts again in {:.1} s", pause.as_secs_f64()) } else { policy.word().into() };
+            tell(Some(self), self.name(), &why, &then, policy == OnPanic::End);
             let until = Instant::now() + pause;
             while again && Instant::now() < until && !ENDING.load(Relaxed) {
                 std::thread::sleep(LOOK.min(pause));
@@ -224,17 +229,18 @@ pub fn log_panics() {
             // Told when the stack is unwound: the log's own lock may be held now.
             WHY.with_borrow_mut(|w| *w = why);
         } else {
-            tell(None, std::thread::current().name().unwrap_or("a library's thread"), &why, "it is none of our threads");
+            let name = std::thread::current().name().unwrap_or("a library's thread").to_owned();
+            tell(None, &name, &why, "it is none of our threads", false);
         }
     }));
 }
 
-fn tell(thread: Option<Thread>, name: &str, why: &str, then: &str) {
+fn tell(thread: Option<Thread>, name: &str, why: &str, then: &str, fatal: bool) {
     let current = std::thread::current();
     let on = current.name().filter(|on| *on != name).map_or_else(String::new, |on| format!(" on the thread {on}"));
     log::error!("Panic in {name}{on}: {why}; this is a bug of the program; {then}");
     if let Some(listener) = LISTENER.get() {
-        listener(&Panic { thread, name, why });
+        listener(&Panic { thread, name, why, fatal });
     }
 }
 
@@ -254,7 +260,7 @@ pub fn bug(what: &str) -> Error {
 /// Runs one piece of work whose panic costs only that piece, and then is its error; `what` names it.
 pub fn guarded<T>(what: &str, f: impl FnOnce() -> T) -> Result<T> {
     caught(f).map_err(|why| {
-        tell(None, what, &why, "only that fails");
+        tell(None, what, &why, "only that fails", false);
         bug(what)
     })
 }
@@ -303,6 +309,18 @@ mod tests {
         });
         assert!(from.recv().is_err());
         thread.unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn a_watched_part_that_keeps_failing_is_given_up() {
+        let times = std::sync::Arc::new(AtomicU64::new(0));
+        let count = times.clone();
+        let thread = Thread::Shutter.keep(move || {
+            count.fetch_add(1, Relaxed);
+            panic!("for the test");
+        });
+        thread.unwrap().join().unwrap();
+        assert_eq!(times.load(Relaxed), u64::from(ATTEMPTS));
     }
 
     #[test]

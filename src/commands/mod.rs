@@ -105,10 +105,11 @@ impl Commands {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Gives up an update that is coming in, finishes what is being recorded, then ends viewers and encoder.
+    /// Gives up an update that is coming in, finishes what is being recorded, then ends viewers and encoder. A list of files that
+    /// somebody still waits for holds none of that up.
     pub fn close_stream(&self) {
         self.updates.close();
-        self.errands.close();
+        self.errands.stop();
         self.recorder.close();
         if let Some(rtsp) = &self.rtsp {
             rtsp.close();

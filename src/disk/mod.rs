@@ -184,13 +184,13 @@ fn rename_new_by_link(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Points the link `name` at its neighbour `target`, in one step. A real file of that name is somebody else's and is an error.
 pub fn point(dir: &Path, name: &str, target: &str) -> io::Result<()> {
-    let link = dir.join(name);
-    let _step = Step::begin("change the link", &link);
+    let (link, temporary) = (dir.join(name), temporary_path(dir, name));
+    // On the draft's name, so that nobody sweeps it meanwhile.
+    let _step = Step::begin("change the link", &temporary);
     match fs::symlink_metadata(&link) {
         Ok(m) if !m.is_symlink() => return Err(io::ErrorKind::AlreadyExists.into()),
         _ => {}
     }
-    let temporary = temporary_path(dir, name);
     symlink(target, &temporary)?;
     fs::rename(&temporary, &link).inspect_err(|_| drop(fs::remove_file(&temporary)))
 }

@@ -81,7 +81,7 @@ impl Film {
     /// Gives the whole file its name, once all of it is on the medium, and lets old files go for it.
     pub fn finish(self) -> Result<PathBuf> {
         if self.wall.is_set() {
-            if let Err(e) = mend::date(&self.part, self.wall) {
+            if let Err(e) = self.step(|| mend::date(&self.part, self.wall)) {
                 log::warn!("export: {}", disk::error("write the start's time into", &self.part, e));
             }
         }
@@ -98,7 +98,7 @@ impl Film {
 
     /// Makes of a file that could not be ended what the next start would make of it.
     pub fn salvage(self) -> Result<PathBuf> {
-        match mend::mend(&self.part) {
+        match self.step(|| mend::mend(&self.part)) {
             Ok(0) => {
                 let what = format!("keep the recording {}: it holds no whole half second", self.name());
                 self.discard();
@@ -112,7 +112,7 @@ impl Film {
     /// Removes the file: nothing came of it.
     pub fn discard(self) {
         // What cannot be removed now is mended or removed at the next start.
-        let _ = fs::remove_file(&self.part);
+        let _ = self.step(|| fs::remove_file(&self.part));
     }
 }
 
@@ -123,7 +123,7 @@ fn settle(names: &Names, dir: &Path, part: &Path, stem: &str) -> Result<(PathBuf
     let mut name = names.first(dir, stem.to_owned(), vec!["mp4"]);
     loop {
         let path = dir.join(name.file("mp4"));
-        match disk::rename_new(part, &path) {
+        match Step::on("name", &path).run(|| disk::rename_new(part, &path)) {
             Ok(()) => {
                 disk::sync_folder(dir).map_err(|e| disk::error("make the names durable in", dir, e))?;
                 return Ok((path, name));
@@ -136,13 +136,22 @@ fn settle(names: &Names, dir: &Path, part: &Path, stem: &str) -> Result<(PathBuf
 
 /// Finishes what a crash left in `dir`: makes a plain file of what is whole in each recording and gives it its name; one
 /// without a whole half second is removed.
-pub(super) fn tidy(names: &Names, dir: &Path) -> Result<()> {
+pub(super) fn tidy(names: &Names, dir: &Path, start: bool, closed: &dyn Fn() -> bool) -> Result<()> {
+    let reading = Step::begin("read the folder", dir);
     let entries = fs::read_dir(dir).map_err(|e| disk::error("read the folder", dir, e))?;
     // Files only: a link with such a name may lead anywhere.
     let files = entries.filter_map(std::io::Result::ok).filter(|e| e.file_type().is_ok_and(|t| t.is_file()));
     for part in files.filter_map(|e| e.file_name().into_string().ok()) {
+        reading.next();
+        if closed() {
+            return Ok(());
+        }
         let Some((name, pid)) = name::of_part(&part) else { continue };
-        if pid != std::process::id() && is_pastcam(pid) {
+        let own = pid == std::process::id();
+        if own && !start {
+            continue;
+        }
+        if !own && is_pastcam(pid) {
             log::info!("export: {part} is left alone: process {pid} still writes it");
             continue;
         }
@@ -177,7 +186,7 @@ impl Exporter {
     }
 
     fn note_film(&self, path: &Path) {
-        let bytes = fs::metadata(path).map_or(0, |m| m.len());
+        let bytes = Step::on("look at", path).run(|| fs::metadata(path).map_or(0, |m| m.len()));
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
         if let Some(dir) = path.parent() {
             self.retention.wrote(dir, [Written { format: Format::Mp4, name, bytes }].into_iter());
@@ -263,7 +272,14 @@ mod tests {
         let link = ".20261120_083408_f4.mp4.999999999.part";
         fs::write(dir.join("elsewhere"), &torn).unwrap();
         std::os::unix::fs::symlink("elsewhere", dir.join(link)).unwrap();
-        tidy(&Names::default(), &dir).unwrap();
+        // What bears this process's number is left alone later, and belongs to a previous one at the start.
+        let own = format!(".20260101_000000_f9.mp4.{}.part", std::process::id());
+        fs::write(dir.join(&own), &whole[..60]).unwrap();
+        tidy(&Names::default(), &dir, false, &|| true).unwrap();
+        assert_eq!(dir.names().len(), 8, "an end under way leaves everything: {:?}", dir.names());
+        tidy(&Names::default(), &dir, false, &|| false).unwrap();
+        assert!(dir.join(&own).exists());
+        tidy(&Names::default(), &dir, true, &|| false).unwrap();
         let films = ["20261120_083408_f1.mp4", "20261120_083408_f3.mp4", "20261120_083408_f3_2.mp4"];
         assert_eq!(dir.names(), [&[link, ".mine.mp4.5.part"], &films[..], &["elsewhere"]].concat());
         assert_eq!(fs::read(dir.join("elsewhere")).unwrap(), torn, "a link's target is not ours");

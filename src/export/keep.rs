@@ -91,8 +91,8 @@ impl RetentionKeeper {
     }
 
     /// Removes unfinished files of a previous run and, if anything is limited, counts.
-    pub fn take_over(&mut self) -> Result<()> {
-        self.sweep()?;
+    pub fn take_over(&mut self, start: bool) -> Result<()> {
+        self.sweep(start)?;
         if self.rules.limited() { self.scan() } else { Ok(()) }
     }
 
@@ -140,9 +140,11 @@ impl RetentionKeeper {
         walk().map_err(|e| disk::error("read the folder", &self.dir, e))
     }
 
-    fn sweep(&self) -> Result<()> {
+    fn sweep(&self, start: bool) -> Result<()> {
+        let own = format!(".{}-", std::process::id());
         self.each_name(|entry, name| {
-            if name::temporary(name) && !disk::in_work(&entry.path()) && !entry.file_type()?.is_dir() {
+            let of_another = start || !name.contains(&own);
+            if name::temporary(name) && of_another && !disk::in_work(&entry.path()) && !entry.file_type()?.is_dir() {
                 log::info!("export: removing {name}, left unfinished by a previous run");
                 if let Err(e) = fs::remove_file(entry.path()) {
                     log::warn!("export: {}", disk::error("remove", &entry.path(), e));
@@ -217,6 +219,12 @@ impl RetentionKeeper {
 
     fn free(&self) -> Result<u64> {
         disk::free_bytes(&self.dir).map_err(|e| disk::error("measure the free space of", &self.dir, e))
+    }
+
+    /// Why so little free space is too little, where not even deleting everything would do.
+    pub fn shortfall(&self, free: u64) -> Option<String> {
+        let held: u64 = self.stocks.iter().map(|s| s.bytes).sum();
+        (self.scanned.is_some() && free + held < self.rules.floor()).then(|| self.no_room(free, held))
     }
 
     fn no_room(&self, free: u64, held: u64) -> String {
@@ -341,7 +349,7 @@ mod tests {
 
     fn keeper(dir: &Path, rules: Keep) -> RetentionKeeper {
         let mut keeper = RetentionKeeper::new(dir.to_path_buf(), rules, Arc::default(), Names::default());
-        keeper.take_over().unwrap();
+        keeper.take_over(true).unwrap();
         keeper
     }
 
@@ -459,11 +467,11 @@ mod tests {
         fs::write(&half, "half").unwrap();
         let in_work = Step::on("write", &half);
         let mut k = RetentionKeeper::new(dir.to_path_buf(), jpg(Some(1000), None), Arc::default(), names);
-        k.take_over().unwrap();
+        k.take_over(true).unwrap();
         assert_eq!((k.stocks[0].bytes, half.exists()), (200, true));
         note(&mut k, "20261120_083408_f1.jpg");
         drop((reserved, in_work));
-        k.take_over().unwrap();
+        k.take_over(true).unwrap();
         assert_eq!((k.stocks[0].bytes, half.exists()), (300, false));
     }
 

@@ -121,6 +121,7 @@ impl Exporter {
         let settings = settings.believed()?;
         if self.settings().dir != settings.dir {
             disk::make_folder(&settings.dir)?;
+            std::fs::read_dir(&settings.dir).map_err(|e| disk::error("read the folder", &settings.dir, e))?;
         }
         self.retention.set(settings.dir.clone(), settings.keep);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
@@ -151,6 +152,11 @@ impl Exporter {
     /// Waits until the limits hold: what they no longer allow is deleted by another thread, in its own time.
     pub fn tidy(&self) {
         self.retention.rest();
+    }
+
+    /// Makes no more room and waits for nothing: what is being saved ends by itself.
+    pub fn stop(&self) {
+        self.retention.stop();
     }
 
     /// Ends the thread `retention`; pictures can still be saved.
@@ -226,7 +232,7 @@ impl Exporter {
     fn write(&self, encoders: &mut Encoders, what: &Request<'_>, format: Format, claim: &Name) -> Result<(Unfinished, u64)> {
         let dir = &what.settings.dir;
         self.retention.make_room(dir)?;
-        let modified = self.retention.stamp(dir, SystemClock.wall());
+        let modified = self.retention.stamp(dir, SystemClock.wall())?;
         let name = claim.file(format.word());
         Unfinished::write(dir, &name, modified, |file| what.original.write(encoders, format, file)).map_err(|trouble| {
             match trouble {

@@ -121,7 +121,7 @@ impl Retention {
 
     /// A file was deleted.
     pub fn deleted(&self) {
-        self.leave(|m| (m.deleted, m.poked) = (m.deleted + 1, true));
+        self.leave(|m| m.deleted += 1);
     }
 
     /// Something went wrong with the disk.
@@ -164,18 +164,22 @@ impl Retention {
     /// The modification time a file written now must be given so that files stay in the order they were written: none of
     /// its own while the clock is set, else just behind the youngest. A board that starts in 1970 after a power cut would
     /// otherwise delete its newest pictures first; so there, and only there, the first picture waits until the folder was read.
-    pub fn stamp(&self, dir: &Path, now: WallUs) -> Option<SystemTime> {
+    /// Where the program ends before that, the error is `busy`.
+    pub fn stamp(&self, dir: &Path, now: WallUs) -> Result<Option<SystemTime>> {
         let mut m = self.shared.lock();
         if now.is_set() || !m.rules.limited() {
-            return None;
+            return Ok(None);
         }
         while m.newest.is_none() && m.dir == dir && !m.closed {
             m = self.shared.read.wait(m).unwrap_or_else(PoisonError::into_inner);
         }
+        if m.newest.is_none() && m.closed {
+            return Err(Error::new(Kind::Busy, "the program is stopping"));
+        }
         let now = SystemTime::UNIX_EPOCH + Duration::from_micros(now.0.max(0) as u64);
         let stamp = now.max(m.newest.unwrap_or(SystemTime::UNIX_EPOCH) + Duration::from_millis(1));
         m.newest = m.newest.map(|_| stamp);
-        Some(stamp)
+        Ok(Some(stamp))
     }
 
     /// Room on the disk (bytes), as of the last save or the last minute.
@@ -189,10 +193,15 @@ impl Retention {
         disk::slowest(disk::HUNG).map(hung).or_else(|| self.shared.lock().trouble.clone())
     }
 
-    /// Ends the thread, once the disk lets it.
-    pub fn close(&self) {
+    /// From now on no more room is made, and nobody waits for the folder.
+    pub fn stop(&self) {
         self.leave(|m| m.closed = true);
         self.shared.read.notify_all();
+    }
+
+    /// Ends the thread, once the disk lets it.
+    pub fn close(&self) {
+        self.stop();
         if let Some(thread) = lock(&self.thread).take() {
             // A panic has been told.
             let _ = thread.join();
@@ -224,9 +233,9 @@ impl<'a> Worker<'a> {
 
     fn run(&mut self) {
         // On Linux this concerns the calling thread alone. Where it is refused, it costs the politeness.
-        let _ = rustix::process::nice(BEHIND);
+        let _ = rustix::process::setpriority_process(None, BEHIND);
         self.measure();
-        self.take_over();
+        self.take_over(true);
         let (mut minute, mut next, mut more) = (Instant::now() + MINUTE, Instant::now(), true);
         loop {
             let until = if more { next } else { minute };
@@ -238,6 +247,7 @@ impl<'a> Worker<'a> {
                 minute = Instant::now() + MINUTE;
                 self.spare.clear();
                 (more, next) = (true, Instant::now());
+                self.measure();
             }
             more |= poked;
             if !more || Instant::now() < next {
@@ -264,7 +274,7 @@ impl<'a> Worker<'a> {
 
     /// Waits for words in the mailbox until then, and takes them in. `None`: the end.
     fn words(&mut self, until: Instant) -> Option<(Vec<Sender<Result<()>>>, bool)> {
-        let idle = |m: &mut Mailbox| !m.closed && !m.changed && !m.poked && m.rooms.is_empty();
+        let idle = |m: &mut Mailbox| !m.closed && !m.changed && !m.poked && m.deleted == 0 && m.rooms.is_empty();
         let m = self.shared.lock();
         let wait = until.saturating_duration_since(Instant::now());
         let mut m = self.shared.work.wait_timeout_while(m, wait, idle).unwrap_or_else(PoisonError::into_inner).0;
@@ -274,7 +284,11 @@ impl<'a> Worker<'a> {
         }
         let poked = std::mem::take(&mut m.poked) | m.changed;
         if std::mem::take(&mut m.deleted) > 0 {
+            // The folder is read again when something is to be deleted, not for each file that somebody deletes.
             self.keeper.forget();
+            drop(m);
+            self.measure();
+            m = self.shared.lock();
         }
         if std::mem::take(&mut m.changed) {
             let (dir, rules) = (m.dir.clone(), m.rules);
@@ -283,7 +297,7 @@ impl<'a> Worker<'a> {
                 self.keeper.set_rules(rules);
             } else {
                 *self = Worker::new(self.shared, self.names);
-                self.take_over();
+                self.take_over(false);
             }
             m = self.shared.lock();
         }
@@ -297,10 +311,13 @@ impl<'a> Worker<'a> {
         Some((rooms, poked))
     }
 
-    /// Mends and sweeps what a previous run left, and counts.
-    fn take_over(&mut self) {
+    /// Mends and sweeps what a previous run left, and counts. Only at the `start` can what bears this process's number be a previous
+    /// one's: later it may be in work, in the same folder under another name.
+    fn take_over(&mut self, start: bool) {
         let dir = self.keeper.dir().to_owned();
-        let taken = disk::make_folder(&dir).and_then(|()| film::tidy(self.names, &dir)).and_then(|()| self.keeper.take_over());
+        let taken = disk::make_folder(&dir)
+            .and_then(|()| film::tidy(self.names, &dir, start, &|| self.shared.is_closed()))
+            .and_then(|()| self.keeper.take_over(start));
         if let Err(e) = taken.or_else(|e| if self.shared.is_closed() { Ok(()) } else { Err(e) }) {
             log::error!("export: {e}; pictures cannot be saved until that is mended");
         }
@@ -333,8 +350,8 @@ impl<'a> Worker<'a> {
         let dir = self.keeper.dir();
         let asked = disk::ask(dir);
         let free = asked.as_ref().ok().map(disk::free_of);
-        if free.is_some_and(|free| free >= self.keeper.floor()) {
-            self.low = None;
+        if let Some(free) = free {
+            self.low = if free >= self.keeper.floor() { None } else { self.keeper.shortfall(free).or(self.low.take()) };
         }
         let trouble = match &asked {
             Err(e) => Some((Disk::Gone, format!("{}: {e}", dir.display()))),
@@ -377,7 +394,7 @@ mod tests {
         let retention = Retention::start(dir.to_path_buf(), Keep { min_free_mib: 1, ..year_old() }, &Names::default()).unwrap();
         // None of these waits for the deleting.
         retention.make_room(&dir).unwrap();
-        assert_eq!(retention.stamp(&dir, SystemClock.wall()), None);
+        assert_eq!(retention.stamp(&dir, SystemClock.wall()).unwrap(), None);
         retention.wrote(&dir, std::iter::empty());
         let left = dir.names().len();
         assert!(left > 1, "all were deleted before the first picture could be written");
@@ -402,10 +419,10 @@ mod tests {
         fill(&dir, 2);
         let retention = Retention::start(dir.to_path_buf(), year_old(), &Names::default()).unwrap();
         let youngest = fs::metadata(dir.join("20300701_083408_f1.jpg")).unwrap().modified().unwrap();
-        let stamp = retention.stamp(&dir, WallUs(3)).unwrap();
-        assert!(stamp > youngest && retention.stamp(&dir, WallUs(3)).unwrap() > stamp);
+        let stamp = retention.stamp(&dir, WallUs(3)).unwrap().unwrap();
+        assert!(stamp > youngest && retention.stamp(&dir, WallUs(3)).unwrap().unwrap() > stamp);
         retention.set(dir.to_path_buf(), Keep::default());
-        assert_eq!(retention.stamp(&dir, WallUs(3)), None, "nothing is limited, so nothing is deleted");
+        assert_eq!(retention.stamp(&dir, WallUs(3)).unwrap(), None, "nothing is limited, so nothing is deleted");
     }
 
     #[test]

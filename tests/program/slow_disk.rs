@@ -9,11 +9,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::client::{ask, try_ask};
 use crate::events::{event, subscribed};
-use crate::harness::{Scratch, Setup, is, until};
+use crate::harness::{Running, Scratch, Setup, is, until};
 use crate::said;
 
 /// The library, in a folder that must outlive its use; `None`, and why, where it cannot be made.
-fn library() -> Option<(Scratch, PathBuf)> {
+pub fn library() -> Option<(Scratch, PathBuf)> {
     let dir = Scratch::new("preload");
     let library = dir.join("slow_disk.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/program/slow_disk.c");
@@ -29,7 +29,7 @@ fn library() -> Option<(Scratch, PathBuf)> {
 }
 
 /// A setup whose folder of pictures lies on such a disk.
-fn slow(word: &str, library: &std::path::Path) -> Setup {
+pub fn slow(word: &str, library: &std::path::Path) -> Setup {
     let setup = Setup::new(word);
     fs::create_dir(setup.captures()).unwrap();
     let dir = fs::canonicalize(setup.captures()).unwrap().display().to_string();
@@ -44,6 +44,15 @@ fn take(setup: &Setup, words: &str) {
     fs::rename(draft, setup.dir.join("slow")).unwrap();
 }
 
+/// A client whose `files` hangs from now on.
+pub fn hanging_list(setup: &Setup, r: &Running) -> std::thread::JoinHandle<Option<String>> {
+    take(setup, "readdir=60");
+    let port = setup.port;
+    let list = std::thread::spawn(move || try_ask(port, "files"));
+    until("the list hangs", || (r.status()["disk"] == "hung").then_some(()));
+    list
+}
+
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
@@ -53,7 +62,8 @@ fn a_slow_disk_delays_nobody_who_does_not_need_it() {
     let Some((_dir, library)) = library() else { return };
     let setup = slow("slow", &library).set("export.min_free_mib", 1);
     let r = setup.start();
-    said::single(&r.ask("save jpg"));
+    let first = said::single(&r.ask("save jpg")).path;
+    let delete = format!("delete {}", first.file_name().unwrap().display());
     for words in ["readdir=3", "stat=3", "unlink=3", "statfs=3"] {
         take(&setup, words);
         let over = AtomicBool::new(false);
@@ -69,6 +79,12 @@ fn a_slow_disk_delays_nobody_who_does_not_need_it() {
                 }
             };
             let files = [s.spawn(lists), s.spawn(lists)];
+            let deleted = words.starts_with("unlink").then(|| {
+                s.spawn(|| {
+                    let begun = Instant::now();
+                    (ask(setup.port, &delete), begun.elapsed())
+                })
+            });
             let sent = now();
             let save = s.spawn(|| ask(setup.port, "save jpg"));
             let mut worst = Duration::ZERO;
@@ -84,6 +100,10 @@ fn a_slow_disk_delays_nobody_who_does_not_need_it() {
             let saved = said::single(&save.join().unwrap());
             // A frame lasts 0.1 s; the answer may have waited for the disk.
             assert!((-0.01..0.4).contains(&(saved.timestamp - sent)), "{words}: frame of {} s after", saved.timestamp - sent);
+            if let Some(deleted) = deleted {
+                let (answer, took) = deleted.join().unwrap();
+                assert!(answer.starts_with("OK deleted ") && took > Duration::from_secs(2), "{answer} after {took:?}");
+            }
             over.store(true, Relaxed);
             take(&setup, "");
             for lists in files {
@@ -111,6 +131,18 @@ fn a_disk_that_does_not_answer_is_told_and_so_is_its_return() {
     said::single(&save.join().unwrap());
     assert_eq!(r.status()["disk"], "ok");
     r.until_logged("The disk of the pictures is well again");
+}
+
+#[test]
+fn a_stop_ends_the_recording_while_a_list_hangs() {
+    let Some((_dir, library)) = library() else { return };
+    let setup = slow("stop", &library);
+    let mut r = setup.start();
+    assert!(r.ask("record start").starts_with("OK recording "));
+    let list = hanging_list(&setup, &r);
+    assert_eq!(r.terminate().code(), Some(0));
+    assert!(r.names().iter().any(|n| is(n, "mp4") && !n.starts_with('.')), "{:?}", r.names());
+    let _ = list.join();
 }
 
 #[test]
