@@ -1,5 +1,5 @@
 //! Owns the order in which locks may be taken, one while another is held. In debug builds, which the tests are, whoever takes them
-//! out of order panics at once, and not some day in a deadlock. Locks that stand not in the list are taken alone. Any thread.
+//! out of order panics at once, and not some day in a deadlock. Only the locks of the list are checked. Any thread.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
