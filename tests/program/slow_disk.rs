@@ -63,7 +63,7 @@ fn a_slow_disk_delays_nobody_who_does_not_need_it() {
     let setup = slow("slow", &library).set("export.min_free_mib", 1);
     let r = setup.start();
     let first = said::single(&r.ask("save jpg")).path;
-    let delete = format!("delete {}", first.file_name().unwrap().display());
+    let delete = format!("delete {}", first.file_name().unwrap().to_string_lossy());
     for words in ["readdir=3", "stat=3", "unlink=3", "statfs=3"] {
         take(&setup, words);
         let over = AtomicBool::new(false);
