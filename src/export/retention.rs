@@ -37,6 +37,8 @@ pub(super) struct Mailbox {
     changed: bool,
     /// Files that are in the folder and not counted yet.
     written: Vec<Written>,
+    /// The names of the last request among them.
+    spare: Vec<String>,
     /// Files that somebody deleted.
     deleted: u64,
     /// A save failed or made a difference: measure again.
@@ -113,7 +115,9 @@ impl Retention {
     pub fn wrote(&self, dir: &Path, files: impl Iterator<Item = Written>) {
         self.leave(|m| {
             if m.dir == dir {
+                let before = m.written.len();
                 m.written.extend(files);
+                m.spare = m.written[before..].iter().map(|w| w.name.clone()).collect();
             }
             m.poked = true;
         });
@@ -302,9 +306,10 @@ impl<'a> Worker<'a> {
             m = self.shared.lock();
         }
         let (written, rooms) = (std::mem::take(&mut m.written), std::mem::take(&mut m.rooms));
+        let spare = std::mem::take(&mut m.spare);
         drop(m);
         if !written.is_empty() {
-            self.spare = written.iter().map(|w| w.name.clone()).collect();
+            self.spare = spare;
             self.keeper.count(written);
             self.publish();
         }
