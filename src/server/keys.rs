@@ -18,7 +18,7 @@ settings! {
         /// Who may send commands, as addresses or CIDR blocks.
         allow: AllowList = AllowList::default(), any();
         /// Word that every command must carry as `token=WORD`; empty: none.
-        token: Secret = Secret::default(), any().at_start();
+        token: Secret = Secret::default(), any().secret().at_start();
         /// Silence that ends a command without a line end (ms).
         idle_ms: Duration = Duration::from_millis(200), from(60.0, 2000.0).whole().at_start();
         /// The same picture command again within this time (ms) is refused; 0: never.

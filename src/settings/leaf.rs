@@ -81,8 +81,7 @@ impl Field {
         match (kind, written) {
             (Kind::Bool, w) if !w.is_boolean() => refuse("true or false"),
             (Kind::Text, Value::String(text)) => self.rule.text(text).and_then(|()| leaf.take(written)),
-            // A slip in a secret must not put it into a log.
-            (Kind::Text, _) if matches!(self.name, "token" | "password") => Err(Refusal::new("a text in quotes", "this value")),
+            (Kind::Text, _) if self.rule.secret => Err(Refusal::new("a text in quotes", "this value")),
             (Kind::Text, _) => refuse("a text in quotes"),
             (Kind::List, Value::Array(list)) => match list.iter().find(|v| !v.is_string()) {
                 Some(v) => Err(Refusal::new("a list of strings", v)),

@@ -46,6 +46,7 @@ impl Display for Refusal {
 
 /// What a value may be beyond its type, and when a change of it takes effect.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a word that a field says by itself")]
 pub struct Rule {
     low: f64,
     high: f64,
@@ -56,13 +57,24 @@ pub struct Rule {
     bytes: usize,
     /// A span of time that is written without a fraction.
     pub(super) whole: bool,
+    /// A slip in it must not put it into a log.
+    pub(super) secret: bool,
     /// A change waits for the next start.
     pub waits: bool,
 }
 
 /// Whatever the type holds.
 pub const fn any() -> Rule {
-    Rule { low: f64::MIN, high: f64::MAX, or_zero: false, step: 0.0, bytes: usize::MAX, whole: false, waits: false }
+    Rule {
+        low: f64::MIN,
+        high: f64::MAX,
+        or_zero: false,
+        step: 0.0,
+        bytes: usize::MAX,
+        whole: false,
+        secret: false,
+        waits: false,
+    }
 }
 
 /// Numbers from `low` to `high`, in the unit of the key.
@@ -97,6 +109,12 @@ impl Rule {
     #[must_use]
     pub const fn whole(self) -> Rule {
         Rule { whole: true, ..self }
+    }
+
+    /// A refusal does not show what was written.
+    #[must_use]
+    pub const fn secret(self) -> Rule {
+        Rule { secret: true, ..self }
     }
 
     /// A change waits for the next start.

@@ -82,7 +82,7 @@ settings! {
         /// Name to log in with (digest); empty: nobody has to.
         user: String = String::new(), any().at_start();
         /// The password that goes with it.
-        password: String = String::new(), any().at_start();
+        password: String = String::new(), any().secret().at_start();
         /// File of the certificate for TLS (PEM); empty: the stream is not encrypted.
         tls_certificate: Option<PathBuf> = None, any().at_start();
         /// File of its private key (PEM).
