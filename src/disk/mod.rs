@@ -196,22 +196,26 @@ pub fn point(dir: &Path, name: &str, target: &str) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::ops::Deref;
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
 
     /// A folder of this test's own, removed with everything in it at the end.
-    struct Scratch(PathBuf);
+    pub(crate) struct Scratch(PathBuf);
 
     impl Scratch {
-        fn new(word: &str) -> Self {
-            let dir = std::env::temp_dir().join(format!("pastcam-disk-{}-{word}", std::process::id()));
+        pub(crate) fn new(word: &str) -> Self {
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let n = COUNT.fetch_add(1, Ordering::Relaxed);
+            let dir = std::env::temp_dir().join(format!("pastcam-unit-{}-{n}-{word}", std::process::id()));
             fs::create_dir(&dir).unwrap();
             Scratch(dir)
         }
-        fn names(&self) -> Vec<String> {
-            let mut names: Vec<_> =
+        /// What is in it, sorted.
+        pub(crate) fn names(&self) -> Vec<String> {
+            let mut names: Vec<String> =
                 fs::read_dir(&self.0).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
             names.sort();
             names

@@ -246,8 +246,8 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::super::Settings;
-    use super::super::tests::Scratch;
     use super::*;
+    use crate::disk::tests::Scratch;
 
     fn boxed(kind: [u8; 4], content: usize) -> Vec<u8> {
         let mut b = ((content + 8) as u32).to_be_bytes().to_vec();

@@ -344,8 +344,8 @@ impl RetentionKeeper {
 #[cfg(test)]
 mod tests {
     use super::super::KeepKind;
-    use super::super::tests::Scratch;
     use super::*;
+    use crate::disk::tests::Scratch;
 
     fn keeper(dir: &Path, rules: Keep) -> RetentionKeeper {
         let mut keeper = RetentionKeeper::new(dir.to_path_buf(), rules, Arc::default(), Names::default());

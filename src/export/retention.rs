@@ -373,9 +373,9 @@ impl<'a> Worker<'a> {
 mod tests {
     use std::fs;
 
-    use super::super::tests::Scratch;
     use super::super::{Format, KeepKind};
     use super::*;
+    use crate::disk::tests::Scratch;
 
     fn year_old() -> Keep {
         let mut rules = Keep::default();

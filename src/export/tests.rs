@@ -1,12 +1,10 @@
-//! What the tests of this room share: a plain picture and a folder that goes away. Only in test builds.
+//! What the tests of this room share: a plain picture. Only in test builds.
 
 use std::fs;
-use std::ops::Deref;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 use crate::clock::{BootUs, WallUs};
+use crate::disk::tests::Scratch;
 use crate::frame::{Ae, Colour, FrameMeta, Layout};
 
 /// A grey-ramp picture of the year 2027, frame 98.
@@ -34,39 +32,6 @@ pub(super) fn picture(layout: Layout) -> Picture {
 /// Pixels without flat areas.
 pub(super) fn noise(l: Layout) -> Vec<u8> {
     (0..l.bytes() as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
-}
-
-/// A folder of this test's own, removed with everything in it at the end.
-pub(super) struct Scratch(PathBuf);
-
-impl Scratch {
-    pub(super) fn new(word: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("pastcam-unit-{}-{n}-{word}", std::process::id()));
-        fs::create_dir(&dir).unwrap();
-        Scratch(dir)
-    }
-    /// What is in it, sorted.
-    pub(super) fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs::read_dir(&self.0).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-}
-
-impl Deref for Scratch {
-    type Target = Path;
-    fn deref(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Recordings as crashes leave them, whole and damaged ones.
 
 use super::*;
-use crate::export::tests::Scratch;
+use crate::disk::tests::Scratch;
 
 fn numbers(kind: Kind, n: &[u32]) -> Vec<u8> {
     boxed(kind, &n.iter().flat_map(|n| n.to_be_bytes()).collect::<Vec<_>>())
