@@ -1,5 +1,5 @@
-//! Owns what each word of the protocol does and the words of its answer. Never sees a socket, a disk, never waits: what takes time
-//! goes to the jobs or is an errand, and the answer comes from another thread. Called on the thread `server`.
+//! Owns what each word of the protocol does and the words of its answer. Never sees a socket or a disk and never
+//! waits: what takes time goes to the jobs or is an errand, and the answer comes from another thread. Called on the thread `server`.
 
 mod answer;
 mod controls;
