@@ -9,6 +9,9 @@ use pastcam::night::trace::Trace;
 use pastcam::night::{Command, Settings};
 use serde_json::Value;
 
+/// Longest time in DAY below half of `dark_threshold` (s): nearly black pictures.
+const DARK_BY_DAY_MAX_S: f64 = 180.0;
+
 fn data() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/night")
 }
@@ -38,6 +41,7 @@ fn holds(name: &str) {
     let want = &expected()["traces"][name];
     let report = simulate::run(&trace(name), &settings());
     println!("{name}: {}", report.to_json());
+    assert!(report.dark_by_day_longest_s <= DARK_BY_DAY_MAX_S, "{name}: {report:?}");
     let want_times = want["rule_times"].as_array().unwrap();
     assert_eq!(report.count as u64, want["rule_switches"].as_u64().unwrap(), "{}", report.to_text());
     for (got, want) in report.switches.iter().zip(want_times) {
@@ -125,6 +129,76 @@ fn other_settings_switch_as_rarely() {
         for (name, switches) in [("slope_paris_equinox", 2), ("indoor_lamp_night_visit", 6)] {
             let report = simulate::run(&trace(name), &s);
             assert_eq!(report.count, switches, "{name} with {s:?}:\n{}", report.to_text());
+        }
+    }
+}
+
+/// A scene of one light (lux) with others in it, as steps: start (s), length (s), lux.
+fn steps(base: f64, length: f64, others: &[(f64, f64, f64)]) -> Trace {
+    let mut rows = vec![(0.0, base)];
+    for &(start, long, lux) in others {
+        rows.extend([(start, base), (start, lux), (start + long, lux), (start + long, base)]);
+    }
+    rows.push((length, base));
+    Trace::from_rows(&rows).unwrap()
+}
+
+/// The same numbers on every run, 0 to 1.
+fn chance(state: &mut u64) -> f64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Lights at the times of `start`, each at least 30 s after the one before has ended.
+fn some(n: u32, seed: u64, gap: impl Fn(f64) -> f64, long: impl Fn(f64) -> f64, lux: f64) -> Vec<(f64, f64, f64)> {
+    let (mut seed, mut t) = (seed, 300.0);
+    (0..n)
+        .map(|_| {
+            let start = t + 30.0 + gap(chance(&mut seed));
+            let length = long(chance(&mut seed));
+            t = start + length;
+            (start, length, lux)
+        })
+        .collect()
+}
+
+/// What comes and goes in the dark: the way back to the night is short however often it is gone, the way out of it is not.
+#[test]
+fn lights_in_the_dark_never_leave_the_camera_blind() {
+    let morning_clouds = {
+        // The light rises from 1 to 300 lux in two hours; a cloud takes nine tenths of it every few minutes.
+        let mut rows = Vec::new();
+        for minute in 0..120 {
+            let t = f64::from(minute) * 60.0;
+            let clear = 300_f64.powf(t / 7200.0);
+            rows.push((t, if minute / 3 % 2 == 0 { clear } else { clear * 0.1 }));
+        }
+        Trace::from_rows(&rows).unwrap()
+    };
+    // Switches at most, beside the one at the start: two a light, fewer where lights follow each other.
+    let scenes = [
+        ("a floodlight for two minutes, sixteen times", steps(0.05, 36_000.0, &some(16, 1, |_| 1800.0, |_| 120.0, 120.0)), 32),
+        ("the same every seven minutes", steps(0.05, 14_400.0, &some(16, 1, |_| 420.0, |_| 120.0, 120.0)), 16),
+        ("forty cars in a garage", steps(0.3, 86_400.0, &some(40, 2, |x| x * 2000.0, |x| 25.0 + x * 50.0, 200.0)), 80),
+        ("their lamp as well", steps(2.0, 86_400.0, &some(40, 3, |x| x * 2000.0, |x| 60.0 + x * 240.0, 150.0)), 80),
+        ("lightning", steps(0.02, 7200.0, &some(90, 4, |x| x * 30.0, |_| 0.4, 20_000.0)), 0),
+        ("a lamp that somebody plays with", steps(0.05, 14_400.0, &some(80, 5, |x| x * 90.0, |x| 1.0 + x * 90.0, 150.0)), 26),
+        ("a morning of clouds", morning_clouds, 15),
+    ];
+    for (name, trace, most) in scenes {
+        let report = simulate::run(&trace, &settings());
+        println!(
+            "{name}: {} switches, {} s and in all {} s dark by day",
+            report.count, report.dark_by_day_longest_s, report.dark_by_day_s
+        );
+        assert!(report.dark_by_day_longest_s <= DARK_BY_DAY_MAX_S, "{name}: {}", report.to_text());
+        assert!(report.count <= most + 1, "{name}: {}", report.to_text());
+        // After three switches in 20 minutes the night rests for 20, and nothing else does.
+        let rule = settings().rule;
+        for s in report.switches.windows(4).filter(|s| s[3].to == "DAY") {
+            let often = s[2].t_s - s[0].t_s <= rule.guard_window.as_secs_f64();
+            let night = s[3].t_s - s[2].t_s;
+            assert!(!often || night >= rule.guard_dwell.as_secs_f64() - 0.2, "{name}: {night} s\n{}", report.to_text());
         }
     }
 }

@@ -469,7 +469,7 @@ impl Night {
         let rung = ladder.entry(level);
         self.state = State::Night(Dark::at(rung, ladder));
         let threshold = self.settings.dark_threshold;
-        let dwell = self.note_switch(now);
+        let dwell = self.note_switch(now, Mode::Night);
         let switched = Some(Switch { to: Mode::Night, level, threshold, held, reason, dwell });
         Outcome { switched, command: Some(ladder.command(rung)), clamped: None }
     }
@@ -477,7 +477,7 @@ impl Night {
     fn enter_day(&mut self, now: BootUs, level: f64, held: Duration, reason: Reason) -> Outcome {
         self.state = State::Day(Day { settling: true, since: Some(now), first: false, dark: Hold::default() });
         let (threshold, _) = self.settings.exit();
-        let dwell = self.note_switch(now);
+        let dwell = self.note_switch(now, Mode::Day);
         let switched = Some(Switch { to: Mode::Day, level, threshold, held, reason, dwell });
         Outcome { switched, command: Some(Command::Day), clamped: None }
     }
@@ -489,14 +489,14 @@ impl Night {
         Outcome { command: Some(ladder.command(rung)), ..Outcome::default() }
     }
 
-    /// Remembers a switch and returns for how long there is no other.
-    fn note_switch(&mut self, now: BootUs) -> Duration {
+    /// Remembers a switch and returns for how long there is no other. Only a night is made longer: see [`Rule::guard_switches`].
+    fn note_switch(&mut self, now: BootUs, to: Mode) -> Duration {
         self.switches.rotate_right(1);
         self.switches[0] = Some(now);
         let rule = &self.settings.rule;
         let oldest = self.switches.get(rule.guard_switches.saturating_sub(1)).copied().flatten();
         let often = oldest.is_some_and(|t| now.since(t) <= rule.guard_window);
-        let dwell = if often { rule.guard_dwell } else { rule.dwell };
+        let dwell = if often && to == Mode::Night { rule.guard_dwell } else { rule.dwell };
         self.free = now + dwell;
         dwell
     }

@@ -85,7 +85,9 @@ pub struct Rule {
     pub min_bright_frames: u32,
     /// No switch for this long after one.
     pub dwell: Duration,
-    /// This many switches within `guard_window` make the dwell `guard_dwell`. 2 to 4; with more the guard never acts.
+    /// The night that began with this many switches within `guard_window` lasts `guard_dwell` at least. The day never does: a
+    /// lit yard is still a picture by night, as the exposure goes down to the day's, but a dark yard is none by day.
+    /// 2 to 4; with more the guard never acts.
     pub guard_switches: usize,
     /// See `guard_switches`.
     pub guard_window: Duration,

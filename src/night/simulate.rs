@@ -180,6 +180,10 @@ pub struct Report {
     pub frames: u64,
     /// Length of the trace (s).
     pub duration_s: f64,
+    /// Time in DAY while day mode would score below half of `dark_threshold`: pictures that are nearly black (s).
+    pub dark_by_day_s: f64,
+    /// The longest stretch of it (s).
+    pub dark_by_day_longest_s: f64,
 }
 
 /// Runs the rule over a trace with the simulated sensor.
@@ -187,15 +191,32 @@ pub fn run(trace: &Trace, settings: &Settings) -> Report {
     let (mut sensor, mut night, mut h) = (Sensor::new(trace, settings), Night::new(settings.clone()), Histogram::default());
     let mut dark = Crossing::at(log_lux_of(settings.dark_threshold, settings.day_e()));
     let mut bright = Crossing::at(log_lux_of(settings.exit().0, settings.day_e()));
-    let mut report =
-        Report { count: 0, switches: Vec::new(), exposure_commands: 0, frames: 0, duration_s: trace.end() - trace.start() };
+    let black = log_lux_of(settings.dark_threshold / 2.0, settings.day_e());
+    let (mut before, mut stretch, mut longest, mut total) = (0.0, 0.0, 0.0_f64, 0.0);
+    let mut report = Report {
+        count: 0,
+        switches: Vec::new(),
+        exposure_commands: 0,
+        frames: 0,
+        duration_s: trace.end() - trace.start(),
+        dark_by_day_s: 0.0,
+        dark_by_day_longest_s: 0.0,
+    };
     loop {
         let f = sensor.frame(&mut h);
         let t = f.now.secs();
         if t > report.duration_s {
+            (report.dark_by_day_s, report.dark_by_day_longest_s) = (tenths(total), tenths(longest));
             return report;
         }
         report.frames += 1;
+        if night.mode() == Mode::Day && f.log_lux < black {
+            (stretch, total) = (stretch + t - before, total + t - before);
+            longest = longest.max(stretch);
+        } else {
+            stretch = 0.0;
+        }
+        before = t;
         dark.frame(t, f.log_lux);
         bright.frame(t, f.log_lux);
         let m = Measurement { now: f.now, histogram: &h, span: Span::Full, exposure: Some(f.exposure), ae: f.ae };

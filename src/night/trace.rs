@@ -1,13 +1,20 @@
 //! Owns recorded light: a CSV file of `t_s,lux` rows and the light between them. Never simulates. Any thread.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use crate::error::{Error, Kind, Result};
 
-/// Light over time: rows of time (s) and lux, joined by straight lines in log10(lux).
+/// Longest scene (s): 31 days, half a minute of work on a desktop machine.
+const LONGEST_S: f64 = 31.0 * 86_400.0;
+/// Largest file (bytes): a row for each second of the longest scene, and a device that never ends is refused.
+const LARGEST: u64 = 64 << 20;
+
+/// Light over time: rows of time (s) and lux, joined by straight lines in log10(lux). Two rows of one time are a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace {
-    /// Time (s), strictly rising; log10 of lux.
+    /// Time (s), never falling, the last above the first; log10 of lux.
     rows: Vec<(f64, f64)>,
 }
 
@@ -15,9 +22,17 @@ impl Trace {
     /// Reads a file of the form `t_s,lux`. A header line, empty lines and lines that begin with `#` are passed over.
     pub fn read(path: &Path) -> Result<Trace> {
         let name = path.display();
-        let text = std::fs::read_to_string(path).map_err(|e| {
+        let mut text = String::new();
+        File::open(path).and_then(|f| f.take(LARGEST + 1).read_to_string(&mut text)).map_err(|e| {
             Error::caused(Kind::Io, format!("read light trace {name}: give the path of a CSV file of t_s,lux rows"), e)
         })?;
+        if text.len() as u64 > LARGEST {
+            let largest = LARGEST >> 20;
+            return Err(Error::new(
+                Kind::Usage,
+                format!("read light trace {name}: the file must not be larger than {largest} MiB"),
+            ));
+        }
         Trace::parse(&text, &name.to_string())
     }
 
@@ -35,8 +50,11 @@ impl Trace {
             let number = |text: &str| text.trim().parse::<f64>().ok().filter(|x| x.is_finite());
             let t = number(t).filter(|t| *t >= 0.0).ok_or_else(|| refuse("t_s must be a number of seconds, 0 or more"))?;
             let lux = number(lux).filter(|l| *l > 0.0).ok_or_else(|| refuse("lux must be a number above 0"))?;
-            if rows.last().is_some_and(|&(before, _)| t <= before) {
-                return Err(refuse("t_s must be later than in the row before"));
+            if rows.last().is_some_and(|&(before, _)| t < before) {
+                return Err(refuse("t_s must not be earlier than in the row before"));
+            }
+            if rows.first().is_some_and(|&(first, _)| t - first > LONGEST_S) {
+                return Err(refuse("t_s must be at most 2678400 (31 days) later than in the first row"));
             }
             rows.push((t, lux.log10()));
         }
@@ -46,6 +64,10 @@ impl Trace {
                 Kind::Usage,
                 format!("read light trace {name}: there must be at least 2 rows of t_s,lux, not {found}"),
             ));
+        }
+        if rows[rows.len() - 1].0 <= rows[0].0 {
+            let rule = "t_s of the last row must be later than in the first";
+            return Err(Error::new(Kind::Usage, format!("read light trace {name}: {rule}, not {}", rows[0].0)));
         }
         Ok(Trace { rows })
     }
@@ -80,13 +102,14 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// log10(lux) at `t` (s); before the first and after the last row that row's value. Times must not fall.
+    /// log10(lux) at `t` (s); before the first and after the last row that row's value; at a step the value behind it. Times must
+    /// not fall.
     pub fn log_lux(&mut self, t: f64) -> f64 {
         while self.at + 2 < self.rows.len() && self.rows[self.at + 1].0 <= t {
             self.at += 1;
         }
         let ((t0, l0), (t1, l1)) = (self.rows[self.at], self.rows[self.at + 1]); // there are two rows at least
-        l0 + (l1 - l0) * ((t - t0) / (t1 - t0)).clamp(0.0, 1.0)
+        if t >= t1 { l1 } else { l0 + (l1 - l0) * ((t - t0) / (t1 - t0)).max(0.0) }
     }
 }
 
@@ -106,13 +129,40 @@ mod tests {
     }
 
     #[test]
+    fn two_rows_of_one_time_are_a_step() {
+        let t = Trace::parse("0,100\n0,10\n10,10\n10,1\n10,1000\n20,1000\n20,1\n", "x.csv").unwrap();
+        let mut r = t.reader();
+        let lux: Vec<f64> = [0.0, 5.0, 9.999, 10.0, 19.999, 20.0, 21.0].map(|s| 10_f64.powf(r.log_lux(s)).round()).to_vec();
+        assert_eq!(lux, [10.0, 10.0, 10.0, 1000.0, 1000.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_clock_of_any_zero_will_do() {
+        let t = Trace::parse("1764331200,5\n1764417600,5\n", "x.csv").unwrap();
+        assert!((t.end() - t.start() - 86_400.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_file_that_never_ends_is_refused() {
+        let e = Trace::read(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(e.to_string(), "read light trace /dev/zero: the file must not be larger than 64 MiB");
+    }
+
+    #[test]
     fn a_bad_row_is_named_with_its_rule_and_value() {
         for (text, says) in [
             ("t_s,lux\n0,5\n1;5\n", "read light trace a.csv: line 3: a row is two numbers, t_s,lux, not \"1;5\""),
             ("0,5\n1,0\n", "read light trace a.csv: line 2: lux must be a number above 0, not \"1,0\""),
             ("0,5\n1,NaN\n", "read light trace a.csv: line 2: lux must be a number above 0, not \"1,NaN\""),
             ("-3,5\n", "read light trace a.csv: line 1: t_s must be a number of seconds, 0 or more, not \"-3,5\""),
-            ("4,5\n4,6\n", "read light trace a.csv: line 2: t_s must be later than in the row before, not \"4,6\""),
+            ("4,5\n3.9,6\n", "read light trace a.csv: line 2: t_s must not be earlier than in the row before, not \"3.9,6\""),
+            ("NaN,5\n", "read light trace a.csv: line 1: t_s must be a number of seconds, 0 or more, not \"NaN,5\""),
+            ("0,5\ninf,5\n", "read light trace a.csv: line 2: t_s must be a number of seconds, 0 or more, not \"inf,5\""),
+            (
+                "0,5\n1e15,6\n",
+                "read light trace a.csv: line 2: t_s must be at most 2678400 (31 days) later than in the first row, not \"1e15,6\"",
+            ),
+            ("4,5\n4,6\n", "read light trace a.csv: t_s of the last row must be later than in the first, not 4"),
             ("t_s,lux\n4,5\n", "read light trace a.csv: there must be at least 2 rows of t_s,lux, not 1"),
         ] {
             let e = Trace::parse(text, "a.csv").unwrap_err();

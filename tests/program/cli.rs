@@ -180,7 +180,9 @@ fn a_day_of_light_is_simulated_in_a_moment() {
     let out = never.command().args(["simulate-night", slope.to_str().unwrap(), "--json"]).output().unwrap();
     assert_eq!(serde_json::from_str::<Value>(text(&out.stdout)).unwrap()["count"], 0);
 
-    for (content, word) in [(None, "no-such.csv"), (Some("t_s,lux\n0,dark\n"), "dark"), (Some(""), "")] {
+    for (content, word) in
+        [(None, "no-such.csv"), (Some("t_s,lux\n0,dark\n"), "dark"), (Some("0,5\n1e15,5\n"), "31 days"), (Some(""), "")]
+    {
         let setup = Setup::new("trace");
         let file = setup.dir.join("no-such.csv");
         if let Some(content) = content {
