@@ -26,7 +26,7 @@ use crate::source::{Camera, Incoming, Light, Outlet, Polled, Source, Spec};
 use crate::threads;
 use crate::tuning::{self, Held, Tuner};
 pub use recovery::frame_timeout;
-use recovery::{FreezeDetector, LongestFrameTime, RecoveryLadder, RecoveryStep, SETTLE};
+use recovery::{Attempt, FreezeDetector, LongestFrameTime, RecoveryLadder, RecoveryStep, SETTLE};
 
 /// How the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,9 @@ pub enum Order {
     Tune(tuning::Order),
     /// New presets.
     Presets(crate::tuning::Presets),
+    /// The configuration was read again. A pause before the next attempt on a stream is over; one that comes from elsewhere now
+    /// is connected anew.
+    Source(Spec),
 }
 
 /// Everything the loop works with.
@@ -104,8 +107,12 @@ struct Loop<'a> {
     switched: bool,
     /// The exposure that was asked for and has not been seen yet (µs, gain), and the frames since.
     asked: Option<(f64, f64, u32)>,
-    /// The camera is not there, or not to be had: since when.
+    /// When the attempt under way began, and its first frame; since when the camera is not there, or not to be had.
+    begun: BootUs,
+    first_frame: Option<BootUs>,
     absent: Option<BootUs>,
+    /// The configuration of the stream was read again.
+    reloaded: bool,
 }
 
 impl Capture {
@@ -127,7 +134,10 @@ impl Capture {
             command: None,
             switched: false,
             asked: None,
+            begun: BootUs(0),
+            first_frame: None,
             absent: None,
+            reloaded: false,
             c: self,
         };
         run.run(shutdown)
@@ -143,16 +153,29 @@ impl Loop<'_> {
                 Ok(()) => return End::Stopped,
                 Err(e) => e,
             };
+            if std::mem::take(&mut self.reloaded) {
+                log::info!("{failed}");
+                (source, ladder) = (None, RecoveryLadder::default());
+                continue;
+            }
+            let refused = failed.kind == Kind::Denied;
             if self.c.gauges.state() != State::Lost {
                 self.c.gauges.set_state(State::Lost);
                 self.c.events.publish(Event::State { state: State::Lost, why: failed.to_string() });
             }
+            self.c.gauges.set_lost_because(Some(failed.to_string()));
             self.at_work(START);
             self.c.tuner.lost();
             self.refuse_orders();
             self.tally.log(Level::Warn, &format!("Frames lost: {failed}"));
             let policy = self.c.spec.retry_policy();
-            let step = ladder.next(self.c.clock.boot(), self.last_frame, policy, self.absent);
+            let attempt = Attempt {
+                begun: self.begun,
+                delivered: self.first_frame.take().map(|first| self.last_frame.since(first)),
+                refused,
+                absent: self.absent,
+            };
+            let step = ladder.next(self.c.clock.boot(), attempt, policy);
             let pause = match step {
                 RecoveryStep::Restart => {
                     self.c.gauges.restarts.fetch_add(1, Relaxed);
@@ -170,7 +193,14 @@ impl Loop<'_> {
                 }
                 RecoveryStep::RetryAfter(pause) => {
                     self.c.gauges.rebuilds.fetch_add(1, Relaxed);
-                    self.tally.log(Level::Info, "Recovery: trying again after a pause");
+                    if refused {
+                        let s = pause.as_secs();
+                        log::info!(
+                            "Recovery: trying again in {s} s, so that the camera does not lock the account; at once on SIGHUP"
+                        );
+                    } else {
+                        self.tally.log(Level::Info, "Recovery: trying again after a pause");
+                    }
                     source = None;
                     pause
                 }
@@ -180,10 +210,38 @@ impl Loop<'_> {
                 }
             };
             self.at_work(pause + SOON);
-            if shutdown.sleep(pause) {
+            if self.rest(pause, shutdown) {
                 return End::Stopped;
             }
+            if std::mem::take(&mut self.reloaded) {
+                ladder = RecoveryLadder::default();
+            }
         }
+    }
+
+    /// Sleeps for this long, or until the configuration is read again; true when the program is to stop.
+    fn rest(&mut self, pause: Duration, shutdown: &Shutdown) -> bool {
+        let end = self.c.clock.boot() + pause;
+        loop {
+            let left = end.since(self.c.clock.boot());
+            if self.reloaded || left.is_zero() {
+                return shutdown.requested();
+            }
+            if shutdown.sleep(left.min(POLL)) {
+                return true;
+            }
+            self.refuse_orders();
+        }
+    }
+
+    /// Takes over where the stream comes from now; false where nothing has changed, or it is no stream.
+    fn reload(&mut self, spec: Spec) -> bool {
+        let changed = spec.is_remote() && spec != self.c.spec;
+        self.reloaded = spec.is_remote();
+        if changed {
+            self.c.spec = spec;
+        }
+        changed
     }
 
     /// Tells the keeper that what comes now may take so long; see [`Gauges::at_work_until_us`].
@@ -193,7 +251,8 @@ impl Loop<'_> {
 
     /// From making or starting the source until it fails (`Err`) or the program stops (`Ok`).
     fn episode(&mut self, source: &mut Option<Box<dyn Source>>, shutdown: &Shutdown) -> Result<()> {
-        self.absent = self.absent.or_else(|| Some(self.c.clock.boot()));
+        self.begun = self.c.clock.boot();
+        self.absent = self.absent.or(Some(self.begun));
         self.at_work(START);
         if source.is_none() {
             self.c.spec = self.c.spec.clone().settled();
@@ -226,6 +285,7 @@ impl Loop<'_> {
                             self.c.events.publish(Event::State { state: State::Running, why: String::new() });
                         }
                         self.c.gauges.set_state(State::Running);
+                        self.c.gauges.set_lost_because(None);
                         log::info!("Frames come");
                         // The next loss is news again.
                         self.tally = Tally::default();
@@ -301,6 +361,12 @@ impl Loop<'_> {
                 self.switched = true;
                 self.follow(source)?;
             }
+            Order::Source(spec) => {
+                if self.reload(spec) {
+                    return Err(Error::new(Kind::Config, "camera.source has changed"));
+                }
+                self.reloaded = false;
+            }
             Order::Tune(order) => {
                 if let Some(prepared) = self.c.tuner.prepare(order, self.c.night.mode()) {
                     let sent = self.send(source, &prepared.renewal, prepared.released);
@@ -317,6 +383,7 @@ impl Loop<'_> {
             match order {
                 Order::Night(settings) => self.c.night.reconfigure(settings),
                 Order::Presets(presets) => self.c.tuner.presets(presets),
+                Order::Source(spec) => drop(self.reload(spec)),
                 Order::Tune(order) => self.c.tuner.refuse(order),
             }
         }
@@ -410,6 +477,7 @@ impl Loop<'_> {
         }
         self.next_id = id + 1;
         self.last_frame = frame.boot;
+        self.first_frame.get_or_insert(frame.boot);
         self.granted(frame);
         self.longest.frame_came(frame.exposure.map_or(0.0, |x| x.time_us));
         self.c.gauges.frame_us.store(self.longest.frame().as_micros() as u64, Relaxed);

@@ -12,7 +12,7 @@ pub enum Kind {
     Config,
     /// A command's words are wrong.
     Usage,
-    /// Not allowed: address, token.
+    /// Not allowed: address, token, a camera's login. Asking again does not help.
     Denied,
     /// A limit of clients or of work is reached; ask again.
     Busy,

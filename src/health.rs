@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::Result;
 use crate::settings::{Refusal, any, from, settings};
@@ -83,6 +84,8 @@ pub struct Gauges {
     pub pace_ms: AtomicU32,
     /// Until when the capture, while it has no frames, is at work or resting on purpose (µs since boot); beyond that it hangs.
     pub at_work_until_us: AtomicU64,
+    /// Why there are no frames; without a secret.
+    lost_because: Mutex<Option<String>>,
 }
 
 impl Gauges {
@@ -97,6 +100,14 @@ impl Gauges {
     /// Sets it.
     pub fn set_state(&self, s: State) {
         self.state.store(s as u8, Relaxed);
+    }
+    /// Why there are no frames, while that is so.
+    pub fn lost_because(&self) -> Option<String> {
+        self.lost_because.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    /// Sets it.
+    pub fn set_lost_because(&self, why: Option<String>) {
+        *self.lost_because.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
     /// Whether night mode is on.
     pub fn night(&self) -> bool {

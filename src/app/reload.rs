@@ -35,8 +35,18 @@ impl Reload {
         }
     }
 
+    /// One stream may take the place of another while the program runs; every other change of the source waits for the next start.
+    fn keep_source(new: &mut Config, old: &Config) {
+        let both_remote = new.camera.spec().is_remote() && old.camera.spec().is_remote();
+        if new.camera.source != old.camera.source && !both_remote {
+            log::warn!("camera.source has changed and takes effect at the next start");
+            new.file.camera.source = old.camera.source.clone();
+        }
+    }
+
     fn take(&self, mut new: Config) -> Result<()> {
         let old = self.commands.config();
+        Self::keep_source(&mut new, &old);
         settings::put_back(&mut new.file, &mut old.file.clone(), "", &mut |key| {
             log::warn!("{key} has changed and takes effect at the next start");
         })?;
@@ -64,6 +74,7 @@ impl Reload {
         self.commands.recorder.set(&new.record);
         // A capture that has ended is on its way out with the program.
         let _ = self.to_capture.send(capture::Order::Night(night_settings(&new)));
+        let _ = self.to_capture.send(capture::Order::Source(new.camera.spec()));
         if new.presets != old.presets {
             let _ = self.to_capture.send(capture::Order::Presets(new.presets.clone()));
         }

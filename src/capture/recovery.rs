@@ -70,6 +70,13 @@ const UNPLUGGED: Duration = Duration::from_secs(300);
 pub(super) const SETTLE: Duration = Duration::from_secs(1);
 /// Backoff: pauses between attempts on something far away, from the first on (s).
 const BACKOFF_S: [u64; 7] = [1, 2, 4, 8, 15, 30, 60];
+/// Two connections to something far away begin no closer together than this, however well they did.
+const APART: Duration = Duration::from_secs(1);
+/// Pauses after a refusal, from the first on (s). Cameras lock an account after 5 to 7 wrong logins in half an hour; the sixth
+/// attempt here is an hour after the first.
+const REFUSED_S: [u64; 3] = [120, 300, 1200];
+/// The first pause where this login has already worked (s): the camera had a bad moment, or its password was changed.
+const REFUSED_ONCE_S: u64 = 10;
 
 #[derive(Debug, PartialEq)]
 pub(super) enum RecoveryStep {
@@ -79,49 +86,92 @@ pub(super) enum RecoveryStep {
     GiveUp,
 }
 
+/// One attempt on a source, from its start to its failure.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Attempt {
+    /// When it began.
+    pub begun: BootUs,
+    /// The time from its first frame to its last; `None` where none came.
+    pub delivered: Option<Duration>,
+    /// The other side said no; it is there.
+    pub refused: bool,
+    /// Since when the source could not even be started.
+    pub absent: Option<BootUs>,
+}
+
 /// ```text
 /// failure ─► Restart ─► again within 60 s ─► Rebuild ─► again within 60 s ─► GiveUp        (a camera of this machine)
 /// absent, busy or unplugged ─► pause 1 s ─► 2 s ─► 4 s … 8 s until it is back, or GiveUp   (the same, where it does not start)
-/// failure ─► pause 1 s ─► 2 s ─► 4 s … 60 s, for ever                                       (a stream)
+/// frames, then a failure ─► at once, one attempt a second at most                          (a stream)
+/// no frame ─► pause 1 s ─► 2 s ─► 4 s … 60 s, for ever, never longer than the last frames came for (a stream)
+/// refused ─► pause 2 min ─► 5 min ─► 20 min, for ever                                      (a stream)
 /// ```
 #[derive(Default)]
 pub(super) struct RecoveryLadder {
     taken: usize,
     /// Attempts in a row that did not even start.
     away: usize,
+    /// Refusals in a row.
+    refused: usize,
     last: Option<BootUs>,
+    /// For how long frames came the last time that any came: the longest pause.
+    stretch: Option<Duration>,
 }
 
 impl RecoveryLadder {
-    /// `absent`: since when it could not even be started.
-    pub fn next(&mut self, now: BootUs, last_frame: BootUs, policy: RetryPolicy, absent: Option<BootUs>) -> RecoveryStep {
-        if let (RetryPolicy::RecoveryLadder, Some(since)) = (policy, absent) {
+    pub fn next(&mut self, now: BootUs, attempt: Attempt, policy: RetryPolicy) -> RecoveryStep {
+        match policy {
+            RetryPolicy::RecoveryLadder => self.climb(now, attempt),
+            RetryPolicy::Backoff => RecoveryStep::RetryAfter(self.back_off(now, attempt)),
+        }
+    }
+
+    fn climb(&mut self, now: BootUs, attempt: Attempt) -> RecoveryStep {
+        if attempt.delivered.is_some() {
+            self.stretch = attempt.delivered;
+        }
+        if let Some(since) = attempt.absent {
             // Nothing hangs that could be climbed out of: an unplugged webcam, or one that another program holds.
-            if now.since(since) > if last_frame == BootUs(0) { ABSENT } else { UNPLUGGED } {
+            if now.since(since) > if self.stretch.is_none() { ABSENT } else { UNPLUGGED } {
                 return RecoveryStep::GiveUp;
             }
             self.away += 1;
             return RecoveryStep::RetryAfter(Duration::from_secs(BACKOFF_S[(self.away - 1).min(3)]));
         }
         self.away = 0;
-        let calm = self.last.is_none_or(|t| match policy {
-            RetryPolicy::RecoveryLadder => now.since(t) > CALM,
-            // A stream that delivered for a while after the last attempt was well again.
-            RetryPolicy::Backoff => last_frame.since(t) > CALM / 2,
-        });
-        if calm {
+        if self.last.is_none_or(|t| now.since(t) > CALM) {
             self.taken = 0;
         }
         self.taken += 1;
         self.last = Some(now);
-        match (policy, self.taken) {
-            (RetryPolicy::Backoff, n) => {
-                RecoveryStep::RetryAfter(Duration::from_secs(BACKOFF_S[(n - 1).min(BACKOFF_S.len() - 1)]))
-            }
-            (RetryPolicy::RecoveryLadder, 1) => RecoveryStep::Restart,
-            (RetryPolicy::RecoveryLadder, 2) => RecoveryStep::Rebuild,
-            (RetryPolicy::RecoveryLadder, _) => RecoveryStep::GiveUp,
+        match self.taken {
+            1 => RecoveryStep::Restart,
+            2 => RecoveryStep::Rebuild,
+            _ => RecoveryStep::GiveUp,
         }
+    }
+
+    fn back_off(&mut self, now: BootUs, attempt: Attempt) -> Duration {
+        let nth = |pauses: &[u64], n: usize| Duration::from_secs(pauses[n.min(pauses.len() - 1)]);
+        if attempt.delivered.is_some() {
+            (self.taken, self.refused) = (0, 0);
+            self.stretch = attempt.delivered;
+        }
+        if attempt.refused {
+            let pause = match (self.refused, self.stretch) {
+                (0, Some(_)) => Duration::from_secs(REFUSED_ONCE_S),
+                (n, proven) => nth(&REFUSED_S, n - usize::from(proven.is_some())),
+            };
+            self.refused += 1;
+            return pause;
+        }
+        self.refused = 0;
+        if attempt.delivered.is_some() {
+            return APART.saturating_sub(now.since(attempt.begun));
+        }
+        let longest = self.stretch.map_or(Duration::MAX, |s| s.max(APART));
+        self.taken += 1;
+        nth(&BACKOFF_S, self.taken - 1).min(longest)
     }
 }
 
@@ -133,42 +183,68 @@ mod tests {
         BootUs(t * 1_000_000)
     }
 
+    /// A camera of this machine that delivered; since when it is absent.
+    fn climb(l: &mut RecoveryLadder, now: u64, delivered: bool, absent: Option<u64>) -> RecoveryStep {
+        let attempt = Attempt { delivered: delivered.then_some(Duration::ZERO), absent: absent.map(s), ..Attempt::default() };
+        l.next(s(now), attempt, RetryPolicy::RecoveryLadder)
+    }
+
     #[test]
     fn the_ladder_is_climbed_only_by_failures_close_together() {
         let mut l = RecoveryLadder::default();
-        assert_eq!(l.next(s(100), s(95), RetryPolicy::RecoveryLadder, None), RecoveryStep::Restart);
-        assert_eq!(l.next(s(106), s(95), RetryPolicy::RecoveryLadder, None), RecoveryStep::Rebuild);
-        assert_eq!(l.next(s(200), s(195), RetryPolicy::RecoveryLadder, None), RecoveryStep::Restart);
-        assert_eq!(l.next(s(206), s(195), RetryPolicy::RecoveryLadder, None), RecoveryStep::Rebuild);
-        assert_eq!(l.next(s(212), s(195), RetryPolicy::RecoveryLadder, None), RecoveryStep::GiveUp);
+        let mut step = |t| climb(&mut l, t, true, None);
+        assert_eq!([step(100), step(106), step(200)], [RecoveryStep::Restart, RecoveryStep::Rebuild, RecoveryStep::Restart]);
+        assert_eq!([step(206), step(212)], [RecoveryStep::Rebuild, RecoveryStep::GiveUp]);
+    }
+
+    /// The pause (s) after an attempt that began at `begun` and failed at `now` after so many seconds of frames.
+    fn pause(l: &mut RecoveryLadder, begun: u64, now: u64, delivered: Option<u64>, refused: bool) -> u64 {
+        let delivered = delivered.map(Duration::from_secs);
+        match l.next(s(now), Attempt { begun: s(begun), delivered, refused, absent: None }, RetryPolicy::Backoff) {
+            RecoveryStep::RetryAfter(p) => p.as_secs(),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn a_stream_is_asked_again_for_ever_with_growing_pauses() {
         let mut l = RecoveryLadder::default();
-        let mut pause = |t, frame| match l.next(s(t), s(frame), RetryPolicy::Backoff, None) {
-            RecoveryStep::RetryAfter(p) => p.as_secs(),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!([pause(10, 0), pause(12, 0), pause(15, 0)], [1, 2, 4]);
-        assert_eq!((0..20).map(|i| pause(100 + i, 0)).last(), Some(60));
-        assert_eq!(pause(1000, 990), 1);
+        let pauses: Vec<u64> = (0..9).map(|t| pause(&mut l, t, t, None, false)).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 15, 30, 60, 60, 60]);
+    }
+
+    #[test]
+    fn no_pause_is_longer_than_what_came_before_it() {
+        let mut l = RecoveryLadder::default();
+        assert_eq!(pause(&mut l, 0, 15, Some(15), false), 0, "at once after good delivery");
+        let away: Vec<u64> = (0..7).map(|t| pause(&mut l, t, t, None, false)).collect();
+        assert_eq!(away, [1, 2, 4, 8, 15, 15, 15]);
+        assert_eq!(pause(&mut l, 50, 55, Some(5), false), 0);
+        assert_eq!([0; 5].map(|_| pause(&mut l, 60, 60, None, false)), [1, 2, 4, 5, 5]);
+        // One frame and away, again and again: an attempt a second.
+        assert_eq!([0; 3].map(|_| pause(&mut l, 70, 70, Some(0), false)), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_refusal_is_asked_again_seldom() {
+        let mut l = RecoveryLadder::default();
+        assert_eq!([0; 5].map(|_| pause(&mut l, 0, 0, None, true)), [120, 300, 1200, 1200, 1200]);
+        assert_eq!(pause(&mut l, 0, 0, None, false), 1, "an outage after that is one");
+        assert_eq!(pause(&mut l, 0, 9, Some(9), false), 0);
+        assert_eq!([0; 3].map(|_| pause(&mut l, 10, 10, None, true)), [10, 120, 300], "the login is known to be right");
     }
 
     #[test]
     fn an_absent_camera_is_waited_for_and_an_unplugged_one_longer() {
         let mut l = RecoveryLadder::default();
-        assert_eq!(l.next(s(100), s(99), RetryPolicy::RecoveryLadder, None), RecoveryStep::Restart);
-        let mut again = |t| l.next(s(t), s(99), RetryPolicy::RecoveryLadder, Some(s(100)));
+        assert_eq!(climb(&mut l, 100, true, None), RecoveryStep::Restart);
+        let mut again = |t| climb(&mut l, t, false, Some(100));
         let pause = |n| RecoveryStep::RetryAfter(Duration::from_secs(n));
         assert_eq!([again(100), again(101), again(103), again(107), again(115)], [1, 2, 4, 8, 8].map(pause));
         assert_eq!([again(131), again(399), again(401)], [pause(8), pause(8), RecoveryStep::GiveUp]);
-        assert_eq!(
-            RecoveryLadder::default().next(s(131), BootUs(0), RetryPolicy::RecoveryLadder, Some(s(100))),
-            RecoveryStep::GiveUp
-        );
+        assert_eq!(climb(&mut RecoveryLadder::default(), 131, false, Some(100)), RecoveryStep::GiveUp);
         // It came back and failed again: that is a failure like any other.
-        assert_eq!(l.next(s(140), s(139), RetryPolicy::RecoveryLadder, None), RecoveryStep::Rebuild);
+        assert_eq!(climb(&mut l, 140, true, None), RecoveryStep::Rebuild);
     }
 
     #[test]

@@ -73,7 +73,13 @@ impl Commands {
             health::temperature().map_or_else(dash, |t| format!("{t:.1}C")),
             self.clock.quality().word(),
             self.clock.boot().since(self.started).as_secs(),
-        ) + &self.notes_word()
+        ) + &self.lost_word()
+            + &self.notes_word()
+    }
+
+    /// ` why=(SENTENCE)` while there are no frames; the line's end may be cut off.
+    fn lost_word(&self) -> String {
+        self.gauges.lost_because().map_or_else(String::new, |why| format!(" why=({why})"))
     }
 
     /// ` notes=N (the first …)`, or nothing where there is nothing to say; the line's end may be cut off.
@@ -128,6 +134,7 @@ impl Commands {
             },
             "source": {
                 "spec": config.camera.source.shown(),
+                "why": g.lost_because(),
                 "lost": g.source_lost.load(Relaxed),
                 "restarts": g.restarts.load(Relaxed),
                 "rebuilds": g.rebuilds.load(Relaxed),

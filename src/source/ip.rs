@@ -144,7 +144,8 @@ impl UriSource {
 /// An error of the library's in our words: what it means, what to do, no secret.
 fn explain(message: &gst::message::Error, address: &Address) -> Error {
     let error = message.error();
-    let why = if error.matches(gst::ResourceError::NotAuthorized) {
+    let refused = error.matches(gst::ResourceError::NotAuthorized);
+    let why = if refused {
         match address.login {
             Some(_) => "the camera refuses this user or password (401); correct them in camera.source".into(),
             None => {
@@ -154,7 +155,7 @@ fn explain(message: &gst::message::Error, address: &Address) -> Error {
     } else {
         address.scrub(&error.to_string())
     };
-    Error::new(Kind::Source, format!("{}: {why}", address.shown))
+    Error::new(if refused { Kind::Denied } else { Kind::Source }, format!("{}: {why}", address.shown))
 }
 
 /// The first error waiting on a bus, if any.

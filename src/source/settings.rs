@@ -22,9 +22,9 @@ settings! {
         /// A frame later than this (s) is reported in the log.
         capture_timeout_s: Duration = Duration::from_secs(4), from(0.1, 3600.0).at_start();
         /// Where frames come from: `auto`, `camera`, `pattern`, `file:PATH`, `rtsp://…`, `http://…`, `https://…`.
-        source: Named = Named::default(), any().at_start();
+        source: Named = Named::default(), any();
         /// How the stream of an RTSP camera travels: `auto`, `tcp` or `udp`.
-        transport: Transport = Transport::Auto, any().at_start();
+        transport: Transport = Transport::Auto, any();
         /// Which camera of this machine: its index, its id, its model or the model's beginning. Empty: the first.
         device: String = String::new(), any().at_start();
         /// Mirror left and right, in the camera.
