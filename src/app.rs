@@ -14,7 +14,7 @@ use self::reload::Reload;
 use self::settings::{camera, export_settings, persisted_controls};
 pub use self::settings::{night_settings, plan, ring_layout};
 use crate::capture::{self, Capture};
-use crate::claim::Claim;
+use crate::claim::{self, Claim};
 use crate::clock::{self, Clock, SystemClock};
 use crate::commands::{Commands, Line};
 use crate::config::Config;
@@ -116,6 +116,7 @@ impl Handler for Desk {
 pub fn run(options: &Options) -> Result<Exit> {
     clock::look();
     let config = options.load()?;
+    claim::on_wait(tell_wait);
     let pictures = Arc::new(Mutex::new(Claim::folder("export.base_dir", &config.export.base_dir)?));
     let _logs = config.logging.dir.as_deref().map(|dir| Claim::folder("logging.dir", dir)).transpose()?;
     threads::log_panics();
@@ -127,6 +128,16 @@ pub fn run(options: &Options) -> Result<Exit> {
     }
     logging::flush();
     end
+}
+
+/// A start that waits for another program to end. The log begins only behind the claims.
+fn tell_wait(said: &str) {
+    if logging::is_started() {
+        log::warn!("{said}");
+    } else {
+        eprintln!("pastcam: {said}");
+    }
+    Systemd::from_environment().tell(&format!("STATUS={said}"));
 }
 
 /// From here on the program ends, whatever still hangs.

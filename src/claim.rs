@@ -1,5 +1,6 @@
-//! Owns the locks that keep several running programs apart: one for each folder that a program writes into. Knows nothing of
-//! what lies there. Main thread, at start; the thread `reload`, when a folder changes.
+//! Owns the locks that keep several running programs apart: one for each folder that a program writes into; and how long a start
+//! waits for a program that is ending. Knows nothing of what lies there. Main thread, at start; the thread `reload`, when a folder
+//! changes.
 //!
 //! The lock lies in shared memory and not in the folder: a file held open there would keep a card from being unmounted.
 
@@ -7,15 +8,92 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::{major, minor};
 
 use crate::error::{Error, Kind, Result};
+use crate::threads::Thread;
 
 /// Where locks lie: memory that all programs of a machine share.
 const PLACE: &str = "/dev/shm";
+
+/// How long a start waits for a process that is ending. A killed one holds its locks and ports until its memory is freed, which
+/// took 0.1 s for a ring of 3 GiB on a PC; one that was asked to stop may take 4.5 s.
+const ENDING: Duration = Duration::from_secs(10);
+/// The same where it cannot be seen who is in the way.
+const UNKNOWN: Duration = Duration::from_secs(3);
+/// Who shows no sign of ending for so long stays: a signal may still be on its way.
+const SETTLE: Duration = Duration::from_millis(500);
+/// Between tries.
+const TRY: Duration = Duration::from_millis(20);
+/// A wait is told from here on.
+const TELL: Duration = Duration::from_secs(1);
+
+static TOLD: OnceLock<fn(&str)> = OnceLock::new();
+
+/// Has waits that last told to `tell`; the first caller's holds.
+pub fn on_wait(tell: fn(&str)) {
+    let _ = TOLD.set(tell);
+}
+
+/// Repeats `attempt` while what stands in its way is a process that is ending. `in_use_by` says of an error whether somebody has
+/// `what`, and who, where that is known. Beside a living process the error comes after half a second.
+pub fn wait_for_ending<T, E>(
+    what: &str,
+    mut attempt: impl FnMut() -> std::result::Result<T, E>,
+    in_use_by: impl Fn(&E) -> Option<Option<u32>>,
+) -> std::result::Result<T, E> {
+    let (began, mut told) = (Instant::now(), false);
+    loop {
+        let refused = match attempt() {
+            Ok(got) => return Ok(got),
+            Err(e) => e,
+        };
+        let Some(holder) = in_use_by(&refused) else { return Err(refused) };
+        let patience = match holder {
+            Some(pid) if pid == std::process::id() => Duration::ZERO,
+            Some(pid) if is_ending(pid) => ENDING,
+            Some(_) => SETTLE,
+            None => UNKNOWN,
+        };
+        let waited = began.elapsed();
+        if waited >= patience {
+            return Err(refused);
+        }
+        if waited >= TELL && !told {
+            told = true;
+            let who = holder.map_or_else(|| "another program".into(), |pid| format!("process {pid}, which is ending,"));
+            if let Some(tell) = TOLD.get() {
+                tell(&format!("waiting for {what}: {who} still has it"));
+            }
+        }
+        std::thread::sleep(TRY);
+    }
+}
+
+/// Whether a process is on its way out: killed or exiting, or one of ours that was asked to stop.
+fn is_ending(pid: u32) -> bool {
+    const SIGKILL: u64 = 1 << (nix::libc::SIGKILL - 1);
+    /// `PF_EXITING` of linux/sched.h.
+    const EXITING: u32 = 4;
+    // Behind the name, which may hold blanks and brackets: state, ppid, pgrp, session, tty_nr, tpgid, flags (proc_pid_stat(5)).
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let words: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let exiting = words.get(6).and_then(|w| w.parse::<u32>().ok()).is_some_and(|flags| flags & EXITING != 0);
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = status.lines().filter_map(|l| l.strip_prefix("SigPnd:").or_else(|| l.strip_prefix("ShdPnd:")));
+    let killed = || pending.filter_map(|m| u64::from_str_radix(m.trim(), 16).ok()).any(|mask| mask & SIGKILL != 0);
+    let stopping = || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let mut names = threads.filter_map(|t| fs::read_to_string(t.path().join("comm")).ok());
+        names.any(|name| name.trim_end() == Thread::Stop.name())
+    };
+    exiting || killed() || stopping()
+}
 
 /// A folder that is ours for as long as this lives.
 pub struct Claim(Option<(Flock<File>, PathBuf)>);
@@ -44,12 +122,25 @@ fn open(lock: &Path) -> std::io::Result<File> {
     }
 }
 
+/// Number and command line of who has it, where that can be seen.
+type Holder = Option<(u32, String)>;
+
 impl Claim {
-    /// Claims a folder, which is made if it is missing; `key` is the configuration's word for it.
+    /// Claims a folder, which is made if it is missing; `key` is the configuration's word for it. Waits for a program that is
+    /// ending ([`wait_for_ending`]).
     ///
     /// A folder that cannot be had now (a card that is not mounted) is not claimed, and neither is one that this process has
     /// already. Errors: `config` when another program has it, with that program's number and command line.
     pub fn folder(key: &str, dir: &Path) -> Result<Claim> {
+        let what = format!("the folder {}", dir.display());
+        let pid = |holder: &Holder| Some(holder.as_ref().map(|(pid, _)| *pid));
+        wait_for_ending(&what, || Claim::attempt(dir), pid).map_err(|holder| {
+            let what = format!("{what} is in use by another pastcam{}", named(holder));
+            Error::new(Kind::Config, format!("{key}: {what}; give each its own folder, or stop the other"))
+        })
+    }
+
+    fn attempt(dir: &Path) -> std::result::Result<Claim, Holder> {
         // What is wrong with the folder is told by whoever writes into it.
         let _ = fs::create_dir_all(dir);
         let Some(lock) = lock_of(dir) else { return Ok(Claim(None)) };
@@ -64,9 +155,7 @@ impl Claim {
                     if holder.as_ref().is_some_and(|(pid, _)| *pid == std::process::id()) {
                         return Ok(Claim(None));
                     }
-                    let who = named(holder);
-                    let what = format!("the folder {} is in use by another pastcam{who}", dir.display());
-                    return Err(Error::new(Kind::Config, format!("{key}: {what}; give each its own folder, or stop the other")));
+                    return Err(holder);
                 }
                 Err(_) => return Ok(Claim(None)),
             }
@@ -94,7 +183,7 @@ impl Drop for Claim {
 }
 
 /// Number and command line of the process that holds the lock on a file of shared memory, where that can be seen.
-pub fn holder(file: &File) -> Option<(u32, String)> {
+pub fn holder(file: &File) -> Holder {
     let meta = file.metadata().ok()?;
     let place = format!("{:02x}:{:02x}:{}", major(meta.dev()), minor(meta.dev()), meta.ino());
     let locks = fs::read_to_string("/proc/locks").ok()?;
@@ -105,13 +194,44 @@ pub fn holder(file: &File) -> Option<(u32, String)> {
 }
 
 /// A holder in a message's words; nothing where nobody is known.
-pub fn named(holder: Option<(u32, String)>) -> String {
-    holder.map_or(String::new(), |(pid, line)| format!(" (pid {pid}: {line})"))
+pub fn named(holder: Holder) -> String {
+    holder.map_or(String::new(), |(pid, line)| {
+        // The dead have no command line any more.
+        let line = if line.is_empty() { "it is ending" } else { &line };
+        format!(" (pid {pid}: {line})")
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+    use std::process::{Child, Command};
+
+    /// Whether the fortieth try was reached, the first that succeeds, and how many there were.
+    fn tries(holder: Option<u32>) -> (bool, u32) {
+        let tries = Cell::new(0);
+        let attempt = || {
+            tries.set(tries.get() + 1);
+            if tries.get() < 40 { Err(()) } else { Ok(()) }
+        };
+        (wait_for_ending("it", attempt, |()| Some(holder)).is_ok(), tries.get())
+    }
+
+    #[test]
+    fn a_start_waits_for_the_dying_and_soon_gives_up_beside_the_living() {
+        let mut child: Child = Command::new("sleep").arg("60").spawn().unwrap();
+        let began = Instant::now();
+        let (got, n) = tries(Some(child.id()));
+        assert!(!got && n > 1 && began.elapsed() >= SETTLE, "{n}");
+        child.kill().unwrap();
+        // Not waited for yet, it is as one that still frees its memory.
+        assert_eq!(tries(Some(child.id())), (true, 40));
+        child.wait().unwrap();
+        assert_eq!(tries(Some(std::process::id())), (false, 1), "nobody waits for himself");
+        let other = wait_for_ending("it", || Err::<(), _>("another error"), |_| None);
+        assert_eq!(other, Err("another error"));
+    }
 
     #[test]
     fn a_claim_lasts_until_it_is_dropped() {

@@ -97,6 +97,11 @@ pub fn start(settings: &Settings) -> Option<String> {
     why
 }
 
+/// Whether somebody writes the log.
+pub fn is_started() -> bool {
+    TO_LOG.get().is_some()
+}
+
 /// Waits until what was logged so far is written, half a second at most.
 pub fn flush() {
     if let Some(to_log) = TO_LOG.get() {

@@ -10,6 +10,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::claim::wait_for_ending;
 use crate::error::{Error, Kind, Result};
 
 /// systemd's notification socket, where the environment names one.
@@ -45,9 +46,11 @@ impl Systemd {
 pub struct Hardware(File);
 
 impl Hardware {
-    /// Opens the device.
+    /// Opens the device, waiting for a program that is ending.
     pub fn open(device: &Path) -> Result<Hardware> {
-        let file = OpenOptions::new().write(true).open(device).map_err(|e| {
+        let open = || OpenOptions::new().write(true).open(device);
+        let busy = |e: &std::io::Error| (e.kind() == std::io::ErrorKind::ResourceBusy).then_some(None);
+        let file = wait_for_ending(&format!("the watchdog {}", device.display()), open, busy).map_err(|e| {
             Error::caused(
                 Kind::Config,
                 format!(

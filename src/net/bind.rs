@@ -1,5 +1,5 @@
 //! Owns the opening of listening sockets: both address families, their options, and the words of a failure.
-//! Never accepts. Runs on the thread that starts the server.
+//! Waits for a port of a program that is ending. Never accepts. Runs on the thread that starts the server.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -7,6 +7,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt};
 
+use super::owner;
+use crate::claim::wait_for_ending;
 use crate::error::{Error, Kind, Result};
 
 /// A peer that is switched off without a word is noticed after 60 + 3 × 10 s.
@@ -14,7 +16,13 @@ const KEEP_IDLE_S: u32 = 60;
 const KEEP_INTERVAL_S: u32 = 10;
 const KEEP_COUNT: u32 = 3;
 
+/// [`open_now`], once a program that is ending has let the port go.
 fn open(ip: IpAddr, port: u16, only_v6: bool, kind: SockType) -> nix::Result<OwnedFd> {
+    let in_use_by = |e: &Errno| (*e == Errno::EADDRINUSE).then(|| owner::of(port, kind == SockType::Stream));
+    wait_for_ending(&format!("port {port}"), || open_now(ip, port, only_v6, kind), in_use_by)
+}
+
+fn open_now(ip: IpAddr, port: u16, only_v6: bool, kind: SockType) -> nix::Result<OwnedFd> {
     let family = if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
     if ip.is_ipv6() {

@@ -3,6 +3,7 @@
 
 mod allow;
 pub(crate) mod bind;
+mod owner;
 mod slowdown;
 
 pub use allow::{AllowList, LOCAL_NETWORKS, Network};

@@ -30,7 +30,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens or makes the file and takes it for this process alone. A path that is refused is left as it was.
+    /// Opens or makes the file and takes it for this process alone, waiting for a program that is ending. A path that is refused is
+    /// left as it was.
     pub fn open(path: &Path) -> Result<Store> {
         let what = || format!("open the ring's file {}", path.display());
         let refused = |why: String| Error::new(Kind::Config, format!("{}: {why}", what()));
@@ -55,7 +56,12 @@ impl Store {
                 },
                 opened => (opened.map_err(failed)?, false),
             };
-            let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, e)| {
+            // A lock belongs to all descriptors of one opening.
+            let again = || file.try_clone().map_err(|_| Errno::EMFILE);
+            let lock = || Flock::lock(again()?, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e);
+            let in_use_by = |e: &Errno| (*e == Errno::EWOULDBLOCK).then(|| claim::holder(&file).map(|(pid, _)| pid));
+            let locked = claim::wait_for_ending(&format!("the ring's file {}", path.display()), lock, in_use_by);
+            let file = locked.map_err(|e| {
                 let who = claim::named(claim::holder(&file));
                 let what = format!("{}: another pastcam{who} uses it; give each its own ring.persist_path", what());
                 Error::caused(Kind::Config, what, e)

@@ -3,7 +3,8 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{Running, Setup, free_port};
+use crate::client;
+use crate::harness::{Running, Setup, free_port, until};
 use crate::said;
 
 /// What a program says that is to use this of another's.
@@ -74,7 +75,45 @@ fn a_reload_takes_no_folder_of_another() {
     let said = refused("export.base_dir", second.captures().to_str().unwrap());
     assert!(said.contains("is in use by another pastcam"), "{said}");
     reload(&second.setup.dir.join("elsewhere"));
-    crate::harness::until("the second reload", || (second.log().matches("was read again").count() == 2).then_some(()));
+    until("the second reload", || (second.log().matches("was read again").count() == 2).then_some(()));
     let third = Setup::new("heir").set("export.base_dir", second.captures().to_str().unwrap()).start();
     assert_eq!(third.ask("ping"), "PONG");
+}
+
+#[test]
+fn a_start_right_after_a_crash_or_a_stop_waits_for_the_one_before() {
+    let ports = [free_port(), free_port(), free_port()];
+    // Half a gigabyte, which takes a while to be freed.
+    let setup = |word| {
+        Setup::new(word)
+            .set("camera.width", 1920)
+            .set("camera.height", 1080)
+            .set("ring.size", 150)
+            .set("logging.dir", "logs")
+            .set("network.persistent_port", ports[0])
+            .set("network.udp_port", ports[1])
+            .set("rtsp.enable", true)
+            .set("rtsp.port", ports[2])
+            .set("rtsp.bind", vec!["127.0.0.1"])
+    };
+    let populated = |mut r: Running, starts| {
+        until("the ring", || {
+            r.expect_alive();
+            (r.log().matches("The ring is populated").count() == starts).then_some(())
+        });
+        r
+    };
+    let one = setup("crash");
+    let first = populated(one.spawn(), 1);
+    first.signal(Signal::SIGKILL);
+    let second = populated(one.spawn(), 2);
+    assert_eq!(second.ask("ping"), "PONG");
+    // Another folder, the same ports.
+    second.signal(Signal::SIGKILL);
+    let other = setup("ports").set("network.trigger_port", one.port);
+    let third = populated(other.spawn(), 1);
+    third.signal(Signal::SIGTERM);
+    let mut fourth = populated(other.spawn(), 2);
+    assert_eq!(client::ask(one.port, "ping"), "PONG");
+    assert_eq!(fourth.terminate().code(), Some(0));
 }
