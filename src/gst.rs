@@ -3,6 +3,7 @@
 
 mod direct;
 mod pipe;
+mod told;
 
 use gstreamer as gst;
 use gstreamer_video as video;
@@ -12,6 +13,7 @@ use crate::frame::{Colour, Layout, Matrix, Span};
 
 pub use direct::Direct;
 pub use pipe::Pipe;
+pub use told::ToldColour;
 
 /// Starts `GStreamer`; every further call costs one atomic read.
 ///
@@ -117,12 +119,7 @@ pub fn read_caps(caps: &gst::CapsRef) -> Result<(Layout, Colour)> {
         let why = "only I420 of even width and height is taken; put videoconvert and videoscale before it";
         return Err(Error::new(Kind::Media, format!("read caps {caps}: {why}")));
     }
-    let c = info.colorimetry();
-    let colour = Colour {
-        matrix: if c.matrix() == video::VideoColorMatrix::Bt709 { Matrix::Bt709 } else { Matrix::Bt601 },
-        span: if c.range() == video::VideoColorRange::Range0_255 { Span::Full } else { Span::Limited },
-    };
-    Ok((Layout::new(info.width(), info.height()), colour))
+    Ok((Layout::new(info.width(), info.height()), ToldColour::of(caps).completed(&info)))
 }
 
 /// An error message of a bus as ours: which element, what it says, and the place in its source for a bug report.

@@ -7,6 +7,7 @@ mod coded;
 mod rtsp;
 mod still;
 mod tail;
+mod told;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -80,9 +81,10 @@ impl UriSource {
             |e: gst::glib::BoolError| Error::caused(Kind::Media, format!("build the decoder of {}", self.address.shown), e);
         pipeline.add(&decode).map_err(failed)?;
         let many = Arc::new(AtomicBool::new(false));
-        let seen = many.clone();
+        let (seen, container) = (many.clone(), tail.container.clone());
         // MJPEG over HTTP: its demuxer may always find one more stream, and the decoder would wait for that for ever.
         pipeline.connect_deep_element_added(move |_, _, element| {
+            container.watch(element);
             if element.factory().is_some_and(|f| f.name() == "multipartdemux") {
                 seen.store(true, Relaxed);
                 element.set_property("single-stream", true);

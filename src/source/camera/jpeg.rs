@@ -21,8 +21,9 @@ impl Jpeg {
         for element in ["jpegdec", "videoconvert"] {
             door::element(element)?;
         }
-        let bin = gst::parse::bin_from_description("jpegdec ! videoconvert ! capsfilter caps=video/x-raw,format=I420", true)
-            .map_err(|e| Error::caused(Kind::Media, what, e))?;
+        // JPEG's own colour, in the words of this decoder or another: else grey pictures would count as video.
+        let line = "jpegdec ! videoconvert ! capsfilter caps=\"video/x-raw,format=I420,colorimetry=(string){1:4:0:0,1:4:7:1}\"";
+        let bin = gst::parse::bin_from_description(line, true).map_err(|e| Error::caused(Kind::Media, what, e))?;
         let mut decoder = Direct::start(bin.upcast(), what)?;
         if !decoder.announce(&gst::Caps::new_empty_simple("image/jpeg")) {
             return Err(Error::new(Kind::Media, format!("{what}: it refuses JPEG")));
@@ -60,11 +61,13 @@ mod tests {
     use super::*;
     use crate::frame::Layout;
 
-    fn jpeg(layout: Layout, luma: u8) -> Vec<u8> {
+    fn jpeg(layout: Layout, luma: u8, format: &str) -> Vec<u8> {
         let mut pixels = vec![128; layout.bytes()];
         pixels[layout.y()].fill(luma);
         door::init().unwrap();
-        let pipeline = gst::parse::launch("appsrc name=in ! jpegenc quality=95 ! appsink name=out sync=false").unwrap();
+        let convert = format!("videoconvert ! video/x-raw,format={format}");
+        let line = format!("appsrc name=in ! {convert} ! jpegenc quality=95 ! appsink name=out sync=false");
+        let pipeline = gst::parse::launch(&line).unwrap();
         let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
         let entry = pipeline.by_name("in").unwrap().downcast::<gst_app::AppSrc>().unwrap();
         let exit = pipeline.by_name("out").unwrap().downcast::<gst_app::AppSink>().unwrap();
@@ -80,12 +83,17 @@ mod tests {
     fn pictures_come_out_as_they_went_in_and_damaged_ones_do_not_stop_it() {
         let mut decoder = Jpeg::start().unwrap();
         let l = Layout::new(64, 48);
-        for luma in [40u8, 200, 90] {
+        for (luma, format) in [(40u8, "I420"), (200, "I420"), (232, "GRAY8"), (90, "Y444"), (16, "GRAY8")] {
             assert!(!decoder.decode(b"not a picture", &mut |_, _| panic!("there is none")).unwrap());
             let mut seen = None;
-            assert!(decoder.decode(&jpeg(l, luma), &mut |p, c| seen = Some((p.layout, p.data[0][70], c))).unwrap());
-            let (layout, y, colour) = seen.unwrap();
-            assert!(layout == l && y.abs_diff(luma) <= 1 && colour == Colour::default(), "{y} {colour:?}");
+            assert!(
+                decoder
+                    .decode(&jpeg(l, luma, format), &mut |p, c| seen = Some((p.layout, (p.data[0][70], p.data[1][35]), c)))
+                    .unwrap()
+            );
+            let (layout, (y, u), colour) = seen.unwrap();
+            assert!(layout == l && y.abs_diff(luma) <= 1 && u.abs_diff(128) <= 1, "{format} {luma}: {y} {u}");
+            assert_eq!(colour, Colour::default(), "{format}");
         }
     }
 }

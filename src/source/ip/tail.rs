@@ -1,6 +1,7 @@
-//! Owns the end of every decoding pipeline: pictures thinned out to the wished rate, made I420 of the camera's configured
-//! size, and lent to the capture. Probes run on `GStreamer`'s threads, `lend` on the capture thread.
+//! Owns the end of every decoding pipeline: pictures thinned out to the wished rate, their colour told in full, made I420 of the
+//! camera's configured size, and lent to the capture. Probes run on `GStreamer`'s threads, `lend` on the capture thread.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -9,10 +10,11 @@ use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
+use super::told::Container;
 use crate::clock::BootUs;
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Ae, Layout, Packing, Planes};
-use crate::gst as door;
+use crate::gst::{self as door, ToldColour};
 use crate::source::{Camera, Incoming};
 
 /// Thins a faster stream out to the wished rate.
@@ -49,6 +51,8 @@ pub(super) struct DecoderTail {
     /// Decoded pictures go in here.
     pub entry: gst::Pad,
     sink: gst_app::AppSink,
+    /// What the container tells; see [`Container::watch`].
+    pub container: Arc<Container>,
 }
 
 impl DecoderTail {
@@ -64,14 +68,8 @@ impl DecoderTail {
         let scale = door::element("videoscale")?;
         // A picture of another shape keeps it, between black bars.
         scale.set_property("add-borders", true);
-        let caps = gst_video::VideoCapsBuilder::new()
-            .format(gst_video::VideoFormat::I420)
-            .width(camera.layout.width as i32)
-            .height(camera.layout.height as i32)
-            .pixel_aspect_ratio(gst::Fraction::new(1, 1))
-            .build();
         // Two frames at most: when the capture is late the oldest goes, and the decoder never waits for it.
-        let sink = gst_app::AppSink::builder().caps(&caps).max_buffers(2).drop(true).sync(sync).build();
+        let sink = gst_app::AppSink::builder().caps(&wanted(camera.layout, None)).max_buffers(2).drop(true).sync(sync).build();
         let chain = [&convert, &scale, sink.upcast_ref()];
         let failed = |e: gst::glib::BoolError| Error::caused(Kind::Media, "build the end of the decoder", e);
         pipeline.add_many(chain).map_err(failed)?;
@@ -84,13 +82,49 @@ impl DecoderTail {
             // `Handled` gives the frame back here; with `Drop` GStreamer 1.22 would do that once more and complain.
             if keeps { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Handled }
         });
-        Ok(DecoderTail { entry, sink })
+        let container = Arc::<Container>::default();
+        let (known, exit, layout) = (container.clone(), sink.clone(), camera.layout);
+        entry.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            let told = info.event().and_then(|e| match e.view() {
+                gst::EventView::Caps(caps) => whole_colour(caps.caps(), &known),
+                _ => None,
+            });
+            if let Some((caps, colorimetry)) = told {
+                exit.set_caps(Some(&wanted(layout, Some(&colorimetry))));
+                info.data = Some(gst::PadProbeData::Event(gst::event::Caps::new(&caps)));
+            }
+            gst::PadProbeReturn::Ok
+        });
+        Ok(DecoderTail { entry, sink, container })
     }
 
     /// The next picture; `None` when none comes within `wait`.
     pub fn pull(&self, wait: Duration) -> Option<gst::Sample> {
         self.sink.try_pull_sample(gst::ClockTime::from_nseconds(wait.as_nanos() as u64))
     }
+}
+
+/// Pictures as they are to come out.
+fn wanted(layout: Layout, colorimetry: Option<&gst_video::VideoColorimetry>) -> gst::Caps {
+    gst_video::VideoCapsBuilder::new()
+        .format(gst_video::VideoFormat::I420)
+        .width(layout.width as i32)
+        .height(layout.height as i32)
+        .pixel_aspect_ratio(gst::Fraction::new(1, 1))
+        .field_if_some("colorimetry", colorimetry.map(ToString::to_string))
+        .build()
+}
+
+/// The caps of decoded pictures with their colour told in full, so that every element behind understands it, and the colorimetry
+/// that they keep as I420: it only changes its place, no sample is converted. `None` where these are no raw pictures.
+fn whole_colour(caps: &gst::CapsRef, container: &Container) -> Option<(gst::Caps, gst_video::VideoColorimetry)> {
+    let info = gst_video::VideoInfo::from_caps(caps).ok()?;
+    let colorimetry = door::colorimetry(ToldColour::of(caps).or(container.colour()).completed(&info));
+    let mut caps = caps.to_owned();
+    if !info.is_rgb() {
+        caps.make_mut().set("colorimetry", colorimetry.to_string());
+    }
+    Some((caps, colorimetry))
 }
 
 /// Says once how to spare the scaling.
