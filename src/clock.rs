@@ -56,9 +56,9 @@ impl WallUs {
     pub fn is_set(self) -> bool {
         self.0 >= NEVER_SET_BEFORE
     }
-    /// Seconds since 1970.
+    /// Seconds since 1970, to the millisecond and cut there, as names and EXIF are: all three show one instant.
     pub fn secs(self) -> f64 {
-        self.0 as f64 / 1e6
+        self.0.div_euclid(1000) as f64 / 1e3
     }
 }
 
@@ -149,12 +149,16 @@ pub fn monotonic_us() -> u64 {
 
 /// A clock that stands still until a test moves it.
 #[derive(Debug, Default)]
-pub struct FakeClock(Mutex<(BootUs, WallUs)>);
+pub struct FakeClock(Mutex<(BootUs, WallUs)>, AtomicBool);
 
 impl FakeClock {
     /// Starts at these two instants.
     pub fn at(boot: BootUs, wall: WallUs) -> Self {
-        FakeClock(Mutex::new((boot, wall)))
+        FakeClock(Mutex::new((boot, wall)), AtomicBool::new(false))
+    }
+    /// What a time daemon says from now on.
+    pub fn synced(&self, synced: bool) {
+        self.1.store(synced, Ordering::Relaxed);
     }
     /// Moves both clocks on.
     pub fn advance(&self, by: Duration) {
@@ -174,6 +178,13 @@ impl Clock for FakeClock {
     fn wall(&self) -> WallUs {
         self.0.lock().unwrap().1
     }
+    fn quality(&self) -> Quality {
+        match self.1.load(Ordering::Relaxed) {
+            _ if !self.wall().is_set() => Quality::Unset,
+            true => Quality::Synced,
+            false => Quality::Free,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -187,6 +198,11 @@ mod tests {
         c.step_wall(-1_700_000_000_000_000);
         assert_eq!(c.boot(), BootUs(1_000_010));
         assert_eq!(c.quality(), Quality::Unset);
+    }
+
+    #[test]
+    fn an_instant_is_cut_to_the_millisecond_as_names_and_exif_are() {
+        assert_eq!(format!("{:.3}", WallUs(1_800_000_000_999_900).secs()), "1800000000.999");
     }
 
     #[test]

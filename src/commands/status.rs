@@ -164,6 +164,7 @@ impl Commands {
             "swap_percent": round(health::swap_percent(), 1),
             "temperature_c": real(health::temperature(), 1),
             "clock": self.clock.quality().word(),
+            "age_rule": self.exporter.age_rule(),
             "notes": self.notes.lines(),
         })
         .to_string()

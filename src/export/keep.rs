@@ -9,10 +9,12 @@
 use std::collections::{BinaryHeap, VecDeque};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::age::{Ages, Present};
 use super::retention::Shared;
 use super::{Format, Keep, name};
 use crate::clock::{BootUs, Clock, SystemClock, WallUs};
@@ -65,6 +67,9 @@ pub(super) struct RetentionKeeper {
     scanned: Option<BootUs>,
     /// Youngest modification time seen.
     newest: SystemTime,
+    ages: Ages,
+    /// When what is certain of the time was last written down; `None` where nothing is.
+    remembered: Option<BootUs>,
     /// Deleted since that was told last: files, and their bytes.
     deleted: (u64, u64),
     /// Files on their way into the count.
@@ -78,6 +83,11 @@ impl Keep {
         self.min_free_mib.saturating_mul(1 << 20)
     }
 
+    /// The largest age that is allowed, if any is.
+    pub(super) fn longest(&self) -> Option<Duration> {
+        self.kinds.iter().filter_map(|(_, k)| k.max_age_s).max().map(Duration::from_secs)
+    }
+
     pub(super) fn limited(&self) -> bool {
         self.min_free_mib > 0 || self.kinds.iter().any(|(_, k)| k.max_bytes.is_some() || k.max_age_s.is_some())
     }
@@ -85,14 +95,56 @@ impl Keep {
 
 impl RetentionKeeper {
     /// Nothing is known of `dir` yet.
-    pub fn new(dir: PathBuf, rules: Keep, shared: Arc<Shared>, names: Names) -> RetentionKeeper {
+    pub fn new(dir: PathBuf, rules: Keep, ages: Ages, shared: Arc<Shared>, names: Names) -> RetentionKeeper {
         let (stocks, newest) = (Default::default(), SystemTime::UNIX_EPOCH);
-        RetentionKeeper { dir, rules, stocks, scanned: None, newest, deleted: (0, 0), shared, names }
+        RetentionKeeper { dir, rules, stocks, scanned: None, newest, ages, remembered: None, deleted: (0, 0), shared, names }
+    }
+
+    /// What the clocks have shown so far, for another folder.
+    pub fn ages(&self) -> Ages {
+        self.ages.elsewhere()
+    }
+
+    /// Looks at the clocks, and reads the folder first if that has not been done. Why the bounds by age rest, if they do.
+    pub fn present(&mut self, clock: &dyn Clock) -> (Present, Option<String>) {
+        let Some(longest) = self.rules.longest() else {
+            return (self.ages.look(clock, Duration::MAX).0, None);
+        };
+        self.front(0);
+        let (present, why) = self.ages.look(clock, longest);
+        self.remember(clock.boot(), present, why.is_some());
+        (present, why)
+    }
+
+    /// While the clock is doubted, leaves once an hour what is certain to the next start; takes it away when that is over.
+    fn remember(&mut self, now: BootUs, present: Present, doubted: bool) {
+        let (path, certain) = (self.dir.join(name::CERTAIN), present.certain());
+        let done = match self.remembered {
+            Some(at) if doubted && now.since(at) < TRUST => return,
+            _ if doubted && certain.is_set() => disk::replace(&path, format!("{}\n", certain.0 / 1_000_000).as_bytes()),
+            Some(_) if !doubted => Step::on("delete", &path).run(|| fs::remove_file(&path)),
+            _ => return,
+        };
+        self.remembered = if doubted { Some(now) } else { None };
+        if let Err(e) = done {
+            log::debug!("export: {}", disk::error("write", &path, e));
+        }
+    }
+
+    /// What [`Self::remember`] left.
+    fn recall(&mut self) {
+        let path = self.dir.join(name::CERTAIN);
+        let text = Step::on("read", &path).run(|| fs::read_to_string(&path)).unwrap_or_default();
+        if let Ok(s) = text.trim_end().parse::<u32>() {
+            self.ages.recall(WallUs(i64::from(s) * 1_000_000));
+            self.remembered = Some(BootUs(0));
+        }
     }
 
     /// Removes unfinished files of a previous run and, if anything is limited, counts.
     pub fn take_over(&mut self, start: bool) -> Result<()> {
         self.sweep(start)?;
+        self.recall();
         if self.rules.limited() { self.scan() } else { Ok(()) }
     }
 
@@ -157,7 +209,7 @@ impl RetentionKeeper {
     fn scan(&mut self) -> Result<()> {
         let mut heaps: [BinaryHeap<Entry>; KINDS] = Default::default();
         let mut stocks: [Stock; KINDS] = Default::default();
-        let mut newest = SystemTime::UNIX_EPOCH;
+        let (mut newest, mut ages) = (SystemTime::UNIX_EPOCH, self.ages.clone());
         self.each_name(|entry, name| {
             let Some(format) = name::ours(name) else { return Ok(()) };
             // In this order: the name is free again only when the file waits to be counted.
@@ -174,6 +226,8 @@ impl RetentionKeeper {
             }
             let (heap, stock, modified) = (&mut heaps[format as usize], &mut stocks[format as usize], meta.modified()?);
             newest = newest.max(modified);
+            // Not the modification time, which copying and `touch` set at will.
+            ages.witness(WallUs(meta.ctime().saturating_mul(1_000_000)));
             stock.bytes += meta.len();
             heap.push(Entry { modified, name: name.to_owned(), bytes: meta.len() });
             if heap.len() > SHELF {
@@ -185,7 +239,7 @@ impl RetentionKeeper {
         for (stock, heap) in stocks.iter_mut().zip(heaps) {
             stock.oldest = heap.into_sorted_vec().into();
         }
-        (self.stocks, self.newest) = (stocks, newest);
+        (self.stocks, self.newest, self.ages) = (stocks, newest, ages);
         self.scanned = Some(SystemClock.boot());
         Ok(())
     }
@@ -256,7 +310,7 @@ impl RetentionKeeper {
     }
 
     /// Deletes what the limits no longer allow, except files called `spare`, for about as long as that. Whether there is more.
-    pub fn tidy(&mut self, spare: &[&str], now: WallUs, until: Instant) -> Result<bool> {
+    pub fn tidy(&mut self, spare: &[&str], now: Present, until: Instant) -> Result<bool> {
         for kind in 0..KINDS {
             while self.over_limit(kind, spare, now) {
                 if Instant::now() >= until {
@@ -283,7 +337,7 @@ impl RetentionKeeper {
     }
 
     /// Whether the oldest file of this kind has to go.
-    fn over_limit(&mut self, kind: usize, spare: &[&str], now: WallUs) -> bool {
+    fn over_limit(&mut self, kind: usize, spare: &[&str], now: Present) -> bool {
         let rule = self.rules.kinds[Format::KEPT[kind]];
         if rule.max_bytes.is_none() && rule.max_age_s.is_none() {
             return false;
@@ -294,9 +348,7 @@ impl RetentionKeeper {
             return false;
         }
         let since_1970 = front.modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let written = WallUs(since_1970.as_micros() as i64);
-        // A file written before the clock was set has no age, nor has any file while the clock is not set.
-        let age = if written.is_set() && now.is_set() { (now.0 - written.0).max(0) as u64 / 1_000_000 } else { 0 };
+        let age = now.age(WallUs(since_1970.as_micros() as i64)).as_secs();
         rule.max_bytes.is_some_and(|max| bytes > max) || rule.max_age_s.is_some_and(|max| age > max)
     }
 
@@ -342,146 +394,4 @@ impl RetentionKeeper {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::KeepKind;
-    use super::*;
-    use crate::disk::tests::Scratch;
-
-    fn keeper(dir: &Path, rules: Keep) -> RetentionKeeper {
-        let mut keeper = RetentionKeeper::new(dir.to_path_buf(), rules, Arc::default(), Names::default());
-        keeper.take_over(true).unwrap();
-        keeper
-    }
-
-    fn tidy(k: &mut RetentionKeeper, now: WallUs) {
-        while k.tidy(&[], now, Instant::now()).unwrap() {
-            assert!(!k.tidy(&[], now, Instant::now() + Duration::from_secs(60)).unwrap());
-        }
-    }
-
-    fn note(k: &mut RetentionKeeper, name: &str) {
-        k.count(vec![Written { format: Format::Jpg, name: name.to_owned(), bytes: 100 }]);
-        assert!(!k.tidy(&[name], NOW, Instant::now() + Duration::from_secs(60)).unwrap());
-    }
-
-    const NOW: WallUs = WallUs(1_800_000_000_000_000);
-
-    /// `n` files of 100 bytes, the one called f0 the oldest, a minute apart; the youngest as old as `NOW`.
-    fn fill(dir: &Scratch, n: u64, extension: &str) {
-        for id in 0..n {
-            let path = dir.join(format!("20261120_083408_f{id}.{extension}"));
-            fs::write(&path, [0; 100]).unwrap();
-            let ago = Duration::from_secs(60 * (n - 1 - id));
-            let file = fs::File::options().write(true).open(path).unwrap();
-            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_micros(NOW.0 as u64) - ago).unwrap();
-        }
-    }
-
-    fn jpg(max_bytes: Option<u64>, max_age_s: Option<u64>) -> Keep {
-        let mut keep = Keep::default();
-        keep.kinds[Format::Jpg] = KeepKind { max_bytes, max_age_s };
-        keep
-    }
-
-    #[test]
-    fn the_oldest_go_first_and_foreign_files_stay() {
-        let dir = Scratch::new("oldest");
-        fill(&dir, 5, "jpg");
-        fill(&dir, 2, "png");
-        fs::write(dir.join("holiday.jpg"), [0; 1000]).unwrap();
-        std::os::unix::fs::symlink("holiday.jpg", dir.join("20200101_000000_f0.jpg")).unwrap();
-        fs::create_dir(dir.join("20200101_000000_f1.jpg")).unwrap();
-        let mut k = keeper(&dir, jpg(Some(250), None));
-        tidy(&mut k, NOW);
-        let left = dir.names();
-        assert_eq!(
-            left,
-            [
-                "20200101_000000_f0.jpg",
-                "20200101_000000_f1.jpg",
-                "20261120_083408_f0.png",
-                "20261120_083408_f1.png",
-                "20261120_083408_f3.jpg",
-                "20261120_083408_f4.jpg",
-                "holiday.jpg"
-            ]
-        );
-    }
-
-    #[test]
-    fn age_counts_only_while_the_clock_is_set() {
-        let dir = Scratch::new("age");
-        fill(&dir, 5, "jpg");
-        let mut k = keeper(&dir, jpg(None, Some(90)));
-        tidy(&mut k, WallUs(0));
-        assert_eq!(dir.names().len(), 5);
-        tidy(&mut k, NOW);
-        assert_eq!(dir.names(), ["20261120_083408_f3.jpg", "20261120_083408_f4.jpg"]);
-    }
-
-    #[test]
-    fn more_files_than_a_shelf_holds() {
-        let dir = Scratch::new("shelf");
-        let n = SHELF as u64 + 44;
-        fill(&dir, n, "jpg");
-        let mut k = keeper(&dir, jpg(Some(1000), None));
-        assert!(k.stocks[0].more && k.stocks[0].oldest.len() == SHELF);
-        tidy(&mut k, NOW);
-        let mut left = dir.names();
-        left.sort_by_key(String::len);
-        assert_eq!(left, (n - 10..n).map(|id| format!("20261120_083408_f{id}.jpg")).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn what_others_deleted_is_not_counted() {
-        let dir = Scratch::new("others");
-        fill(&dir, 6, "jpg");
-        let mut k = keeper(&dir, jpg(Some(600), None));
-        for id in 0..3 {
-            fs::remove_file(dir.join(format!("20261120_083408_f{id}.jpg"))).unwrap();
-        }
-        let new = "20261120_083409_f9.jpg".to_owned();
-        fs::write(dir.join(&new), [0; 100]).unwrap();
-        note(&mut k, &new);
-        assert_eq!(dir.names().len(), 4, "six were allowed and four are there: {:?}", dir.names());
-    }
-
-    #[test]
-    fn a_file_just_written_stays_even_when_it_alone_is_too_much() {
-        let dir = Scratch::new("spare");
-        fill(&dir, 2, "jpg");
-        let mut k = keeper(&dir, jpg(Some(50), None));
-        let new = "20261120_083409_f9.jpg".to_owned();
-        fs::write(dir.join(&new), [0; 100]).unwrap();
-        note(&mut k, &new);
-        assert_eq!(dir.names(), [new]);
-    }
-
-    #[test]
-    fn what_is_on_its_way_is_counted_once_and_left_alone() {
-        let dir = Scratch::new("way");
-        fill(&dir, 3, "jpg");
-        let names = Names::default();
-        let reserved = names.first(&dir, "20261120_083408_f1".into(), Vec::new());
-        let half = dir.join(".20261120_083408_f9.jpg.1-1.tmp");
-        fs::write(&half, "half").unwrap();
-        let in_work = Step::on("write", &half);
-        let mut k = RetentionKeeper::new(dir.to_path_buf(), jpg(Some(1000), None), Arc::default(), names);
-        k.take_over(true).unwrap();
-        assert_eq!((k.stocks[0].bytes, half.exists()), (200, true));
-        note(&mut k, "20261120_083408_f1.jpg");
-        drop((reserved, in_work));
-        k.take_over(true).unwrap();
-        assert_eq!((k.stocks[0].bytes, half.exists()), (300, false));
-    }
-
-    #[test]
-    fn a_floor_out_of_reach_deletes_nothing() {
-        let dir = Scratch::new("floor");
-        fill(&dir, 3, "jpg");
-        let rules = Keep { min_free_mib: u64::MAX >> 20, ..Keep::default() };
-        let e = keeper(&dir, rules).make_room().unwrap_err();
-        assert!(e.kind == Kind::Disk && e.what.contains("min_free_mib"), "{e}");
-        assert_eq!(dir.names().len(), 3);
-    }
-}
+mod tests;

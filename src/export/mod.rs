@@ -2,6 +2,7 @@
 //! cut. Never takes or averages frames and never decides when to save. An [`Exporter`] is shared by all threads that save;
 //! each has [`Encoders`] of its own. `save` blocks for as long as the disk does, so it is no work for the frame path.
 
+mod age;
 mod colour;
 mod encode;
 mod film;
@@ -147,6 +148,11 @@ impl Exporter {
     /// What is the matter with the folder's disk, if anything is, and a sentence. Asks no disk.
     pub fn trouble(&self) -> Option<(Disk, String)> {
         self.retention.trouble()
+    }
+
+    /// What becomes of the bounds by age: `off` there is none, `on`, `resting` while the clock is doubted. Asks no disk.
+    pub fn age_rule(&self) -> &'static str {
+        self.retention.age_rule()
     }
 
     /// Waits until the limits hold: what they no longer allow is deleted by another thread, in its own time.

@@ -10,6 +10,9 @@ use crate::verbs::Tag;
 /// The link to the JPEG written last.
 pub const LATEST: &str = "latest.jpg";
 
+/// What is certain of the time while the clock is doubted (s since 1970), for the next start.
+pub const CERTAIN: &str = ".pastcam-time";
+
 /// Local time of an instant to the second, or `None` while the clock is not set.
 pub fn local(wall: WallUs) -> Option<DateTime> {
     if wall.is_set() { DateTime::from_unix_local(wall.0.div_euclid(1_000_000)).ok() } else { None }
@@ -51,7 +54,7 @@ pub fn temporary(name: &str) -> bool {
     let parts = name.strip_prefix('.').and_then(|n| n.strip_suffix(".tmp")).and_then(|n| n.rsplit_once('.'));
     parts.is_some_and(|(inner, count)| {
         let counted = count.split_once('-').is_some_and(|(a, b)| digits(a, 1..=10) == Some("") && digits(b, 1..=20) == Some(""));
-        counted && (inner == LATEST || ours(inner).is_some())
+        counted && (inner == LATEST || inner == CERTAIN || ours(inner).is_some())
     })
 }
 

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::statvfs::FsFlags;
 
+use super::age::Ages;
 use super::keep::{RetentionKeeper, Written};
 use super::{Keep, film, lock};
-use crate::clock::{Clock, SystemClock, WallUs};
+use crate::clock::{SystemClock, WallUs};
 use crate::disk::{self, Names};
 use crate::error::{Error, Kind, Result};
 use crate::events::Disk;
@@ -51,6 +52,8 @@ pub(super) struct Mailbox {
     newest: Option<SystemTime>,
     free: Option<u64>,
     trouble: Option<(Disk, String)>,
+    /// Why the bounds by age rest, if they do.
+    doubt: Option<String>,
     closed: bool,
 }
 
@@ -91,7 +94,7 @@ impl Retention {
         let shared = Arc::new(Shared::default());
         (shared.lock().dir, shared.lock().rules) = (dir, rules);
         let (own, names) = (shared.clone(), names.clone());
-        let thread = Thread::Retention.keep(move || Worker::new(&own, &names).run())?;
+        let thread = Thread::Retention.keep(move || Worker::new(&own, &names, Ages::watch(&SystemClock)).run())?;
         Ok(Retention { shared, thread: Mutex::new(Some(thread)) })
     }
 
@@ -191,6 +194,16 @@ impl Retention {
         self.shared.lock().free
     }
 
+    /// What becomes of the bounds by age.
+    pub fn age_rule(&self) -> &'static str {
+        let m = self.shared.lock();
+        match (m.rules.longest(), &m.doubt) {
+            (None, _) => "off",
+            (Some(_), None) => "on",
+            (Some(_), Some(_)) => "resting",
+        }
+    }
+
     /// What is the matter with the disk, if anything is.
     pub fn trouble(&self) -> Option<(Disk, String)> {
         let hung = |(took, what): (Duration, String)| (Disk::Hung, format!("no answer for {} s: {what}", took.as_secs()));
@@ -225,13 +238,13 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(shared: &'a Arc<Shared>, names: &'a Names) -> Self {
+    fn new(shared: &'a Arc<Shared>, names: &'a Names, ages: Ages) -> Self {
         let (dir, rules) = {
             let mut m = shared.lock();
             m.changed = false;
             (m.dir.clone(), m.rules)
         };
-        let keeper = RetentionKeeper::new(dir, rules, shared.clone(), names.clone());
+        let keeper = RetentionKeeper::new(dir, rules, ages, shared.clone(), names.clone());
         Worker { shared, names, keeper, spare: Vec::new(), low: None }
     }
 
@@ -259,7 +272,9 @@ impl<'a> Worker<'a> {
             }
             let begun = Instant::now();
             let spare: Vec<&str> = self.spare.iter().map(String::as_str).collect();
-            more = self.keeper.tidy(&spare, SystemClock.wall(), begun + SLICE).unwrap_or_else(|e| {
+            let (now, doubt) = self.keeper.present(&SystemClock);
+            self.doubt(doubt);
+            more = self.keeper.tidy(&spare, now, begun + SLICE).unwrap_or_else(|e| {
                 log::warn!("Old pictures stay: {e}");
                 false
             });
@@ -300,7 +315,7 @@ impl<'a> Worker<'a> {
             if self.keeper.dir() == dir {
                 self.keeper.set_rules(rules);
             } else {
-                *self = Worker::new(self.shared, self.names);
+                *self = Worker::new(self.shared, self.names, self.keeper.ages());
                 self.take_over(false);
             }
             m = self.shared.lock();
@@ -336,6 +351,19 @@ impl<'a> Worker<'a> {
         m.newest = Some(m.newest.map_or(newest, |n| n.max(newest)));
         drop(m);
         self.shared.read.notify_all();
+    }
+
+    /// Tells when the bounds by age begin to rest, and when they are back.
+    fn doubt(&self, why: Option<String>) {
+        let mut m = self.shared.lock();
+        match (&m.doubt, &why) {
+            (None, Some(why)) => {
+                log::warn!("The age limits (export.keep) rest: {why}; only what is too old for certain is deleted");
+            }
+            (Some(_), None) => log::info!("The age limits (export.keep) apply again: the clock is confirmed"),
+            _ => {}
+        }
+        m.doubt = why;
     }
 
     fn make_room(&mut self, rooms: Vec<Sender<Result<()>>>) {
@@ -375,6 +403,7 @@ mod tests {
 
     use super::super::{Format, KeepKind};
     use super::*;
+    use crate::clock::Clock;
     use crate::disk::tests::Scratch;
 
     fn year_old() -> Keep {

@@ -7,6 +7,7 @@ mod bikes;
 mod browser;
 mod cli;
 mod client;
+mod clocks;
 mod coming;
 mod configuration;
 mod disks;

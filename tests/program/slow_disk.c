@@ -1,8 +1,10 @@
 /* A disk that takes its time, for LD_PRELOAD: calls on paths below $SLOW_DIR wait as many seconds as the file $SLOW_FILE says,
-   such as `readdir=5 stat=0.2 unlink=4 statfs=5 fsync=6`. Read anew at every call. */
+   such as `readdir=5 stat=0.2 unlink=4 statfs=5 fsync=6`. Read anew at every call. `clock=60` puts the wall clock a minute
+   ahead, `links=0` takes links away from the disk. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -13,19 +15,25 @@
 #include <time.h>
 #include <unistd.h>
 
-static void wait_for(const char *word)
+/* What the file says of a word, or `other`. */
+static double said(const char *word, double other)
 {
 	const char *name = getenv("SLOW_FILE");
 	char text[256] = " ", key[32];
 	int fd = name ? open(name, O_RDONLY | O_CLOEXEC) : -1;
 	if (fd < 0)
-		return;
+		return other;
 	ssize_t n = read(fd, text + 1, sizeof text - 2);
 	close(fd);
 	text[n > 0 ? n + 1 : 1] = 0;
 	snprintf(key, sizeof key, " %s=", word);
 	const char *at = strstr(text, key);
-	double s = at ? strtod(at + strlen(key), NULL) : 0;
+	return at ? strtod(at + strlen(key), NULL) : other;
+}
+
+static void wait_for(const char *word)
+{
+	double s = said(word, 0);
 	struct timespec t = { (time_t)s, (long)((s - (double)(time_t)s) * 1e9) };
 	if (s > 0)
 		nanosleep(&t, NULL);
@@ -91,4 +99,29 @@ int fdatasync(int fd)
 	if (is_slow(fd, "."))
 		wait_for("fsync");
 	return NEXT(fdatasync)(fd);
+}
+
+int clock_gettime(clockid_t id, struct timespec *out)
+{
+	static __typeof__(&clock_gettime) next;
+	if (!next)
+		next = NEXT(clock_gettime);
+	int done = next(id, out);
+	if (id == CLOCK_REALTIME)
+		out->tv_sec += (time_t)said("clock", 0);
+	return done;
+}
+
+int symlink(const char *to, const char *path)
+{
+	if (is_slow(AT_FDCWD, path) && said("links", 1) == 0)
+		return errno = EPERM, -1;
+	return NEXT(symlink)(to, path);
+}
+
+int linkat(int from, const char *path, int to, const char *name, int flags)
+{
+	if (is_slow(to, name) && said("links", 1) == 0)
+		return errno = EPERM, -1;
+	return NEXT(linkat)(from, path, to, name, flags);
 }

@@ -37,8 +37,8 @@ pub fn slow(word: &str, library: &std::path::Path) -> Setup {
     setup.env("LD_PRELOAD", library.display().to_string()).env("SLOW_DIR", dir).env("SLOW_FILE", file)
 }
 
-/// From now on the disk takes so many seconds for these.
-fn take(setup: &Setup, words: &str) {
+/// From now on the disk takes so many seconds for these, or the clock and the links are as the words say.
+pub fn take(setup: &Setup, words: &str) {
     let draft = setup.dir.join("slow.new");
     fs::write(&draft, words).unwrap();
     fs::rename(draft, setup.dir.join("slow")).unwrap();
