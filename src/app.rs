@@ -4,6 +4,7 @@
 mod reload;
 mod settings;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -135,7 +136,8 @@ fn tell_wait(said: &str) {
     if logging::is_started() {
         log::warn!("{said}");
     } else {
-        eprintln!("pastcam: {said}");
+        // Where nobody reads it, nobody is told.
+        let _ = writeln!(std::io::stderr(), "pastcam: {said}");
     }
     Systemd::from_environment().tell(&format!("STATUS={said}"));
 }

@@ -1,6 +1,8 @@
 //! pastcam: a camera that remembers. See `docs/design.md` for the way of a frame and the way of a request.
 //! What needs `GStreamer` is built with the feature `media`, a default; the rest is the core and plain Rust.
 
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic where nobody reads"))]
+
 #[cfg(feature = "media")]
 pub mod app;
 pub mod capture;

@@ -1,6 +1,10 @@
 //! The door: reads the command line, calls the library, returns its exit code.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic where nobody reads; say and complain do not")]
+
 use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,6 +33,20 @@ const HELP: &str = "pastcam: a camera that remembers
 --defaults FILE names a configuration whose values take the place of the program's own defaults.
 Exit codes: 0 stopped as asked, 1 could not start, 42 too much memory, 43 camera lost, 44 a thread panicked, 64 wrong command
 line.";
+
+/// Writes an answer to stdout. A reader that has closed its end, as `head -1` does, has what it wanted.
+fn say(text: impl Display) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::caused(Kind::Io, "write the answer to stdout", e)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a message to stderr. Where nobody reads it, the exit code still tells.
+fn complain(e: &Error) {
+    let _ = writeln!(io::stderr(), "pastcam: {e}");
+}
 
 fn usage(what: impl Into<String>) -> Error {
     Error::new(Kind::Usage, format!("{}; see pastcam --help", what.into()))
@@ -70,7 +88,7 @@ fn arguments(words: impl Iterator<Item = String>) -> Result<Arguments> {
 fn check_config(options: &Options) -> Result<Exit> {
     let config = options.load()?;
     let plan = app::plan(&config, None)?;
-    println!("The configuration is good.\n{}", plan.words());
+    say(format_args!("The configuration is good.\n{}", plan.words()))?;
     Ok(Exit::Done)
 }
 
@@ -98,20 +116,17 @@ fn dispatch(to: &str, command: &[String], options: &Options) -> Result<send::Ans
 
 fn send_command(words: &[String], options: &Options) -> ExitCode {
     let [to, command @ ..] = words else {
-        eprintln!("pastcam: {}", usage("send wants HOST[:PORT] and a command"));
+        complain(&usage("send wants HOST[:PORT] and a command"));
         return ExitCode::from(Exit::Usage as u8);
     };
     if command.is_empty() {
-        eprintln!("pastcam: {}", usage("send wants a command"));
+        complain(&usage("send wants a command"));
         return ExitCode::from(Exit::Usage as u8);
     }
-    match dispatch(to, command, options) {
-        Ok(answer) => {
-            println!("{}", answer.line);
-            ExitCode::from(u8::from(!answer.done))
-        }
+    match dispatch(to, command, options).and_then(|answer| say(&answer.line).map(|()| answer.done)) {
+        Ok(done) => ExitCode::from(u8::from(!done)),
         Err(e) => {
-            eprintln!("pastcam: {e}");
+            complain(&e);
             ExitCode::from(if e.kind == Kind::Usage { Exit::Usage as u8 } else { 2 })
         }
     }
@@ -122,7 +137,7 @@ fn simulate_night(trace: &str, a: &Arguments) -> Result<Exit> {
     // A bad row is no fault of the command line.
     let trace = Trace::read(trace.as_ref()).map_err(|e| Error { kind: Kind::Source, ..e })?;
     let report = simulate::run(&trace, &app::night_settings(&config));
-    println!("{}", if a.json { report.to_json() } else { report.to_text() }.trim_end());
+    say(if a.json { report.to_json() } else { report.to_text() }.trim_end())?;
     Ok(Exit::Done)
 }
 
@@ -148,7 +163,7 @@ fn test_encoder(words: &[&str], options: &Options) -> Result<Exit> {
         None => return Err(usage(format!("encoders are hardware, x264 and openh264, not {word}"))),
     };
     for coder in coders {
-        println!("{}", choose::test(coder, layout)?);
+        say(choose::test(coder, layout)?)?;
     }
     Ok(Exit::Done)
 }
@@ -179,37 +194,39 @@ fn words() -> Result<Vec<String>> {
     std::env::args_os().skip(1).map(text).collect()
 }
 
-fn main() -> ExitCode {
-    let words = words();
-    match words.as_deref() {
-        Ok([word]) if matches!(word.as_str(), "--version" | "-V") => {
-            println!("pastcam {}", env!("PASTCAM_VERSION"));
-            return ExitCode::SUCCESS;
-        }
-        Ok([word]) if matches!(word.as_str(), "--help" | "-h" | "help") => {
-            println!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        _ => {}
+/// What `--version` and `--help` show.
+fn told(words: &[String]) -> Option<String> {
+    match words {
+        [word] if matches!(word.as_str(), "--version" | "-V") => Some(format!("pastcam {}", env!("PASTCAM_VERSION"))),
+        [word] if matches!(word.as_str(), "--help" | "-h" | "help") => Some(HELP.into()),
+        _ => None,
     }
-    let done = words.and_then(|words| arguments(words.into_iter())).and_then(|a| {
-        let plain: Vec<&str> = a.plain.iter().map(String::as_str).collect();
-        match plain.as_slice() {
-            [] if !a.json => {
-                with_little_memory();
-                app::run(&a.options).map(|exit| ExitCode::from(exit as u8))
-            }
-            ["check-config"] if !a.json => check_config(&a.options).map(|exit| ExitCode::from(exit as u8)),
-            ["simulate-night", trace] => simulate_night(trace, &a).map(|exit| ExitCode::from(exit as u8)),
-            ["send", ..] => Ok(send_command(&a.plain[1..], &a.options)),
-            ["test-encoder", words @ ..] if !a.json => test_encoder(words, &a.options).map(|exit| ExitCode::from(exit as u8)),
-            ["simulate-night"] => Err(usage("simulate-night wants a file of t_s,lux rows")),
-            [] => Err(usage("--json belongs to simulate-night")),
-            [word, ..] => Err(usage(format!("no such command or too many words: {word}"))),
+}
+
+fn carry_out(words: Vec<String>) -> Result<ExitCode> {
+    if let Some(text) = told(&words) {
+        return say(text).map(|()| ExitCode::SUCCESS);
+    }
+    let a = arguments(words.into_iter())?;
+    let plain: Vec<&str> = a.plain.iter().map(String::as_str).collect();
+    match plain.as_slice() {
+        [] if !a.json => {
+            with_little_memory();
+            app::run(&a.options).map(|exit| ExitCode::from(exit as u8))
         }
-    });
-    done.unwrap_or_else(|e| {
-        eprintln!("pastcam: {e}");
+        ["check-config"] if !a.json => check_config(&a.options).map(|exit| ExitCode::from(exit as u8)),
+        ["simulate-night", trace] => simulate_night(trace, &a).map(|exit| ExitCode::from(exit as u8)),
+        ["send", ..] => Ok(send_command(&a.plain[1..], &a.options)),
+        ["test-encoder", words @ ..] if !a.json => test_encoder(words, &a.options).map(|exit| ExitCode::from(exit as u8)),
+        ["simulate-night"] => Err(usage("simulate-night wants a file of t_s,lux rows")),
+        [] => Err(usage("--json belongs to simulate-night")),
+        [word, ..] => Err(usage(format!("no such command or too many words: {word}"))),
+    }
+}
+
+fn main() -> ExitCode {
+    words().and_then(carry_out).unwrap_or_else(|e| {
+        complain(&e);
         ExitCode::from(if e.kind == Kind::Usage { Exit::Usage as u8 } else { Exit::Failed as u8 })
     })
 }

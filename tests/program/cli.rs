@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -62,6 +62,44 @@ fn wrong_arguments_end_with_64_and_say_why() {
             text(&out.stderr)
         );
     }
+}
+
+/// `pastcam … | true`: nobody reads what it says.
+fn unread(arguments: &[&str], both: bool) -> (Option<i32>, String) {
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pastcam"));
+    command.args(arguments).stdin(Stdio::null()).stdout(writer.try_clone().unwrap());
+    command.stderr(if both { Stdio::from(writer) } else { Stdio::piped() });
+    let out = command.output().unwrap();
+    (out.status.code(), text(&out.stderr).to_string())
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let r = Setup::new("unread").start();
+    let here = format!("127.0.0.1:{}", r.setup.port);
+    let night = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/night/plateau_4.csv");
+    let night = night.to_str().unwrap();
+    for (arguments, code) in [
+        (&["--help"][..], 0),
+        (&["--version"], 0),
+        (&["check-config"], 0),
+        (&["simulate-night", night], 0),
+        (&["simulate-night", night, "--json"], 0),
+        (&["send", &here, "ping"], 0),
+        (&["send", &here, "nonsense"], 1),
+    ] {
+        assert_eq!(unread(arguments, false), (Some(code), String::new()), "{arguments:?}");
+    }
+    for (arguments, code) in [(&["--defaults"][..], 64), (&["--config", "nowhere.json"], 1), (&["send"], 64)] {
+        assert_eq!(unread(arguments, true).0, Some(code), "{arguments:?}");
+    }
+    // A full disk is one.
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_pastcam")).arg("--help").stdout(full).output().unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out.stderr).starts_with("pastcam: write the answer to stdout: "), "{}", text(&out.stderr));
 }
 
 #[test]
