@@ -112,7 +112,7 @@ fn lock_of(dir: &Path) -> Option<PathBuf> {
 }
 
 fn open(lock: &Path) -> std::io::Result<File> {
-    let flags = OFlag::O_NOFOLLOW.bits();
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
     // Another user's file may be opened, but not with the wish to create it.
     match OpenOptions::new().read(true).custom_flags(flags).open(lock) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {

@@ -5,14 +5,17 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter};
+use nix::fcntl::OFlag;
 use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
 
+use crate::disk;
 use crate::settings::{Refusal, Word, any, one_of, settings};
 use crate::threads::{self, Thread};
 
@@ -189,7 +192,9 @@ impl Rotating {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir)?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        // A pipe without a reader is refused at once; regular files do not know the flag.
+        let file = OpenOptions::new().create(true).append(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path)?;
+        disk::regular(file.metadata()?.file_type())?;
         let bytes = file.metadata()?.len();
         Ok(Rotating { path, file, bytes })
     }

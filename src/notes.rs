@@ -1,11 +1,12 @@
 //! Owns the notes that the machine leaves for whoever asks for `status` (`status.notes_file`): a copy in memory, so that nobody who
 //! answers clients reads a file. Never writes them. The thread `notes` looks once a second; the copy may be had on any.
 
-use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::disk;
 use crate::events::{Event, Events};
 use crate::settings::{any, settings};
 use crate::shutdown::Shutdown;
@@ -30,7 +31,11 @@ pub struct Notes(Arc<Mutex<Vec<String>>>);
 
 fn read(settings: &Settings) -> Vec<String> {
     let Some(file) = &settings.notes_file else { return Vec::new() };
-    let text = fs::read_to_string(file).unwrap_or_default();
+    let text = match disk::read_text(file, disk::SMALL) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(e) => format!("no notes: read {}: {e}", file.display()),
+    };
     text.lines().filter(|l| !l.is_empty()).take(LINES).map(|l| l.chars().take(LETTERS).collect()).collect()
 }
 

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
+use crate::disk;
 use crate::error::{Error, Kind, Result};
 
 /// Time to reach the server.
@@ -53,7 +54,7 @@ pub fn send(host: &str, port: u16, command: &str) -> Result<Answer> {
 /// Sends `update` with the file behind its line; `words` are what follows the size.
 pub fn send_update(host: &str, port: u16, path: &str, words: &str) -> Result<Answer> {
     let bad = |e| Error::caused(Kind::Usage, format!("read {path}"), e);
-    let file = File::open(path).map_err(bad)?;
+    let file = disk::open(path.as_ref()).map_err(bad)?;
     let size = file.metadata().map_err(bad)?.len();
     let command = format!("update {size} {words}");
     exchange(connect(host, port)?, command.trim_end(), Some(file), FILE, &|step| format!("{step} {host} port {port}"))

@@ -221,7 +221,7 @@ impl Updates {
         let until = Instant::now() + self.patience;
         loop {
             self.going_on()?;
-            if let Ok(said) = fs::read_to_string(dir.join(VERDICT)) {
+            if let Ok(said) = disk::read_text(&dir.join(VERDICT), disk::SMALL) {
                 let line = said.lines().next().unwrap_or("").trim();
                 return match line.split_once(' ') {
                     Some(("OK", text)) => Ok(text.to_string()),

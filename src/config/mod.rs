@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::frame::Layout;
 use crate::settings;
@@ -76,12 +77,12 @@ impl Config {
         let base = match base {
             None => None,
             Some(p) => Some(
-                std::fs::read(p)
+                disk::read(p, disk::SMALL)
                     .map_err(|e| Error::caused(Kind::Config, what(p), e))
                     .and_then(|bytes| written(&bytes).map_err(|e| Error::caused(e.kind, what(p), e)))?,
             ),
         };
-        let own = match std::fs::read(path) {
+        let own = match disk::read(path, disk::SMALL) {
             Ok(bytes) => written(&bytes).map_err(|e| Error::caused(e.kind, what(path), e))?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must => File::default(),
             Err(e) => return Err(Error::caused(Kind::Config, what(path), e)),

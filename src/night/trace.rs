@@ -1,9 +1,8 @@
 //! Owns recorded light: a CSV file of `t_s,lux` rows and the light between them. Never simulates. Any thread.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
+use crate::disk;
 use crate::error::{Error, Kind, Result};
 
 /// Longest scene (s): 31 days, half a minute of work on a desktop machine.
@@ -22,17 +21,10 @@ impl Trace {
     /// Reads a file of the form `t_s,lux`. A header line, empty lines and lines that begin with `#` are passed over.
     pub fn read(path: &Path) -> Result<Trace> {
         let name = path.display();
-        let mut text = String::new();
-        File::open(path).and_then(|f| f.take(LARGEST + 1).read_to_string(&mut text)).map_err(|e| {
-            Error::caused(Kind::Io, format!("read light trace {name}: give the path of a CSV file of t_s,lux rows"), e)
+        let text = disk::read_text(path, LARGEST).map_err(|e| {
+            let rule = format!("give the path of a CSV file of t_s,lux rows, at most {} MiB", LARGEST >> 20);
+            Error::caused(Kind::Io, format!("read light trace {name}: {rule}"), e)
         })?;
-        if text.len() as u64 > LARGEST {
-            let largest = LARGEST >> 20;
-            return Err(Error::new(
-                Kind::Usage,
-                format!("read light trace {name}: the file must not be larger than {largest} MiB"),
-            ));
-        }
         Trace::parse(&text, &name.to_string())
     }
 
@@ -145,7 +137,7 @@ mod tests {
     #[test]
     fn a_file_that_never_ends_is_refused() {
         let e = Trace::read(Path::new("/dev/zero")).unwrap_err();
-        assert_eq!(e.to_string(), "read light trace /dev/zero: the file must not be larger than 64 MiB");
+        assert!(e.to_string().ends_with("at most 64 MiB: it is a device and not a regular file"), "{e}");
     }
 
     #[test]

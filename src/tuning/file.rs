@@ -26,7 +26,7 @@ fn parse(bytes: &[u8]) -> Result<Map> {
 pub fn load(dir: &Path) -> (Map, Option<Result<String>>) {
     let candidates = [dir.join(NAME), PathBuf::from(OLD_NAME), dir.join(OLD_NAME)];
     for path in candidates {
-        let bytes = match fs::read(&path) {
+        let bytes = match disk::read(&path, disk::SMALL) {
             Ok(bytes) => bytes,
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
             Err(e) => {
@@ -53,7 +53,11 @@ pub fn load(dir: &Path) -> (Map, Option<Result<String>>) {
 pub fn save(dir: &Path, values: &Map) -> Result<()> {
     let path = dir.join(NAME);
     let failed = |attempt: &str, e: io::Error| disk::error(attempt, &path, e);
-    if fs::read(&path).is_ok_and(|old| parse(&old).is_err()) {
+    let broken = match disk::read(&path, disk::SMALL) {
+        Ok(old) => parse(&old).is_err(),
+        Err(e) => e.kind() != io::ErrorKind::NotFound,
+    };
+    if broken && dir.is_dir() {
         fs::rename(&path, dir.join(format!("{NAME}.bad"))).map_err(|e| failed("keep the broken", e))?;
     }
     let mut text = serde_json::to_vec_pretty(values).map_err(|e| failed("write", e.into()))?;

@@ -17,6 +17,7 @@ use super::access_unit::AccessUnit;
 use super::encode::{Encoder, Settings};
 use crate::clock::WallUs;
 use crate::codec::{Codec, Implementation};
+use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;
 use crate::frame::{Colour, Layout, Packing, Planes};
@@ -62,7 +63,7 @@ fn verdict_file() -> Option<PathBuf> {
 
 /// The verdict in `file` if it is `about` this case, else that of `test`, which is written there.
 fn judge(file: Option<&Path>, about: &str, test: impl FnOnce() -> Result<String>) -> bool {
-    let earlier = file.and_then(|f| std::fs::read_to_string(f).ok());
+    let earlier = file.and_then(|f| disk::read_text(f, disk::SMALL).ok());
     let earlier = earlier.as_deref().and_then(|text| text.trim_end().strip_prefix(about)?.strip_prefix(": "));
     let remember = |verdict: &str| {
         let Some(file) = file else { return };

@@ -224,3 +224,43 @@ fn a_port_in_use_is_told_with_its_key() {
     }
     assert_eq!(r.ask("ping"), "PONG");
 }
+
+#[test]
+fn what_is_no_plain_file_is_refused_and_the_port_opens() {
+    use std::fs::{self, File};
+    use std::path::Path;
+    let pipe = |at: &Path| nix::unistd::mkfifo(at, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let endless = |at: &Path| std::os::unix::fs::symlink("/dev/zero", at).unwrap();
+    let large = |at: &Path| File::create(at).unwrap().set_len(8 << 30).unwrap();
+    for (make, why) in [
+        (&pipe as &dyn Fn(&Path), "it is a named pipe and not a regular file"),
+        (&endless, "it is a device and not a regular file"),
+        (&large, "it is larger than 1048576 bytes"),
+    ] {
+        let setup = Setup::new("odd-files").set("logging.dir", "logs");
+        let notes = setup.dir.join("notes");
+        let setup = setup.set("status.notes_file", notes.to_str().unwrap());
+        fs::create_dir(setup.captures()).unwrap();
+        fs::create_dir(setup.dir.join("logs")).unwrap();
+        let tuning = setup.captures().join("tuning.json");
+        make(&tuning);
+        make(&notes);
+        pipe(&setup.dir.join("logs/camera_service.log"));
+        let r = setup.start();
+        r.until_logged(&format!("read captures/tuning.json; its controls are not applied: {why}"));
+        r.until_logged("no log files: open camera_service.log in logs: ");
+        assert_eq!(r.status()["notes"][0], format!("no notes: read {}: {why}", notes.display()));
+        // It is put aside for the program's own.
+        assert!(r.ask("set Brightness=0.1 persist").starts_with("OK "));
+        assert!(fs::symlink_metadata(&tuning).unwrap().is_file() && tuning.with_extension("json.bad").exists());
+        // The same as a configuration.
+        let config = setup.dir.join("odd.json");
+        make(&config);
+        for option in ["--config", "--defaults"] {
+            let mut command = setup.command();
+            let out = command.args(["check-config", option]).arg(&config).output().unwrap();
+            let said = String::from_utf8_lossy(&out.stderr);
+            assert_eq!(said, format!("pastcam: read the configuration {}: {why}\n", config.display()));
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::frame::Layout;
 
@@ -99,7 +100,7 @@ impl Script {
         if changed == self.read {
             return;
         }
-        let text = fs::read_to_string(file).unwrap_or_default();
+        let text = disk::read_text(file, disk::SMALL).unwrap_or_default();
         *self = Script { read: changed, ..Script::default() };
         for (key, value) in text.split_whitespace().filter_map(|w| w.split_once('=')) {
             match key {

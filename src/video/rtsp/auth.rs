@@ -11,6 +11,7 @@ use gstreamer_rtsp_server::glib;
 use gstreamer_rtsp_server::prelude::*;
 
 use super::super::settings::Tls;
+use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::threads::Thread;
 
@@ -25,7 +26,7 @@ impl Tls {
         let (certificate, key) = (self.certificate.display(), self.key.display());
         let readable = |key: &str, path: &Path| {
             let what = || format!("{key}: read {}", path.display());
-            std::fs::read(path).map(drop).map_err(|e| Error::caused(Kind::Config, what(), e))
+            disk::read(path, disk::SMALL).map(drop).map_err(|e| Error::caused(Kind::Config, what(), e))
         };
         readable("rtsp.tls_certificate", &self.certificate)?;
         readable("rtsp.tls_key", &self.key)?;
