@@ -178,6 +178,7 @@ fn meta(id: u64) -> FrameMeta {
         colour_temperature: None,
         focus: None,
         night: false,
+        drawn: false,
     }
 }
 

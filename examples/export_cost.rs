@@ -44,6 +44,7 @@ fn picture(colour: Colour) -> Picture {
         colour_temperature: None,
         focus: None,
         night: false,
+        drawn: false,
     };
     Picture { meta, pixels: Pixels::new(px), stacked: 1 }
 }

@@ -256,6 +256,8 @@ impl Loop<'_> {
         self.at_work(START);
         if source.is_none() {
             self.c.spec = self.c.spec.clone().settled();
+            // It never changes again.
+            let _ = self.c.gauges.source.set(self.c.spec.word());
             let made = self.c.spec.make(&self.c.camera, &self.c.outlet)?;
             self.tally.log(Level::Info, &format!("Source: {}", made.name()));
             let mut settings = self.c.night.settings().clone();
@@ -542,6 +544,7 @@ impl Loop<'_> {
                 colour_temperature: frame.colour_temperature,
                 focus: frame.focus,
                 night,
+                drawn: matches!(self.c.spec, Spec::Pattern(_)),
             })?;
         }
         Ok(())

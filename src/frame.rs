@@ -158,6 +158,8 @@ pub struct FrameMeta {
     pub focus: Option<i32>,
     /// Taken in night mode.
     pub night: bool,
+    /// Drawn by the program and not taken by a camera: the test pattern.
+    pub drawn: bool,
 }
 
 /// How the samples of a picture lie in its planes.

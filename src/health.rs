@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
@@ -66,6 +67,8 @@ pub struct Gauges {
     level: AtomicU64,
     /// The exit threshold of the night in force, bits of f64.
     exit_threshold: AtomicU64,
+    /// The kind of source in use, a word; empty until `auto` has become one.
+    pub source: OnceLock<&'static str>,
     /// Frames the source lost on its way here.
     pub source_lost: AtomicU64,
     /// Steps of the recovery ladder taken: stop and start again.

@@ -184,6 +184,7 @@ mod tests {
                 colour_temperature: None,
                 focus: None,
                 night: false,
+                drawn: false,
             })
             .unwrap();
         }

@@ -108,6 +108,7 @@ fn meta(id: u64, layout: Layout, colour: Colour) -> FrameMeta {
         colour_temperature: None,
         focus: None,
         night: false,
+        drawn: false,
     }
 }
 

@@ -59,7 +59,7 @@ impl Commands {
             _ => self.exporter.free().map_or_else(dash, |b| format!("{}MiB", b >> 20)),
         };
         format!(
-            "OK state={} mode={} age={} fps={:.1} exp={} gain={} ring={}/{:.1}s drops={} clients={} disk={disk} temp={} clock={} up={}s",
+            "OK state={} mode={} age={} fps={:.1} exp={} gain={} ring={}/{:.1}s drops={} clients={} disk={disk} temp={} clock={} up={}s source={}",
             self.gauges.state().word(),
             if self.gauges.night() { "NIGHT" } else { "DAY" },
             s.age_s.map_or_else(dash, |a| format!("{a:.2}s")),
@@ -73,6 +73,7 @@ impl Commands {
             health::temperature().map_or_else(dash, |t| format!("{t:.1}C")),
             self.clock.quality().word(),
             self.clock.boot().since(self.started).as_secs(),
+            self.source_word(),
         ) + &self.lost_word()
             + &self.notes_word()
     }
@@ -86,6 +87,11 @@ impl Commands {
     fn notes_word(&self) -> String {
         let notes = self.notes.lines();
         notes.first().map_or_else(String::new, |first| format!(" notes={} ({first})", notes.len()))
+    }
+
+    /// The kind of source in use: `camera`, `pattern`, `file`, `rtsp` or `http`; `auto` until that has been decided.
+    fn source_word(&self) -> &'static str {
+        self.gauges.source.get().copied().unwrap_or_else(|| self.config().camera.spec().word())
     }
 
     fn lost(&self) -> u64 {
@@ -133,6 +139,7 @@ impl Commands {
                 "kept": config.ring.persist,
             },
             "source": {
+                "kind": self.source_word(),
                 "spec": config.camera.source.shown(),
                 "why": g.lost_because(),
                 "lost": g.source_lost.load(Relaxed),

@@ -25,6 +25,7 @@ pub(super) fn picture(layout: Layout) -> Picture {
         colour_temperature: None,
         focus: None,
         night: false,
+        drawn: false,
     };
     Picture { meta, pixels: Pixels::new(pixels), stacked: 1 }
 }

@@ -48,7 +48,8 @@ impl Header {
             u64::from(m.layout.height),
             u64::from(m.colour.matrix == Matrix::Bt709)
                 | u64::from(m.colour.span == Span::Limited) << 1
-                | u64::from(m.night) << 2,
+                | u64::from(m.night) << 2
+                | u64::from(m.drawn) << 3,
             match m.ae {
                 Ae::Off => 0,
                 Ae::Searching => 1,
@@ -100,7 +101,7 @@ impl Header {
             u64::MAX => Some(None),
             n => u32::try_from(n).ok().map(Some),
         };
-        let flags = Some(field(6)).filter(|f| *f < 8)?;
+        let flags = Some(field(6)).filter(|f| *f < 16)?;
         Some(FrameMeta {
             id,
             boot,
@@ -111,6 +112,7 @@ impl Header {
                 span: if flags & 2 == 0 { Span::Full } else { Span::Limited },
             },
             night: flags & 4 != 0,
+            drawn: flags & 8 != 0,
             ae: *[Ae::Off, Ae::Searching, Ae::Converged].get(usize::try_from(field(7)).ok()?)?,
             exposure,
             lux: real(11)?,
@@ -151,6 +153,7 @@ mod tests {
             colour_temperature: Some(5600),
             focus: Some(-3),
             night: true,
+            drawn: true,
         };
         let mut page = vec![0; HEADER_BYTES];
         Header::write(&mut page, &meta, SLOT);
@@ -177,7 +180,7 @@ mod tests {
             (3, &[u64::MAX, YEAR_10000_US as u64]),
             (4, &[0, 63, 256, 1 << 16, 1 << 32 | 64]),
             (5, &[0, 33, 256, u64::MAX]),
-            (6, &[8]),
+            (6, &[16]),
             (7, &[3, 1 << 32, u64::MAX]),
             (8, &[nan, infinite, negative]),
             (9, &[nan, infinite, negative]),

@@ -19,6 +19,7 @@ fn meta(id: u64) -> FrameMeta {
         colour_temperature: Some(5600),
         focus: Some(-3),
         night: true,
+        drawn: false,
     }
 }
 

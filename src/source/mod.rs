@@ -217,13 +217,26 @@ impl Spec {
             Spec::Auto => match camera::first() {
                 Ok(id) => Spec::Camera(id),
                 Err(why) => {
-                    if camera::BUILT_IN {
-                        log::info!("The synthetic camera runs: {why}");
-                    }
+                    log::warn!(
+                        "No camera: a drawn TEST PATTERN takes its place ({why}). Attach a camera, or name the source in camera.source \
+                         (camera waits for one, rtsp://… is a network camera, pattern asks for the drawn one); then start again"
+                    );
                     Spec::Pattern(pattern::Options::default())
                 }
             },
             other => other,
+        }
+    }
+
+    /// Its kind, one word, as `status` has it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Spec::Auto => "auto",
+            Spec::Camera(_) => "camera",
+            Spec::Pattern(_) => "pattern",
+            Spec::File(_) => "file",
+            Spec::Url(url, _) if url.starts_with("rtsp") => "rtsp",
+            Spec::Url(..) => "http",
         }
     }
 

@@ -59,6 +59,7 @@ impl Rig {
             colour_temperature: None,
             focus: None,
             night: false,
+            drawn: false,
         };
         slot.publish(meta).unwrap();
         boot

@@ -190,12 +190,12 @@ fn status_is_one_short_line_with_everything_in_it() {
     let keys: Vec<&str> = fields.iter().map(|f| f.0).collect();
     assert_eq!(
         keys,
-        ["state", "mode", "age", "fps", "exp", "gain", "ring", "drops", "clients", "disk", "temp", "clock", "up"],
+        ["state", "mode", "age", "fps", "exp", "gain", "ring", "drops", "clients", "disk", "temp", "clock", "up", "source"],
         "{line}"
     );
     let value = |key: &str| fields.iter().find(|f| f.0 == key).unwrap().1;
     let real = |key: &str, unit: &str| value(key).strip_suffix(unit).unwrap().parse::<f64>().unwrap();
-    assert_eq!((value("state"), value("mode")), ("RUNNING", "DAY"));
+    assert_eq!((value("state"), value("mode"), value("source")), ("RUNNING", "DAY", "pattern"));
     assert!(
         real("age", "s") < 3.0 && (2.0..15.0).contains(&real("fps", "")) && real("exp", "ms") > 0.0 && real("gain", "") >= 1.0
     );
@@ -206,6 +206,7 @@ fn status_is_one_short_line_with_everything_in_it() {
     assert_eq!((&s["ok"], &s["state"], &s["mode"]), (&true.into(), &"RUNNING".into(), &"DAY".into()));
     assert_eq!((&s["frame"]["width"], &s["frame"]["height"]), (&320.into(), &240.into()));
     assert_eq!((&s["ring"]["capacity"], &s["source"]["spec"]), (&100.into(), &"pattern".into()));
+    assert_eq!(s["source"]["kind"], "pattern");
     for key in ["version", "level", "uptime_s", "switches", "saved", "failed", "jobs", "rss_bytes", "disk_free_bytes", "clock"] {
         assert!(!s[key].is_null(), "{key}");
     }

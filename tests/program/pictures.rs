@@ -330,3 +330,30 @@ fn periodic_pictures_keep_their_beat() {
         assert!(times.windows(2).all(|w| w[0] < w[1]));
     }
 }
+
+/// Nobody takes the pattern for a camera: not in the log, in `status`, in a picture or in what the picture says of itself.
+#[test]
+fn a_drawn_picture_says_so_wherever_it_goes() {
+    let r = Setup::new("drawn").set("camera.source", "auto").set("camera.width", 640).set("camera.height", 480).start();
+    r.until_logged("[WARN] No camera");
+    for part in ["TEST PATTERN", "camera.source", "rtsp://"] {
+        assert!(r.log().lines().any(|l| l.contains("[WARN] No camera") && l.contains(part)), "{part}: {}", r.log());
+    }
+    assert!(r.ask("status").contains(" source=pattern"));
+    assert_eq!((&r.status()["source"]["kind"], &r.status()["source"]["spec"]), (&"pattern".into(), &"auto".into()));
+    let path = said::single(&r.ask("save jpg")).path;
+    let exif = exif::Reader::new().read_from_container(&mut std::io::Cursor::new(std::fs::read(&path).unwrap())).unwrap();
+    for tag in [exif::Tag::Model, exif::Tag::ImageDescription] {
+        let told = exif.get_field(tag, exif::In::PRIMARY).unwrap().display_value().to_string();
+        assert!(told.contains("TEST PATTERN"), "{tag}: {told}");
+    }
+    // The upper bars of the letters T E S T, each followed by its gap: dots of five pixels from (20, 188) on.
+    let image = Image::open(&path);
+    let luma = image.luma();
+    let bar = |column: usize| {
+        let dots = (0..5).map(|dot| luma[190 * image.width + 20 + (column + dot) * 5 + 2]);
+        dots.filter(|v| *v > 180).count()
+    };
+    assert_eq!([0, 6, 18].map(bar), [5, 5, 5], "the words are not in the picture");
+    assert_eq!(image.code().0, id_of(&path));
+}

@@ -11,6 +11,9 @@ use super::super::picture::Picture;
 use super::Tag;
 use crate::error::{Error, Kind, Result};
 
+/// What stands in for the camera's model in a picture that no camera took.
+const TEST_PATTERN: &str = "TEST PATTERN";
+
 /// The APP1 segment for `picture`, marker and length included.
 pub fn segment(picture: &Picture, tag: Option<&Tag>) -> Result<Vec<u8>> {
     let fields = fields(picture, tag);
@@ -45,6 +48,9 @@ fn fields(picture: &Picture, tag: Option<&Tag>) -> Vec<Field> {
     let mut put = |tag, value| out.push(Field { tag, ifd_num: In::PRIMARY, value });
     put(Key::ExifVersion, Value::Undefined(b"0232".to_vec(), 0));
     put(Key::Software, text(concat!("pastcam ", env!("CARGO_PKG_VERSION"))));
+    if meta.drawn {
+        put(Key::Model, text(TEST_PATTERN));
+    }
     if let Some(local) = name::local(meta.wall) {
         let spell = |format| local.format(format).map_or(String::new(), |s| s.to_string());
         put(Key::DateTimeOriginal, text(&spell("%Y:%m:%d %H:%M:%S")));
@@ -84,9 +90,10 @@ fn scene(picture: &Picture) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-/// Tag, number of averaged frames, and where there is no date the reason; parts that do not apply are left out.
+/// That it was drawn, tag, number of averaged frames, and where there is no date the reason; parts that do not apply are left out.
 fn describe(picture: &Picture, tag: Option<&Tag>) -> String {
     let mut parts = Vec::new();
+    parts.extend(picture.meta.drawn.then(|| TEST_PATTERN.to_string()));
     parts.extend(tag.map(ToString::to_string));
     if picture.stacked > 1 {
         parts.push(format!("average of {} frames", picture.stacked));
@@ -111,6 +118,16 @@ mod tests {
 
     fn shown(exif: &exif::Exif, key: Key) -> Option<String> {
         exif.get_field(key, In::PRIMARY).map(|f| f.display_value().to_string())
+    }
+
+    #[test]
+    fn a_drawn_picture_says_so() {
+        let mut p = picture(Layout::new(6, 4));
+        assert!(shown(&read(&segment(&p, None).unwrap()), Key::Model).is_none());
+        p.meta.drawn = true;
+        let exif = read(&segment(&p, Some(&Tag::new("gate").unwrap())).unwrap());
+        assert_eq!(shown(&exif, Key::Model).unwrap(), "\"TEST PATTERN\"");
+        assert_eq!(shown(&exif, Key::ImageDescription).unwrap(), "\"TEST PATTERN; gate\"");
     }
 
     #[test]

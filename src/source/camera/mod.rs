@@ -43,9 +43,6 @@ impl Mount {
     }
 }
 
-/// Whether this program was built with libcamera.
-pub const BUILT_IN: bool = cfg!(feature = "libcamera");
-
 /// Opens the camera that `selector` (an index, an id, a model; empty: the first) means. It does not run yet.
 ///
 /// One camera at a time: a second one is an error until the first is dropped.

@@ -1,5 +1,5 @@
 //! Owns a synthetic camera: a moving picture whose brightness follows a scene's light and the exposure asked for, with the
-//! frame's id and time drawn into it, controls that take their time, and faults on demand. It stands in for a camera in tests,
+//! frame's id and time and the words TEST PATTERN drawn into it, controls that take their time, and faults on demand. It stands in for a camera in tests,
 //! benchmarks and on machines without one. Never touches the ring. The thread `sensor` draws; everything else runs on the
 //! capture thread.
 
@@ -7,6 +7,7 @@ mod dials;
 mod options;
 mod scene;
 mod sensor;
+mod title;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::dials::Look;
+use super::title::Title;
 use crate::clock::BootUs;
 use crate::frame::{Layout, Packing, Planes};
 use crate::night::level::tone;
@@ -49,6 +50,32 @@ const MARGIN: usize = 256;
 /// Columns the window moves per frame.
 const STEP: u64 = 4;
 
+/// Rows and columns of a patch of colour.
+const SIDE: usize = 64;
+
+/// Rows below the upper code and above the lower one; all of them where there is no code.
+fn between_codes(layout: Layout) -> Range<usize> {
+    let (w, h) = (layout.width as usize, layout.height as usize);
+    if !barcode::fits(w, h) {
+        return 0..h;
+    }
+    let lower = barcode::lower(w, h);
+    // Both are of one height.
+    h / 16 * 16 - lower..lower
+}
+
+/// Whether there is room for the patches.
+fn patched(layout: Layout) -> bool {
+    let (w, h) = (layout.width as usize, layout.height as usize);
+    barcode::fits(w, h) && w >= 3 * SIDE && between_codes(layout).len() >= SIDE
+}
+
+/// Rows that neither codes nor patches take.
+fn free_rows(layout: Layout) -> Range<usize> {
+    let rows = between_codes(layout);
+    rows.start..rows.end - if patched(layout) { SIDE } else { 0 }
+}
+
 /// The drawn scene.
 pub struct Scene {
     layout: Layout,
@@ -60,6 +87,7 @@ pub struct Scene {
     /// What `wide` was exposed with.
     exposed: f64,
     look: Look,
+    title: Title,
     noise: Vec<i8>,
     random: u32,
 }
@@ -96,7 +124,9 @@ impl Scene {
             Vec::new()
         };
         let wide = [vec![0; w * h], vec![0; w / 2 * (h / 2)], vec![0; w / 2 * (h / 2)]];
-        Scene { layout, map, relative, wide, exposed: f64::NAN, look: Look::plain(layout), noise, random: 1 }
+        let look = Look::plain(layout);
+        let title = Title::new(layout.width as usize, free_rows(layout));
+        Scene { layout, map, relative, wide, exposed: f64::NAN, look, title, noise, random: 1 }
     }
 
     /// The size of its pictures.
@@ -129,7 +159,7 @@ impl Scene {
         (self.exposed, self.look) = (light, look);
     }
 
-    /// Draws one frame: the scene as exposed, noise, the code of `id` and `boot`, patches of colour.
+    /// Draws one frame: the scene as exposed, noise, the words, the code of `id` and `boot`, patches of colour.
     pub fn draw(&mut self, pixels: &mut [u8], rows: &Rows, id: u64, boot: BootUs, light: f64, look: &Look) {
         // A change below half a code value is not worth drawing the scene again; nor is another part of it.
         let tones = |l: &Look| Look { crop: [0; 4], hflip: false, vflip: false, ..*l };
@@ -147,6 +177,7 @@ impl Scene {
                 }
             }
         }
+        self.title.write(&mut pixels[rows.range[0].clone()], rows.stride[0]);
         if barcode::fits(w, h) {
             barcode::write(&mut pixels[rows.range[0].clone()], rows.stride[0], w, h, id, boot.0);
             self.patches(pixels, rows, barcode::lower(w, h));
@@ -181,10 +212,7 @@ impl Scene {
 
     /// Pure red, green and blue, 64 pixels square, left above `bottom`: a viewer that mixes up colours shows it there.
     fn patches(&self, pixels: &mut [u8], rows: &Rows, bottom: usize) {
-        const SIDE: usize = 64;
-        // The upper code is as high as what lies below `bottom`.
-        let upper = self.layout.height as usize / 16 * 16 - bottom;
-        if (self.layout.width as usize) < 3 * SIDE || bottom < upper + SIDE {
+        if !patched(self.layout) {
             return;
         }
         // BT.601 at full range.
@@ -236,32 +264,31 @@ mod tests {
         let whole = drawn(0, &plain);
         let zoomed = drawn(0, &Look { crop: [160, 80, 160, 120], ..plain });
         let (left, down) = (drawn(0, &Look { hflip: true, ..plain }), drawn(0, &Look { vflip: true, ..plain }));
-        // The codes leave rows 80 to 160 free, and the patches columns from 192 on or rows above 96.
+        // The codes leave rows 80 to 160 free, the patches and the words columns from 192 on.
         for (x, y) in (80..160).flat_map(|y| (200..320).map(move |x| (x, y))) {
             assert_eq!(at(&zoomed, x, y), at(&whole, 160 + x / 2, 80 + y / 2), "{x},{y}");
             assert_eq!(at(&down, x, y), at(&whole, x, 239 - y), "{x},{y}");
-            if y < 96 {
-                assert_eq!(at(&left, x, y), at(&whole, 319 - x, y), "{x},{y}");
-            }
+        }
+        // The words stand to the left, and so they do in the mirrored picture.
+        for (x, y) in (80..96).flat_map(|y| (0..10).chain(155..165).chain(310..320).map(move |x| (x, y))) {
+            assert_eq!(at(&left, x, y), at(&whole, 319 - x, y), "{x},{y}");
         }
     }
 
     #[test]
     fn tones_and_colours_move_the_right_way() {
         let plain = Look::plain(SIZE);
-        let mean = |pixels: &[u8], range: std::ops::Range<usize>| {
-            range.clone().map(|i| f64::from(pixels[i])).sum::<f64>() / range.len() as f64
-        };
-        let spread = |p: &[u8], r: std::ops::Range<usize>| r.map(|i| (f64::from(p[i]) - 128.0).abs()).sum::<f64>();
-        // Rows 82 to 94 of luma, 41 to 47 of chroma: between code and patches.
-        let y = 82 * 320..94 * 320;
-        let v = SIZE.v().start + 41 * SIZE.c_stride()..SIZE.v().start + 47 * SIZE.c_stride();
+        let mean = |p: &[u8], of: &[usize]| of.iter().map(|i| f64::from(p[*i])).sum::<f64>() / of.len() as f64;
+        let spread = |p: &[u8], of: &[usize]| of.iter().map(|i| (f64::from(p[*i]) - 128.0).abs()).sum::<f64>();
+        // Rows 82 to 94 of luma beside the words, 41 to 47 of chroma: between code and patches.
+        let y: &Vec<usize> = &(82..94).flat_map(|row| row * 320 + 160..row * 320 + 320).collect();
+        let v: &Vec<usize> = &(SIZE.v().start + 41 * SIZE.c_stride()..SIZE.v().start + 47 * SIZE.c_stride()).collect();
         let whole = drawn(0, &plain);
         let brighter = drawn(0, &Look { brightness: 0.25, ..plain });
-        assert!((mean(&brighter, y.clone()) - mean(&whole, y.clone()) - 32.0).abs() < 1.0);
-        assert!(spread(&drawn(0, &Look { contrast: 0.5, ..plain }), y.clone()) < 0.6 * spread(&whole, y));
-        assert!(spread(&drawn(0, &Look { saturation: 0.0, ..plain }), v.clone()) < 1e-9);
+        assert!((mean(&brighter, y) - mean(&whole, y) - 32.0).abs() < 1.0);
+        assert!(spread(&drawn(0, &Look { contrast: 0.5, ..plain }), y) < 0.6 * spread(&whole, y));
+        assert!(spread(&drawn(0, &Look { saturation: 0.0, ..plain }), v) < 1e-9);
         let red = drawn(0, &Look { cast: [0.0, 40.0], ..plain });
-        assert!(mean(&red, v.clone()) - mean(&whole, v) > 20.0);
+        assert!(mean(&red, v) - mean(&whole, v) > 20.0);
     }
 }
