@@ -62,6 +62,9 @@ pub struct Feeder {
 
 /// A night frame is sent this often: clients that hold back two pictures then show it at once.
 const TIMES: u32 = 3;
+/// Pictures sent in short order when a viewer begins, and the time between them. ffmpeg, and all players made of it, show nothing
+/// before they have decoded 7 pictures and then measured 20 intervals; 28 pictures were counted (ffmpeg 5.1 and 8.1).
+const WARM_UP: (u32, Duration) = (32, Duration::from_millis(80));
 /// Between two key frames that were asked for: a storm of viewers must not make all frames key frames.
 const KEY_PAUSE: Duration = Duration::from_millis(100);
 /// A processor that had no time for so long makes up for it from the ring, so that recordings have no gap.
@@ -98,6 +101,8 @@ struct LastSent {
     leapt: Option<BootUs>,
     /// How often the newest frame was sent.
     times: u32,
+    /// Pictures still to be sent in short order.
+    warm_up: u32,
     /// How late the newest frame was when it was first sent.
     lag: Duration,
 }
@@ -238,28 +243,45 @@ impl Session<'_> {
         let key = asked && now.since(self.sent.key_at) >= KEY_PAUSE;
         let soon = if asked && !key { KEY_PAUSE } else { STAND_IN };
         let asleep = now.since(self.sent.at);
+        if self.f.hub.take_viewer_began() {
+            self.sent.warm_up = WARM_UP.0;
+        }
+        let (stand_in, again) = if self.sent.warm_up > 0 { (WARM_UP.1, WARM_UP.1) } else { (STAND_IN, gap * 3 / 2) };
         let more = self.f.frames.whole().newest().is_some_and(|n| n.meta().boot > self.sent.frame);
         if more && asleep < STUCK && self.work.as_ref().is_some_and(|w| w.encoder.is_full()) {
             return Ok(FULL);
         }
         let due = match self.f.gauges.state() {
-            State::Running => self.due(key, gap, now).map(|slot| self.of_slot(slot, now)),
+            State::Running => self.due(key, gap, again, now).map(|slot| self.of_slot(slot, now)),
             State::Starting if now.since(self.begun) < STARTING => None,
-            State::Starting | State::Lost => (key || asleep >= STAND_IN).then(|| self.stand_in(now)),
+            State::Starting | State::Lost => (key || asleep >= stand_in).then(|| self.stand_in(now)),
         };
         let Some(shot) = due else {
-            let next = (gap * 3 / 2).saturating_sub(asleep);
+            let next = again.saturating_sub(asleep);
             return Ok(if next.is_zero() { soon } else { next.min(soon) });
         };
         self.send(&shot, key, now)?;
         // One frame for each that comes would leave viewers behind for good after a busy moment. Twice the camera's speed and no
         // more: from a burst ffmpeg learns to hold pictures back, and then shows a night frame only when the next one is there.
         let late = self.f.frames.whole().newest().is_some_and(|n| n.meta().boot > self.sent.frame);
-        Ok(if late && self.f.gauges.state() == State::Running { gap / 2 } else { soon.min(gap * 3 / 2) })
+        Ok(if late && self.f.gauges.state() == State::Running { gap / 2 } else { soon.min(again) })
     }
 
-    /// The frame to send now: the next new one, or the newest again when somebody has joined or the camera is slow.
-    fn due(&mut self, key: bool, gap: Duration, now: BootUs) -> Option<Arc<Slot>> {
+    /// Whether the camera itself takes much longer than `again` from frame to frame: by its exposure, or because none of its last
+    /// frames came sooner. One that comes late on a busy machine is nothing to bridge.
+    fn is_slow(&self, again: Duration) -> bool {
+        let exposure = Duration::from_micros(self.f.gauges.frame_us.load(Relaxed));
+        exposure > again * 3 / 2
+            || self.f.frames.past.look(|metas| {
+                let last = metas.len().saturating_sub(4)..metas.len();
+                last.clone().skip(1).all(|i| metas.get(i).boot.since(metas.get(i - 1).boot) > again * 2)
+            })
+    }
+
+    /// The frame to send now: the next new one, or the newest again when somebody has joined or the camera is slow; `again`: the
+    /// time between two of the same.
+    fn due(&mut self, key: bool, gap: Duration, again: Duration, now: BootUs) -> Option<Arc<Slot>> {
+        let slow = now.since(self.sent.at) >= again && self.is_slow(again);
         let (ring, sent) = (self.f.frames.whole(), &mut self.sent);
         let newest = ring.newest()?;
         // Where full pictures come on demand, what lies there may be from the last demand.
@@ -283,7 +305,8 @@ impl Session<'_> {
         }
         // The hardware is reported to hang below 9 frames a second (raspberrypi/linux#4739).
         let steady = self.work.as_ref().is_some_and(|w| w.encoder.coder() == Implementation::Hardware);
-        let again = now.since(sent.at) >= gap * 3 / 2 && (sent.times < TIMES || steady);
+        let room = self.work.as_ref().is_none_or(|w| !w.encoder.is_full());
+        let again = slow && (sent.times < TIMES || steady || (sent.warm_up > 0 && room));
         (key || again).then_some(newest)
     }
 
@@ -330,6 +353,7 @@ impl Session<'_> {
         let stamp = shot.stamp.max(self.sent.stamp + Duration::from_millis(1));
         work.encoder.feed(&shot.pixels, gst::ClockTime::from_useconds(stamp.0), shot.id, shot.wall, key)?;
         (self.sent.stamp, self.sent.at) = (stamp, now);
+        self.sent.warm_up = self.sent.warm_up.saturating_sub(1);
         if key {
             self.sent.key_at = now;
             self.f.hub.keyframe_sent();

@@ -56,6 +56,8 @@ pub struct Hub {
     /// The first subscriber has come, or the end.
     changed: Condvar,
     keyframe_requested: AtomicBool,
+    /// A viewer has begun since the feeder's last look.
+    viewer_began: AtomicBool,
     /// Wakes whoever feeds the encoder from its wait for a frame.
     wake: Box<dyn Fn() + Send + Sync>,
 }
@@ -67,6 +69,7 @@ impl Hub {
             inside: Ordered::new(Rank::Hub, Inside::default()),
             changed: Condvar::new(),
             keyframe_requested: AtomicBool::new(false),
+            viewer_began: AtomicBool::new(false),
             wake: Box::new(wake),
         })
     }
@@ -95,6 +98,17 @@ impl Hub {
             self.keyframe_requested.store(true, Relaxed);
             (self.wake)();
         }
+    }
+
+    /// A viewer begins to watch: it needs a key frame soon, and then pictures at short intervals.
+    pub fn viewer_begins(&self) {
+        self.viewer_began.store(true, Relaxed);
+        self.request_keyframe();
+    }
+
+    /// Whether a viewer has begun since the last call.
+    pub fn take_viewer_began(&self) -> bool {
+        self.viewer_began.swap(false, Relaxed)
     }
 
     /// Gives those who wait for a key frame the camera's last one and what followed; false where it is the encoder's turn.

@@ -292,7 +292,7 @@ fn watch_client(client: &rtsp::RTSPClient, auth: &rtsp::RTSPAuth, hub: &Arc<Hub>
         }
     });
     let hub = hub.clone();
-    client.connect_play_request(move |_, _| hub.request_keyframe());
+    client.connect_play_request(move |_, _| hub.viewer_begins());
     let known = shared.clone();
     client.connect_closed(move |_| {
         let mut inside = known.lock();

@@ -119,6 +119,7 @@ fn a_slow_frame_is_sent_again_and_somebody_who_joins_gets_it_at_once() {
 fn a_picture_sent_again_leaves_the_next_one_its_own_instant() {
     let rig = Rig::new(&[]);
     // A camera whose frames arrive late, as long exposures do.
+    rig.gauges.frame_us.store(300_000, Relaxed);
     let late = || SystemClock.boot().back(Duration::from_millis(300));
     rig.publish_of(1, late());
     let (_place, from) = rig.take();
@@ -132,6 +133,42 @@ fn a_picture_sent_again_leaves_the_next_one_its_own_instant() {
         let again = nth(id, 1).time().useconds();
         assert!(again > boot.0 && again <= late().0, "{again} after {}", boot.0);
     }
+}
+
+#[test]
+fn by_day_no_frame_is_sent_again_because_the_machine_was_late() {
+    let rig = Rig::new(&[]);
+    rig.gauges.frame_us.store(100_000, Relaxed);
+    let begun = SystemClock.boot();
+    let at = |id: u64| begun.back(Duration::from_millis(100 * (5 - id)));
+    for id in 1..5 {
+        rig.publish_of(id, at(id));
+    }
+    let (_place, from) = rig.take();
+    rig.video.hub().viewer_begins();
+    assert_eq!(next(&from).id, 4);
+    // At night these frame times would be bridged.
+    std::thread::sleep(Duration::from_millis(600));
+    rig.publish_of(5, SystemClock.boot());
+    let ids: Vec<u64> = std::iter::from_fn(|| Some(next(&from).id)).take_while(|id| *id < 5).collect();
+    // Whoever joins is given the newest frame as a key frame.
+    assert!(ids.len() <= 1, "frame 4 came {} times more", ids.len());
+}
+
+#[test]
+fn who_joins_at_night_is_given_pictures_in_short_order_and_then_few() {
+    let rig = Rig::new(&[]);
+    rig.gauges.frame_us.store(2_000_000, Relaxed);
+    rig.publish(1);
+    let (_place, from) = rig.take();
+    rig.video.hub().viewer_begins();
+    // ffmpeg counts 28 pictures before it shows the first.
+    let stamps: Vec<u64> = (0..28).map(|_| next(&from).time().mseconds()).collect();
+    assert!(stamps[27] - stamps[0] < 3500, "{stamps:?}");
+    while from.recv_timeout(Duration::from_millis(500)).is_ok() {}
+    rig.publish(2);
+    let copies = |wait| std::iter::from_fn(|| from.recv_timeout(wait).ok()).filter(|u| u.id == 2).count();
+    assert_eq!(copies(Duration::from_millis(600)), 3, "a night frame for who has joined");
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod lettering;
 mod levels;
 mod lifecycle;
 mod network_cameras;
+mod night_viewers;
 mod panics;
 mod peer;
 mod persist;

@@ -9,9 +9,11 @@ use std::net::UdpSocket;
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use crate::film::{SIZE, codes, decoded, has_ffmpeg};
 use crate::harness::{Scratch, Setup, free_port, until};
+use crate::night_viewers::{NIGHT, dark, patience};
 use crate::recordings::for_each_kind;
 use crate::viewers::{Rude, served};
 
@@ -169,8 +171,10 @@ fn watch(url: &str, transport: &str, speaks_rtsp: bool) -> (Vlc, Option<Rude>) {
         "v=0\no=- 1 1 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n"
     );
     fs::write(&sdp, text).unwrap();
-    let session = hand_over(url, transport, port);
-    (Vlc::play_from(dir, sdp.to_str().unwrap(), &["--demux", "avformat"]), Some(session))
+    let vlc = Vlc::play_from(dir, sdp.to_str().unwrap(), &["--demux", "avformat"]);
+    // Packets that come before it listens are lost to it.
+    until("VLC to listen", || UdpSocket::bind(("127.0.0.1", port)).is_err().then_some(()));
+    (vlc, Some(hand_over(url, transport, port)))
 }
 
 #[test]
@@ -192,5 +196,19 @@ fn vlc_shows_the_stream_over_udp_and_tcp() {
         // The relay holds the socket, too.
         drop(session.map(|s| s.socket.shutdown(std::net::Shutdown::Both)));
         until("VLC gone", || (r.status()["video"]["viewers"] == 0).then_some(()));
+    }
+}
+
+#[test]
+fn vlc_shows_a_picture_at_night_within_4_s() {
+    let Some(speaks_rtsp) = installed() else { return };
+    let (_r, url) = dark("vlc-night");
+    for transport in ["udp", "tcp"] {
+        let (vlc, _session) = watch(&url, transport, speaks_rtsp);
+        let begun = Instant::now();
+        let whole = u64::from(NIGHT.0 * NIGHT.1 * 3 / 2);
+        until("a picture in VLC", || (fs::metadata(vlc.dir.join("raw")).ok()?.len() >= whole).then_some(()));
+        println!("{transport}: a first picture after {:.1} s", begun.elapsed().as_secs_f64());
+        assert!(begun.elapsed() < patience(), "{transport}: {:?}", begun.elapsed());
     }
 }
