@@ -159,6 +159,10 @@ impl Framer {
             Mode::Skip if silence >= SKIP_END => self.mode = Mode::Start,
             _ => {}
         }
+        if silence >= self.rules.idle {
+            // A sequence comes in one piece, or nearly: what follows is not part of one that was left open.
+            self.telnet = Telnet::Plain;
+        }
         self.began_here = false;
         let before = self.received;
         for (i, &raw) in bytes.iter().enumerate() {
@@ -168,9 +172,9 @@ impl Framer {
                 self.body.extend_from_slice(&bytes[i + lf..]);
                 break;
             }
+            self.last = now;
             if let Some(b) = self.telnet.pass(raw) {
                 self.received += 1;
-                self.last = now;
                 self.push(b, now);
             }
         }
@@ -192,6 +196,11 @@ impl Framer {
         if self.collecting() && now.since(self.last) < self.wait() {
             self.fail(Item::TooSlow);
             return;
+        }
+        if self.leaves_telnet_open() {
+            self.telnet = Telnet::Plain;
+            self.binary = true;
+            self.note_nothing(self.last);
         }
         self.settle(now);
         if self.answers_nothing() {
@@ -226,8 +235,8 @@ impl Framer {
     pub fn deadline(&self) -> Option<BootUs> {
         if self.collecting() {
             Some((self.last + self.wait()).min(self.first + LINE_TIME))
-        } else if self.answers_nothing() {
-            Some(self.last + if self.received == 1 { TYPED_OTHER } else { self.rules.idle })
+        } else if self.answers_nothing() || self.leaves_telnet_open() {
+            Some(self.last + self.rules.idle)
         } else {
             None
         }
@@ -407,6 +416,11 @@ impl Framer {
             && matches!(self.mode, Mode::Start | Mode::Tail(_))
     }
 
+    /// A telnet sequence was begun where a line could begin, and its end is not here: no line will ever come of it.
+    fn leaves_telnet_open(&self) -> bool {
+        self.telnet.is_open() && self.total == 0 && matches!(self.mode, Mode::Start | Mode::Tail(_))
+    }
+
     fn push_nothing(&mut self) {
         if let Some(first) = self.nothing {
             self.emit(Item::Line { text: String::new(), first });
@@ -433,8 +447,8 @@ impl Framer {
 
     /// Silence that ends the line.
     fn wait(&self) -> Duration {
-        // Only the first byte of an image's head can have been typed.
-        if !self.typed || (self.mode == Mode::Image && self.line.len() > 1) {
+        // Only the first byte of an image's head can have been typed, and no key alone types what is not visible.
+        if !self.typed || trim(&self.line).is_empty() || (self.mode == Mode::Image && self.line.len() > 1) {
             return self.rules.idle;
         }
         // A byte-wise gateway may still be sending an argument, so even such a word waits for a short silence.

@@ -28,6 +28,11 @@ pub(super) enum Telnet {
 }
 
 impl Telnet {
+    /// A sequence has begun and not ended.
+    pub(super) fn is_open(self) -> bool {
+        self != Telnet::Plain
+    }
+
     /// Takes one byte of the stream; gives it back when it is no part of a sequence. An escaped 0xFF (IAC IAC) is dropped
     /// too: no command holds one.
     pub(super) fn pass(&mut self, byte: u8) -> Option<u8> {

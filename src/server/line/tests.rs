@@ -119,9 +119,43 @@ fn telnet_negotiation_is_no_input() {
     let mut f = Framer::new(ONCE);
     f.feed(b"\xff\xfb\x1f\xff\xfd", ms(0));
     f.feed(b"\x01\xff\xfa\x1f\x00\x50", ms(10));
+    assert!(f.is_silent() && !f.has_items());
+    f.feed(b"\x00\x18\xff\xf0", ms(100));
     assert!(f.is_silent() && f.deadline().is_none());
-    f.feed(b"\x00\x18\xff\xf0save\r\x00", ms(900));
+    f.feed(b"save\r\x00", ms(900));
     assert_eq!(take(&mut f), ["save"]);
+}
+
+#[test]
+fn a_telnet_sequence_that_never_ends_is_answered_and_swallows_nothing_later() {
+    for open in [
+        &b"\xff"[..],
+        b"\xff\xfd",
+        b"\xff\xfa",
+        b"\xff\xfa\x18\x00xterm",
+        b"\xff\xfa\x1fsave\n",
+        b"\xff\xfa\x18\xff",
+        b"\r\n\xff",
+    ] {
+        assert_eq!(timed(ONCE, &[(0, open)]), [(200, String::new())], "{open:?}");
+        assert_eq!(timed(OPEN, &[(0, open)]), [(200, String::new())], "{open:?}");
+        assert_eq!(lines(open), [""], "{open:?}");
+        let behind = [b"pastStack jpg", open].concat();
+        assert_eq!(timed(ONCE, &[(0, &behind)])[0].1, "pastStack jpg", "{open:?}");
+        let expected = [(0, "ping".into()), (900, "save".into())];
+        assert_eq!(timed(OPEN, &[(0, b"ping\n"), (100, open), (900, b"save\n")]), expected, "{open:?}");
+    }
+}
+
+#[test]
+fn a_single_byte_that_no_key_types_is_answered_soon() {
+    for byte in (0..=255).filter(|b| !(0x21..=0x7e).contains(b)) {
+        assert_eq!(timed(ONCE, &[(0, &[byte])]), [(200, String::new())], "{byte:#x}");
+    }
+    assert_eq!(timed(ONCE, &[(0, b"\xef\xbb\xbf")]), [(200, String::new())]);
+    // Byte by byte from a serial gateway, the end ahead of the text.
+    assert_eq!(timed(ONCE, &[(0, b"\n"), (5, b"s"), (10, b"a"), (15, b"ve"), (20, b"\n")]), [(20, "save".into())]);
+    assert_eq!(timed(ONCE, &[(0, b"\x02"), (5, b"p"), (10, b"ing"), (15, b"\x03")]), [(215, "ping".into())]);
 }
 
 #[test]
