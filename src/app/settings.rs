@@ -64,6 +64,7 @@ pub(super) fn export_settings(config: &Config) -> export::Settings {
     let e = &config.export;
     let mut s = export::Settings::new(&*e.base_dir);
     s.quality = e.jpeg_quality;
+    s.any_disk = e.any_disk;
     s.overlay = config.letters();
     let kinds = e.keep.map(|b| KeepKind {
         max_bytes: (b.max_bytes > 0).then_some(b.max_bytes),

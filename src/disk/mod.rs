@@ -1,7 +1,8 @@
 //! Owns how a file gets into a folder: whole or not at all, durable before it is announced, under a name of its own; how much
-//! room there is; whether the disk answers; and how a whole file is read. Knows nothing of what is in the files. The caller's thread; every call may block
-//! for as long as the disk does, and stands in the list of [`slowest`] meanwhile.
+//! room there is; whether the disk answers and is still the same one; and how a whole file is read. Knows nothing of what is in the
+//! files. The caller's thread; every call may block for as long as the disk does, and stands in the list of [`slowest`] meanwhile.
 
+mod home;
 mod names;
 mod read;
 mod watch;
@@ -15,6 +16,7 @@ use std::time::SystemTime;
 
 use nix::sys::statvfs::{Statvfs, statvfs};
 
+pub use self::home::Home;
 pub use self::names::{Name, Names, numbered};
 pub use self::read::{SMALL, open, read, read_text, regular};
 pub use self::watch::{HUNG, Step, in_work, slowest};

@@ -180,9 +180,11 @@ fn is_pastcam(pid: u32) -> bool {
 }
 
 impl Exporter {
-    /// Lets the oldest files go until the free-space floor holds; fails where that is not enough.
+    /// Lets the oldest files go until the free-space floor holds; fails where that is not enough, or where the folder has come to
+    /// lie on another disk.
     pub fn make_room(&self) -> Result<()> {
-        self.retention.make_room(&self.settings().dir)
+        let dir = self.settings().dir.clone();
+        self.home.check(&dir).and_then(|()| self.retention.make_room(&dir)).inspect_err(|_| self.retention.look())
     }
 
     fn note_film(&self, path: &Path) {
@@ -226,6 +228,7 @@ impl Exporter {
             return Err(Error::new(Kind::Usage, format!("delete {name}: no name of a file of this program; see files")));
         }
         let path = self.settings().dir.join(name);
+        self.home.check(&self.settings().dir)?;
         let step = Step::begin("delete", &path);
         let meta = fs::symlink_metadata(&path).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => Error::new(Kind::Usage, format!("delete {name}: there is no such file; see files")),

@@ -13,6 +13,8 @@ settings! {
     pub struct Keys {
         /// Periodic pictures come from the ring (at the ring's size) instead of a fresh full one.
         auto_save_use_ring: bool = false, any();
+        /// Whether `base_dir` may come to lie on another file system while the program runs.
+        any_disk: bool = false, any();
         /// Folder of the pictures.
         base_dir: Folder = Folder("./captures".into()), any();
         /// Formats when a command names none: `jpg`, `png`, `npy`.

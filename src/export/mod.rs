@@ -24,7 +24,7 @@ use self::keep::Written;
 pub use self::picture::{Picture, Pixels};
 use self::retention::Retention;
 use crate::clock::{Clock, SystemClock};
-use crate::disk::{self, Name, Names, Unfinished};
+use crate::disk::{self, Home, Name, Names, Unfinished};
 use crate::error::{Error, Kind, Result};
 use crate::events::Disk;
 use crate::format::Each;
@@ -60,6 +60,8 @@ pub struct Settings {
     pub latest: bool,
     /// What is kept.
     pub keep: Keep,
+    /// Whether the folder may come to lie on another file system while the program runs.
+    pub any_disk: bool,
     /// Text in jpg and png, with date and time as `strftime` writes them.
     pub overlay: Option<String>,
 }
@@ -67,7 +69,7 @@ pub struct Settings {
 impl Settings {
     /// Quality 95, `latest.jpg`, no limits, no text.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Settings { dir: dir.into(), quality: 95, latest: true, keep: Keep::default(), overlay: None }
+        Settings { dir: dir.into(), quality: 95, latest: true, keep: Keep::default(), any_disk: false, overlay: None }
     }
 
     fn believed(mut self) -> Result<Settings> {
@@ -93,6 +95,7 @@ pub struct Exporter {
     settings: RwLock<Arc<Settings>>,
     retention: Retention,
     names: Names,
+    home: Arc<Home>,
 }
 
 /// A panic elsewhere leaves nothing half done behind these locks.
@@ -113,8 +116,10 @@ impl Exporter {
     pub fn new(settings: Settings) -> Result<Exporter> {
         let settings = settings.believed()?;
         let names = Names::default();
-        let retention = Retention::start(settings.dir.clone(), settings.keep, &names)?;
-        Ok(Exporter { settings: RwLock::new(Arc::new(settings)), retention, names })
+        let home = Arc::new(Home::default());
+        home.take_any(settings.any_disk);
+        let retention = Retention::start(settings.dir.clone(), settings.keep, &names, &home)?;
+        Ok(Exporter { settings: RwLock::new(Arc::new(settings)), retention, names, home })
     }
 
     /// Changes the settings; requests under way end with the old ones. On an error everything stays as it was.
@@ -124,6 +129,7 @@ impl Exporter {
             disk::make_folder(&settings.dir)?;
             std::fs::read_dir(&settings.dir).map_err(|e| disk::error("read the folder", &settings.dir, e))?;
         }
+        self.home.take_any(settings.any_disk);
         self.retention.set(settings.dir.clone(), settings.keep);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         Ok(())
@@ -204,6 +210,7 @@ impl Exporter {
 
     fn attempt(&self, encoders: &mut Encoders, what: &Request<'_>, formats: &[Format]) -> Result<Vec<PathBuf>> {
         let dir = &what.settings.dir;
+        self.home.check(dir)?;
         let stem = name::stem(&what.original.picture().meta, what.tag);
         let mut claim = self.names.first(dir, stem, Format::KEPT.map(Format::word).into());
         let mut files = Vec::with_capacity(formats.len());

@@ -14,7 +14,7 @@ use super::age::Ages;
 use super::keep::{RetentionKeeper, Written};
 use super::{Keep, film, lock};
 use crate::clock::{SystemClock, WallUs};
-use crate::disk::{self, Names};
+use crate::disk::{self, Home, Names};
 use crate::error::{Error, Kind, Result};
 use crate::events::Disk;
 use crate::threads::Thread;
@@ -26,6 +26,8 @@ const SHARE: u32 = 4;
 const REST: Duration = Duration::from_secs(1);
 /// Between looks when nobody saves: pictures age by themselves, and others fill the disk.
 const MINUTE: Duration = Duration::from_secs(60);
+/// The same while something is the matter.
+const TROUBLED: Duration = Duration::from_secs(5);
 /// Behind the camera, and behind the pictures on their way (nice).
 const BEHIND: i32 = 15;
 
@@ -90,11 +92,11 @@ pub(super) struct Retention {
 
 impl Retention {
     /// Starts the thread, which takes `dir` over.
-    pub fn start(dir: PathBuf, rules: Keep, names: &Names) -> Result<Retention> {
+    pub fn start(dir: PathBuf, rules: Keep, names: &Names, home: &Arc<Home>) -> Result<Retention> {
         let shared = Arc::new(Shared::default());
         (shared.lock().dir, shared.lock().rules) = (dir, rules);
-        let (own, names) = (shared.clone(), names.clone());
-        let thread = Thread::Retention.keep(move || Worker::new(&own, &names, Ages::watch(&SystemClock)).run())?;
+        let (own, names, home) = (shared.clone(), names.clone(), home.clone());
+        let thread = Thread::Retention.keep(move || Worker::new((&own, &names, &home), Ages::watch(&SystemClock)).run())?;
         Ok(Retention { shared, thread: Mutex::new(Some(thread)) })
     }
 
@@ -230,22 +232,27 @@ impl Retention {
 struct Worker<'a> {
     shared: &'a Arc<Shared>,
     names: &'a Names,
+    home: &'a Home,
     keeper: RetentionKeeper,
     /// Just written: not deleted before the next minute, even where it alone is too much.
     spare: Vec<String>,
     /// No room could be made.
     low: Option<String>,
+    /// The folder lies on another disk than at the start.
+    away: bool,
+    /// Something is the matter with the disk.
+    troubled: bool,
 }
 
 impl<'a> Worker<'a> {
-    fn new(shared: &'a Arc<Shared>, names: &'a Names, ages: Ages) -> Self {
+    fn new((shared, names, home): (&'a Arc<Shared>, &'a Names, &'a Home), ages: Ages) -> Self {
         let (dir, rules) = {
             let mut m = shared.lock();
             m.changed = false;
             (m.dir.clone(), m.rules)
         };
         let keeper = RetentionKeeper::new(dir, rules, ages, shared.clone(), names.clone());
-        Worker { shared, names, keeper, spare: Vec::new(), low: None }
+        Worker { shared, names, home, keeper, spare: Vec::new(), low: None, away: false, troubled: false }
     }
 
     fn run(&mut self) {
@@ -254,8 +261,12 @@ impl<'a> Worker<'a> {
         self.measure();
         self.take_over(true);
         let (mut minute, mut next, mut more) = (Instant::now() + MINUTE, Instant::now(), true);
+        let mut look = minute;
         loop {
-            let until = if more { next } else { minute };
+            if self.troubled {
+                look = look.min(Instant::now() + TROUBLED);
+            }
+            let until = if more { next } else { minute.min(look) };
             let Some((rooms, poked)) = self.words(until) else { return };
             if !rooms.is_empty() {
                 self.make_room(rooms);
@@ -264,6 +275,9 @@ impl<'a> Worker<'a> {
                 minute = Instant::now() + MINUTE;
                 self.spare.clear();
                 (more, next) = (true, Instant::now());
+            }
+            if Instant::now() >= look {
+                look = Instant::now() + MINUTE;
                 self.measure();
             }
             more |= poked;
@@ -271,13 +285,7 @@ impl<'a> Worker<'a> {
                 continue;
             }
             let begun = Instant::now();
-            let spare: Vec<&str> = self.spare.iter().map(String::as_str).collect();
-            let (now, doubt) = self.keeper.present(&SystemClock);
-            self.doubt(doubt);
-            more = self.keeper.tidy(&spare, now, begun + SLICE).unwrap_or_else(|e| {
-                log::warn!("Old pictures stay: {e}");
-                false
-            });
+            more = self.home.check(self.keeper.dir()).is_ok() && self.tidy(begun + SLICE);
             next = Instant::now() + REST.min(begun.elapsed() * SHARE);
             if !more {
                 self.keeper.tell();
@@ -289,6 +297,17 @@ impl<'a> Worker<'a> {
                 }
             }
         }
+    }
+
+    /// Lets old files go until then. Whether there are more.
+    fn tidy(&mut self, until: Instant) -> bool {
+        let (now, doubt) = self.keeper.present(&SystemClock);
+        self.doubt(doubt);
+        let spare: Vec<&str> = self.spare.iter().map(String::as_str).collect();
+        self.keeper.tidy(&spare, now, until).unwrap_or_else(|e| {
+            log::warn!("Old pictures stay: {e}");
+            false
+        })
     }
 
     /// Waits for words in the mailbox until then, and takes them in. `None`: the end.
@@ -315,7 +334,7 @@ impl<'a> Worker<'a> {
             if self.keeper.dir() == dir {
                 self.keeper.set_rules(rules);
             } else {
-                *self = Worker::new(self.shared, self.names, self.keeper.ages());
+                *self = Worker::new((self.shared, self.names, self.home), self.keeper.ages());
                 self.take_over(false);
             }
             m = self.shared.lock();
@@ -335,7 +354,10 @@ impl<'a> Worker<'a> {
     /// one's: later it may be in work, in the same folder under another name.
     fn take_over(&mut self, start: bool) {
         let dir = self.keeper.dir().to_owned();
-        let taken = disk::make_folder(&dir)
+        let taken = self
+            .home
+            .check(&dir)
+            .and_then(|()| disk::make_folder(&dir))
             .and_then(|()| film::tidy(self.names, &dir, start, &|| self.shared.is_closed()))
             .and_then(|()| self.keeper.take_over(start));
         if let Err(e) = taken.or_else(|e| if self.shared.is_closed() { Ok(()) } else { Err(e) }) {
@@ -367,7 +389,7 @@ impl<'a> Worker<'a> {
     }
 
     fn make_room(&mut self, rooms: Vec<Sender<Result<()>>>) {
-        let made = self.keeper.make_room();
+        let made = self.home.check(self.keeper.dir()).and_then(|()| self.keeper.make_room());
         self.low = made.as_ref().err().map(ToString::to_string);
         // Whoever is answered finds the same in `status`.
         self.measure();
@@ -381,17 +403,24 @@ impl<'a> Worker<'a> {
     /// Looks how much room there is, and whether there is a disk at all.
     fn measure(&mut self) {
         let dir = self.keeper.dir();
-        let asked = disk::ask(dir);
+        let (home, asked) = (self.home.check(dir), disk::ask(dir));
         let free = asked.as_ref().ok().map(disk::free_of);
         if let Some(free) = free {
             self.low = if free >= self.keeper.floor() { None } else { self.keeper.shortfall(free).or(self.low.take()) };
         }
+        let away = home.is_err();
         let trouble = match &asked {
+            _ if away => home.err().map(|e| (Disk::Gone, e.what)),
             Err(e) => Some((Disk::Gone, format!("{}: {e}", dir.display()))),
             Ok(v) if v.flags().contains(FsFlags::ST_RDONLY) => Some((Disk::Gone, format!("{} is read-only", dir.display()))),
             Ok(_) if free == Some(0) => Some((Disk::Low, format!("no room is left in {}", dir.display()))),
             Ok(_) => self.low.clone().map(|why| (Disk::Low, why)),
         };
+        self.troubled = trouble.is_some();
+        if std::mem::replace(&mut self.away, away) && !away {
+            // It may be another disk, with other files.
+            self.keeper.forget();
+        }
         let mut m = self.shared.lock();
         (m.free, m.trouble) = (free, trouble);
     }
@@ -425,7 +454,9 @@ mod tests {
     fn old_pictures_go_in_slices_in_which_others_are_served() {
         let dir = Scratch::new("slices");
         fill(&dir, 1500);
-        let retention = Retention::start(dir.to_path_buf(), Keep { min_free_mib: 1, ..year_old() }, &Names::default()).unwrap();
+        let retention =
+            Retention::start(dir.to_path_buf(), Keep { min_free_mib: 1, ..year_old() }, &Names::default(), &Arc::default())
+                .unwrap();
         // None of these waits for the deleting.
         retention.make_room(&dir).unwrap();
         assert_eq!(retention.stamp(&dir, SystemClock.wall()).unwrap(), None);
@@ -451,7 +482,7 @@ mod tests {
     fn without_a_clock_new_files_are_still_the_youngest() {
         let dir = Scratch::new("noclock");
         fill(&dir, 2);
-        let retention = Retention::start(dir.to_path_buf(), year_old(), &Names::default()).unwrap();
+        let retention = Retention::start(dir.to_path_buf(), year_old(), &Names::default(), &Arc::default()).unwrap();
         let youngest = fs::metadata(dir.join("20300701_083408_f1.jpg")).unwrap().modified().unwrap();
         let stamp = retention.stamp(&dir, WallUs(3)).unwrap().unwrap();
         assert!(stamp > youngest && retention.stamp(&dir, WallUs(3)).unwrap().unwrap() > stamp);
@@ -463,7 +494,7 @@ mod tests {
     fn a_folder_that_is_gone_is_told_and_forgotten_when_it_is_back() {
         let dir = Scratch::new("away");
         let sub = dir.join("sub");
-        let retention = Retention::start(sub.clone(), Keep::default(), &Names::default()).unwrap();
+        let retention = Retention::start(sub.clone(), Keep::default(), &Names::default(), &Arc::default()).unwrap();
         retention.rest();
         fs::remove_dir(&sub).unwrap();
         let seen = || {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
+use crate::events::{event, subscribed};
 use crate::harness::{Running, Setup, is, until};
 use crate::image::Image;
 use crate::said;
@@ -104,7 +105,7 @@ fn a_disk_that_is_pulled_out() {
     works_again(&r);
     let before = r.status();
     // The card is gone and its mount point is no folder any more.
-    assert!(Command::new("umount").arg("-l").arg(r.captures()).status().unwrap().success());
+    unmount(&r.captures());
     fs::remove_dir_all(r.captures()).unwrap();
     fs::write(r.captures(), "in the way").unwrap();
     for command in ["save jpg", "pastStack npy"] {
@@ -116,6 +117,64 @@ fn a_disk_that_is_pulled_out() {
     fs::create_dir(r.captures()).unwrap();
     assert!(mount("size=8m", &r.captures()));
     works_again(&r);
+}
+
+fn unmount(at: &Path) {
+    assert!(Command::new("umount").arg("-l").arg(at).status().unwrap().success());
+}
+
+#[test]
+fn a_disk_that_is_unmounted_is_missed_and_its_return_is_noticed() {
+    let Some(setup) = small("unmounted", "size=8m") else { return };
+    // The folder itself is not the mount point: what shows through has none.
+    let setup = setup.set("export.base_dir", "captures/gate").set("export.auto_save_interval_s", 0.5);
+    let (stick, dir) = (setup.captures(), setup.captures().join("gate"));
+    let (r, mut s) = subscribed(setup);
+    works_again(&r);
+    let name = said::single(&r.ask("save jpg")).path.file_name().unwrap().to_string_lossy().into_owned();
+    let before = r.status();
+    unmount(&stick);
+    for command in ["save jpg png", "pastStack npy", "record start", "clip 1", &format!("delete {name}")] {
+        let answer = r.ask(command);
+        assert!(
+            answer.starts_with("ERR disk ") && answer.contains("lies on another disk than at the start"),
+            "{command}: {answer}"
+        );
+        assert!(answer.contains(&format!("mount the disk at {} again", stick.display())), "{answer}");
+    }
+    assert!(event(&mut s, "EVENT disk=").starts_with("EVENT disk=gone why=use "));
+    assert_eq!(r.status()["disk"], "gone");
+    camera_goes_on(&r, &before);
+    assert!(r.names().is_empty(), "written beneath the mount point: {:?}", r.names());
+    assert!(mount("size=8m", &stick));
+    assert_eq!(event(&mut s, "EVENT disk="), "EVENT disk=back");
+    works_again(&r);
+    assert!(dir.is_dir() && r.status()["disk"] == "ok");
+}
+
+#[test]
+fn a_disk_that_is_mounted_over_the_folder_is_used_only_if_that_is_wanted() {
+    for any in [false, true] {
+        let setup = Setup::new("over").set("export.any_disk", any);
+        let r = setup.start();
+        works_again(&r);
+        if !mount("size=8m", &setup.captures()) {
+            println!("SKIP: mounting a tmpfs needs root");
+            return;
+        }
+        if any {
+            works_again(&r);
+            continue;
+        }
+        let answer = r.ask("save jpg");
+        assert!(
+            answer.starts_with("ERR disk ") && answer.contains("restart to use this one, or set export.any_disk"),
+            "{answer}"
+        );
+        assert!(!answer.contains("again") && r.names().is_empty(), "{answer}");
+        unmount(&setup.captures());
+        works_again(&r);
+    }
 }
 
 #[test]
