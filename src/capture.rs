@@ -305,7 +305,8 @@ impl Loop<'_> {
                         self.tally.log(Level::Warn, &format!("Camera capture slow (> {:.1}s)", self.c.late.as_secs_f64()));
                     }
                     if waited > limit {
-                        return Err(Error::new(Kind::Timeout, format!("no frame for {:.1} s", limit.as_secs_f64())));
+                        let what = format!("no frame for {:.1} s from {}", limit.as_secs_f64(), source.name());
+                        return Err(Error::new(Kind::Timeout, what));
                     }
                 }
             }

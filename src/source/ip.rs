@@ -4,6 +4,8 @@
 
 pub(crate) mod address;
 mod coded;
+mod explain;
+mod reach;
 mod rtsp;
 mod still;
 mod tail;
@@ -24,6 +26,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gst::{self as door, Pipe};
 use address::Address;
 pub use coded::{Coded, CodedAccessUnit, Outlet, no_outlet};
+use explain::{explain, first_error};
 pub use rtsp::RtspSource;
 use still::Still;
 use tail::{DecoderTail, RateLimiter};
@@ -135,36 +138,11 @@ impl UriSource {
                 gst::MessageView::Eos(_) => {
                     return Err(Error::new(Kind::Source, format!("{}: the stream ended", self.address.shown)));
                 }
-                gst::MessageView::Error(e) => return Err(explain(e, &self.address)),
+                gst::MessageView::Error(e) => return Err(explain(e, &self.address, running.next > running.first)),
                 _ => {}
             }
         }
         Ok(false)
-    }
-}
-
-/// An error of the library's in our words: what it means, what to do, no secret.
-fn explain(message: &gst::message::Error, address: &Address) -> Error {
-    let error = message.error();
-    let refused = error.matches(gst::ResourceError::NotAuthorized);
-    let why = if refused {
-        match address.login {
-            Some(_) => "the camera refuses this user or password (401); correct them in camera.source".into(),
-            None => {
-                "the camera wants a user and a password (401); write them into camera.source, as in rtsp://USER:PASSWORD@…".into()
-            }
-        }
-    } else {
-        address.scrub(&error.to_string())
-    };
-    Error::new(if refused { Kind::Denied } else { Kind::Source }, format!("{}: {why}", address.shown))
-}
-
-/// The first error waiting on a bus, if any.
-fn first_error(bus: &gst::Bus, address: &Address) -> Option<Error> {
-    match bus.pop_filtered(&[gst::MessageType::Error])?.view() {
-        gst::MessageView::Error(e) => Some(explain(e, address)),
-        _ => None,
     }
 }
 

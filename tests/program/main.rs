@@ -25,6 +25,8 @@ mod levels;
 mod lifecycle;
 mod network_cameras;
 mod night_viewers;
+mod odd;
+mod odd_cameras;
 mod panics;
 mod peer;
 mod persist;

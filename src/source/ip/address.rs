@@ -59,6 +59,28 @@ impl Address {
         Address { location: format!("{scheme}://{place}"), login, shown: without_secrets(url) }
     }
 
+    /// Whether this is a file of this machine.
+    pub fn is_file(&self) -> bool {
+        self.location.starts_with("file:")
+    }
+
+    /// Host and port to connect to.
+    pub fn server(&self) -> Option<(String, u16)> {
+        let (scheme, rest) = self.location.split_once("://")?;
+        let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+        let usual = match scheme {
+            "rtsp" => 554,
+            "rtsps" => 322,
+            "https" => 443,
+            _ => 80,
+        };
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
+            _ => (authority, usual),
+        };
+        Some((host.trim_matches(['[', ']']).to_string(), port))
+    }
+
     /// Gives the login to an element that connects.
     pub fn log_in(&self, element: &gst::Element) {
         if let Some((user, password)) = &self.login {
@@ -99,6 +121,16 @@ mod tests {
         assert_eq!(parts("rtsp://[fe80::1]:554/x@1"), is("rtsp://[fe80::1]:554/x@1", ""));
         assert_eq!(parts("http://me:se/cret?@cam/x"), is("http://cam/x", "me se/cret?"));
         assert_eq!(parts("http://me:100%@cam"), is("http://cam", "me 100%"));
+    }
+
+    #[test]
+    fn the_server_is_known_with_its_port() {
+        let server = |url: &str| Address::of(url).server().map(|(host, port)| format!("{host} {port}"));
+        assert_eq!(server("rtsp://me:pw@cam/live").as_deref(), Some("cam 554"));
+        assert_eq!(server("rtsps://cam?x").as_deref(), Some("cam 322"));
+        assert_eq!(server("https://[fe80::1]/x").as_deref(), Some("fe80::1 443"));
+        assert_eq!(server("http://[fe80::1]:81/x").as_deref(), Some("fe80::1 81"));
+        assert_eq!(server("http://cam:99999/x"), None);
     }
 
     #[test]

@@ -8,19 +8,21 @@
 //! ```
 
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer::ResourceError as Refused;
 use gstreamer::glib;
 use gstreamer::prelude::*;
+use gstreamer_rtsp_server::gst_rtsp::rtsp_message::RTSPMessage;
 
 use super::address::Address;
 use super::coded::{Coded, CodedAccessUnit, Outlet, TimestampMap, instant_in, instant_on};
+use super::explain::{explain, status};
+use super::play;
 use super::tail::{self, DecoderTail};
-use super::{explain, play};
 use crate::codec::Codec;
 use crate::error::{Error, Kind, Result};
 use crate::gst::{self as door, Pipe};
@@ -48,6 +50,10 @@ struct Running {
     timestamps: Arc<TimestampMap>,
     /// Anything of the picture has come.
     came: Arc<AtomicBool>,
+    /// The camera has described its stream.
+    described: Arc<AtomicBool>,
+    /// Why what comes cannot be decoded.
+    broken: Arc<Mutex<Option<Error>>>,
     /// By which way; never `Auto`.
     over: Transport,
     first: u64,
@@ -81,6 +87,8 @@ impl RtspSource {
         source.set_property("latency", if over == Transport::Udp { REORDER_MS } else { 0 });
         source.set_property("tcp-timeout", SILENT_US);
         source.set_property("timeout", SILENT_US);
+        let described = Arc::new(AtomicBool::new(false));
+        ask_once(&source, &described);
         let only_one = AtomicBool::new(false);
         source.connect("select-stream", false, move |values| {
             let caps = values[2].get::<gst::Caps>().ok();
@@ -91,17 +99,18 @@ impl RtspSource {
         });
         let failed = |e: glib::BoolError| Error::caused(Kind::Media, "build the receiver", e);
         pipeline.add(&source).map_err(failed)?;
-        let came = Arc::new(AtomicBool::new(false));
+        let (came, broken) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
         let branch = Branch {
             pipeline: pipeline.downgrade(),
             entry: tail.entry.downgrade(),
             timestamps: timestamps.clone(),
             came: came.clone(),
+            broken: broken.clone(),
             outlet: self.outlet.clone(),
             camera: self.camera,
         };
         source.connect_pad_added(move |_, pad| branch.attach(pad));
-        Ok(Running { pipe: pipeline.into(), tail, timestamps, came, over, first })
+        Ok(Running { pipe: pipeline.into(), tail, timestamps, came, described, broken, over, first })
     }
 
     /// What the pipeline has to say since the last look; true where the other way is to be tried.
@@ -112,12 +121,19 @@ impl RtspSource {
         let gst::MessageView::Error(said) = message.view() else {
             return Err(Error::new(Kind::Source, format!("{}: the stream ended", self.address.shown)));
         };
-        let (error, mut e) = (said.error(), explain(said, &self.address));
+        if let Some(e) = running.broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(e);
+        }
+        let came = running.came.load(Relaxed);
+        let mut e = explain(said, &self.address, came);
         // Nothing that another way could cure: no such camera, no such stream, no right to it.
-        let elsewhere = [Refused::NotAuthorized, Refused::NotFound, Refused::OpenRead, Refused::OpenReadWrite]
-            .iter()
-            .any(|k| error.matches(*k));
-        if !elsewhere && !running.came.load(Relaxed) {
+        let elsewhere = e.kind == Kind::Denied
+            || !running.described.load(Relaxed)
+            || [Refused::NotFound, Refused::OpenRead, Refused::OpenReadWrite].iter().any(|k| said.error().matches(*k));
+        if !elsewhere && !came {
+            if running.over == Transport::Udp && status(said) == 0 && said.error().matches(Refused::Read) {
+                e.what = format!("{}: no packet comes over UDP; let it through the firewalls on the way", self.address.shown);
+            }
             match (self.transport, running.over) {
                 (Transport::Auto, Transport::Tcp) => {
                     log::info!("{e}; trying UDP");
@@ -131,12 +147,32 @@ impl RtspSource {
     }
 }
 
+/// Has a login tried once: the library answers each refusal with the same login, nine times. One that has worked on this connection
+/// may be repeated, since a camera may ask for it anew.
+fn ask_once(source: &gst::Element, described: &Arc<AtomicBool>) {
+    let (accepted, knows) = (described.clone(), described.clone());
+    source.connect("on-sdp", false, move |_| {
+        knows.store(true, Relaxed);
+        None
+    });
+    let again = AtomicBool::new(false);
+    source.connect("before-send", false, move |values| {
+        let request = values[1].get::<&RTSPMessage>().ok();
+        // A request that goes out once more still has the login that was refused.
+        let refused = request.is_some_and(|r| !r.parse_auth_credentials().is_empty());
+        let twice = again.swap(refused, Relaxed) && refused;
+        // Not sent, the answer before it stands: the refusal.
+        Some((!refused || accepted.load(Relaxed) && !twice).to_value())
+    });
+}
+
 /// What is put behind the camera's stream once it is known what that is.
 struct Branch {
     pipeline: glib::WeakRef<gst::Pipeline>,
     entry: glib::WeakRef<gst::Pad>,
     timestamps: Arc<TimestampMap>,
     came: Arc<AtomicBool>,
+    broken: Arc<Mutex<Option<Error>>>,
     outlet: Outlet,
     camera: Camera,
 }
@@ -155,7 +191,8 @@ impl Branch {
             None => self.other(&pipeline, pad, entry, &coding),
         };
         if let Err(e) = made {
-            gst::element_error!(pipeline, gst::CoreError::MissingPlugin, ("{}", e));
+            *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+            gst::element_error!(pipeline, gst::CoreError::MissingPlugin, ["what comes cannot be decoded"]);
         }
     }
 

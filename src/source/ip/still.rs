@@ -8,7 +8,7 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 
 use super::address::Address;
-use super::first_error;
+use super::explain::first_error;
 use super::tail::{self, DecoderTail};
 use crate::clock::{BootUs, Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
