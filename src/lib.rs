@@ -6,6 +6,7 @@
 #[cfg(feature = "media")]
 pub mod app;
 pub mod capture;
+pub mod check;
 pub mod claim;
 pub mod clock;
 pub mod codec;

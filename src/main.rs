@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use pastcam::app::{self, Exit, Options};
+use pastcam::check::{Check, Verdict};
 use pastcam::codec::Implementation;
 use pastcam::error::{Error, Kind, Result};
 use pastcam::frame::Layout;
@@ -24,6 +25,8 @@ const HELP: &str = "pastcam: a camera that remembers
   pastcam send HOST[:PORT] COMMAND...            send one command; exit code 0 done, 1 refused, 2 no answer
   pastcam send HOST[:PORT] update FILE token=T   send an update to an image
   pastcam [--config FILE] send here COMMAND...   ask the program on this machine, with port and token of its configuration
+  pastcam check HOST[:PORT] [-w S] [-c S] [--timeout S] [token=T]
+                                                 one line for a monitor; exit code 0 ok, 1 warning, 2 critical, 3 unknown
   pastcam simulate-night TRACE.csv [--json] [--config FILE]
                                                  run the day and night rule over a scene (t_s,lux)
   pastcam test-encoder [hardware|x264|openh264 [WIDTHxHEIGHT]] [--config FILE]
@@ -73,8 +76,8 @@ fn arguments(words: impl Iterator<Item = String>) -> Result<Arguments> {
             "--defaults" => a.options.defaults = Some(PathBuf::from(value()?)),
             "--source" => a.options.source = Some(value()?),
             "--json" => a.json = true,
-            // What follows `send` belongs to the camera.
-            "send" if a.plain.is_empty() => {
+            // What follows them is theirs.
+            "send" | "check" if a.plain.is_empty() => {
                 a.plain.push(word);
                 a.plain.extend(words.by_ref());
             }
@@ -92,19 +95,39 @@ fn check_config(options: &Options) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Sends what the command line says; `here` stands for the program on this machine.
-fn dispatch(to: &str, command: &[String], options: &Options) -> Result<send::Answer> {
-    let mut command = command.to_vec();
-    let (host, port) = if to == "here" {
+/// Host, port, and the token where it is known; `here` stands for the program on this machine.
+fn address(to: &str, options: &Options) -> Result<(String, u16, String)> {
+    if to == "here" {
         let config = options.load()?;
         let n = &config.network;
-        if !n.token.is_empty() && !command.iter().any(|w| w.starts_with("token=")) {
-            command.push(format!("token={}", &*n.token));
+        let host = n.bind.first().map_or_else(|| "127.0.0.1".into(), ToString::to_string);
+        return Ok((host, n.trigger_port, n.token.to_string()));
+    }
+    send::address(to).map(|(host, port)| (host, port, String::new()))
+}
+
+/// Judges the program that the command line names. Whatever goes wrong is one line on stdout, where monitors read.
+fn check(words: &[String], options: &Options) -> Result<ExitCode> {
+    let asked = Check::parse(words).and_then(|(to, check)| address(&to, options).map(|to| (to, check)));
+    let verdict = match asked {
+        Ok(((host, port, token), mut check)) => {
+            if check.token.is_empty() {
+                check.token = token;
+            }
+            check.run(&host, port)
         }
-        (n.bind.first().map_or_else(|| "127.0.0.1".into(), ToString::to_string), n.trigger_port)
-    } else {
-        send::address(to)?
+        Err(e) => Verdict::unknown(e),
     };
+    say(&verdict).map(|()| ExitCode::from(verdict.code as u8))
+}
+
+/// Sends what the command line says.
+fn dispatch(to: &str, command: &[String], options: &Options) -> Result<send::Answer> {
+    let (host, port, token) = address(to, options)?;
+    let mut command = command.to_vec();
+    if !token.is_empty() && !command.iter().any(|w| w.starts_with("token=")) {
+        command.push(format!("token={token}"));
+    }
     match command.as_slice() {
         // A number is the protocol's own word for a file that somebody else sends.
         [verb, file, rest @ ..] if verb == "update" && file.parse::<u64>().is_err() => {
@@ -216,6 +239,7 @@ fn carry_out(words: Vec<String>) -> Result<ExitCode> {
         }
         ["check-config"] if !a.json => check_config(&a.options).map(|exit| ExitCode::from(exit as u8)),
         ["simulate-night", trace] => simulate_night(trace, &a).map(|exit| ExitCode::from(exit as u8)),
+        ["check", ..] => check(&a.plain[1..], &a.options),
         ["send", ..] => Ok(send_command(&a.plain[1..], &a.options)),
         ["test-encoder", words @ ..] if !a.json => test_encoder(words, &a.options).map(|exit| ExitCode::from(exit as u8)),
         ["simulate-night"] => Err(usage("simulate-night wants a file of t_s,lux rows")),

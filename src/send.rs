@@ -1,4 +1,4 @@
-//! Owns the small client `pastcam send`: one command, one answer, an exit code that can be believed.
+//! Owns the small client behind `pastcam send`: one command, one answer, an exit code that can be believed.
 //! Never retries: a command that got no answer may have been carried out. Main thread.
 
 use std::fs::File;
@@ -48,7 +48,16 @@ pub fn address(text: &str) -> Result<(String, u16)> {
 
 /// Sends one command and waits for its answer. An error means: no answer.
 pub fn send(host: &str, port: u16, command: &str) -> Result<Answer> {
-    exchange(connect(host, port)?, command, None, ANSWER, &|step| format!("{step} {host} port {port}"))
+    exchange(connect(host, port, CONNECT)?, command, None, ANSWER, &|step| format!("{step} {host} port {port}"))
+}
+
+/// The same, with so much time to connect, and so much for the answer.
+pub fn send_within(host: &str, port: u16, command: &str, patience: Duration) -> Result<Answer> {
+    let begin = Instant::now();
+    let stream = connect(host, port, patience)?;
+    // Something is left even where connecting took all: what has been answered by then counts.
+    let left = patience.saturating_sub(begin.elapsed()).max(Duration::from_millis(1));
+    exchange(stream, command, None, left, &|step| format!("{step} {host} port {port}"))
 }
 
 /// Sends `update` with the file behind its line; `words` are what follows the size.
@@ -57,16 +66,16 @@ pub fn send_update(host: &str, port: u16, path: &str, words: &str) -> Result<Ans
     let file = disk::open(path.as_ref()).map_err(bad)?;
     let size = file.metadata().map_err(bad)?.len();
     let command = format!("update {size} {words}");
-    exchange(connect(host, port)?, command.trim_end(), Some(file), FILE, &|step| format!("{step} {host} port {port}"))
+    exchange(connect(host, port, CONNECT)?, command.trim_end(), Some(file), FILE, &|step| format!("{step} {host} port {port}"))
 }
 
-fn connect(host: &str, port: u16) -> Result<TcpStream> {
+fn connect(host: &str, port: u16, patience: Duration) -> Result<TcpStream> {
     let what = |step: &str| format!("{step} {host} port {port}");
     let addresses = (host, port).to_socket_addrs().map_err(|e| Error::caused(Kind::Io, what("find"), e))?;
     let mut last = None;
     let mut connected = None;
     for a in addresses {
-        match TcpStream::connect_timeout(&a, CONNECT) {
+        match TcpStream::connect_timeout(&a, patience) {
             Ok(s) => {
                 connected = Some(s);
                 break;

@@ -168,6 +168,7 @@ impl Commands {
             "disk_free_bytes": self.exporter.free(),
             "rss_bytes": rss,
             "rss_beyond_ring_bytes": rss.saturating_sub(self.frames.resident() as u64),
+            "pace_ms": g.pace_ms.load(Relaxed),
             "swap_percent": round(health::swap_percent(), 1),
             "temperature_c": real(health::temperature(), 1),
             "clock": self.clock.quality().word(),

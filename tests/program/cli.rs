@@ -112,6 +112,65 @@ fn an_argument_that_is_no_text_is_a_wrong_argument() {
     }
 }
 
+/// `pastcam check …`: its exit code and its one line.
+fn check(arguments: &[&str]) -> (Option<i32>, String) {
+    let out = pastcam(&[&["check"], arguments].concat());
+    assert_eq!((text(&out.stderr), text(&out.stdout).lines().count()), ("", 1), "{arguments:?}");
+    (out.status.code(), text(&out.stdout).trim_end().to_string())
+}
+
+#[test]
+fn check_has_the_codes_of_monitors() {
+    let r = Setup::new("well").start();
+    let here = format!("127.0.0.1:{}", r.setup.port);
+    let (code, line) = check(&[&here]);
+    assert_eq!(code, Some(0), "{line}");
+    let (said, data) = line.split_once(" | ").unwrap();
+    assert!(said.starts_with("PASTCAM OK - RUNNING, frame ") && data.contains("age=") && data.contains("s;5;30 fps="), "{line}");
+    let (code, line) = check(&[&here, "-w", "0", "-c", "1000"]);
+    assert!(code == Some(1) && line.starts_with("PASTCAM WARNING - the newest frame is "), "{line}");
+    let (code, line) = check(&["-w", "0", "-c", "0", &here]);
+    assert!(code == Some(2) && line.starts_with("PASTCAM CRITICAL - the newest frame is "), "{line}");
+    let (code, line) = check(&[&here, "--wrong"]);
+    assert!(code == Some(3) && line.starts_with("PASTCAM UNKNOWN - ") && line.contains("--wrong"), "{line}");
+    assert_eq!(check(&[]).0, Some(3));
+    // A drawn picture that nobody asked for.
+    let drawn = Setup::new("drawn").set("camera.source", "auto").start();
+    let (code, line) = check(&[&format!("127.0.0.1:{}", drawn.setup.port)]);
+    assert!(code == Some(1) && line.contains("no camera: the picture is a drawn test pattern"), "{line}");
+}
+
+#[test]
+fn check_tells_what_it_cannot_judge_from_what_is_bad() {
+    let setup = Setup::new("unwell").set("network.token", "river-stone").controlled("hang=1").frameless();
+    let r = setup.start();
+    let here = format!("127.0.0.1:{}", r.setup.port);
+    let (code, line) = check(&[&here, "token=wrong"]);
+    assert!(code == Some(3) && line.contains("token="), "{line}");
+    let (code, line) = check(&[&here, "token=river-stone"]);
+    assert!(code == Some(2) && line.starts_with("PASTCAM CRITICAL - STARTING: no frame yet"), "{line}");
+    let own = r.setup.command().args(["check", "here"]).output().unwrap();
+    assert_eq!(own.status.code(), Some(2), "the token of the configuration: {}", text(&own.stdout));
+    setup.control("fail=1");
+    crate::harness::until("the camera's loss", || {
+        check(&[&here, "token=river-stone"]).1.contains("the camera is lost (").then_some(())
+    });
+
+    // A port that says nothing, one that says something else, and none.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = listener.local_addr().unwrap().to_string();
+    let (code, line) = check(&[&other, "--timeout", "0.2"]);
+    assert!(code == Some(2) && line.starts_with("PASTCAM CRITICAL - wait for the answer of 127.0.0.1 port "), "{line}");
+    drop(listener.accept());
+    let server = std::thread::spawn(move || {
+        std::io::Write::write_all(&mut listener.accept().unwrap().0, b"HTTP/1.1 400 Bad | Request\r\n").unwrap();
+    });
+    let (code, line) = check(&[&other]);
+    assert!(code == Some(3) && line.contains("HTTP/1.1 400 Bad / Request"), "{line}");
+    server.join().unwrap();
+    assert_eq!(check(&[&other]).0, Some(2), "nobody listens");
+}
+
 #[test]
 fn send_tells_done_from_refused_from_unanswered() {
     let r = Setup::new("send").start();
