@@ -31,6 +31,8 @@ pub enum End {
 const ROUND: Duration = Duration::from_secs(1);
 /// Between lines about memory, and between looks for old pictures (s).
 const MINUTE: u64 = 60;
+/// Longest sentence for the supervisor (bytes).
+const STATUS_MAX: usize = 240;
 /// Between looks at memory and swap (s).
 const LOOK: u64 = 3;
 
@@ -55,7 +57,7 @@ impl Keeper {
         let round = Systemd::watchdog().map_or(ROUND, |w| ROUND.min(w / 3));
         let rounds_in = |s: u64| (s as f64 / round.as_secs_f64()) as u64;
         let (per_minute, per_look) = (rounds_in(MINUTE), rounds_in(LOOK));
-        let mut rounds = 0u64;
+        let (mut rounds, mut status) = (0u64, String::new());
         loop {
             threads::fault("work");
             clock::look();
@@ -66,14 +68,17 @@ impl Keeper {
             let published = self.commands.frames.past.published();
             if published > fed {
                 fed = published;
-                // A supervisor that takes nothing now is told again with the next frame.
-                ready = ready || self.systemd.tell("READY=1");
                 hungry = true;
+            }
+            // The port serves before the keeper runs. A supervisor that takes nothing now is told again in the next round.
+            ready = ready || self.systemd.tell("READY=1");
+            if ready {
+                self.status(&mut status);
             }
             if let Some(name) = threads::hung() {
                 tally.log(log::Level::Error, &format!("The thread {name} hangs: the watchdogs are not fed"));
             } else if std::mem::take(&mut hungry) || self.recovers() {
-                // Its watchdog waits for nothing before the first frame.
+                // Its watchdog begins with that.
                 if ready {
                     self.systemd.tell("WATCHDOG=1");
                 }
@@ -111,6 +116,24 @@ impl Keeper {
     fn recovers(&self) -> bool {
         let gauges = &self.commands.gauges;
         gauges.state() != State::Running && self.commands.clock.boot() < BootUs(gauges.at_work_until_us.load(Relaxed))
+    }
+
+    /// Tells the supervisor in a sentence what the camera does, whenever that has changed.
+    fn status(&self, before: &mut String) {
+        let (gauges, config) = (&self.commands.gauges, self.commands.config());
+        let source = config.camera.source.shown();
+        let mut now = match (gauges.state(), gauges.lost_because()) {
+            (State::Running, _) => format!("STATUS=frames come from {source}"),
+            (State::Starting, _) => format!("STATUS=waiting for the first frame of {source}"),
+            (State::Lost, why) => format!("STATUS=waiting for the camera {source}: {}", why.unwrap_or_default()),
+        };
+        now = now.replace('\n', " ");
+        while now.len() > STATUS_MAX {
+            now.pop();
+        }
+        if now != *before && self.systemd.tell(&now) {
+            *before = now;
+        }
     }
 
     /// Tells when something begins to be the matter with the pictures' disk, and when it is over. Asks others, never the disk.

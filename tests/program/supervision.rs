@@ -7,6 +7,26 @@ use std::path::Path;
 
 use crate::harness::{PATIENCE, Setup, until};
 
+/// A network camera that is away holds nobody up: neither the boot nor the package's installation.
+#[test]
+fn a_network_camera_that_is_away_is_told_and_not_waited_for() {
+    // A port where nobody listens.
+    let away = format!("rtsp://me:secret@127.0.0.1:{}/1", crate::harness::free_port());
+    let setup = Setup::new("away").set("camera.source", away).frameless();
+    let socket = setup.dir.join("notify");
+    let supervisor = Supervisor::new(&socket);
+    let mut r = setup.env("NOTIFY_SOCKET", socket.to_str().unwrap()).env("WATCHDOG_USEC", "900000").start();
+    let mut heard = Vec::new();
+    until("the reason in STATUS=, and the watchdog fed", || {
+        heard.extend(supervisor.heard());
+        let told = heard.iter().position(|m| m.starts_with("STATUS=waiting for the camera rtsp://127.0.0.1:"))?;
+        heard[told..].contains(&"WATCHDOG=1".to_string()).then_some(())
+    });
+    assert_eq!(heard[0], "READY=1");
+    assert!(!heard.iter().any(|m| m.contains("secret")), "{heard:?}");
+    r.expect_alive();
+}
+
 /// A socket as systemd would hold it.
 pub struct Supervisor(UnixDatagram);
 
@@ -29,31 +49,37 @@ impl Supervisor {
 }
 
 #[test]
-fn the_supervisor_hears_of_frames_and_of_nothing_else() {
+fn the_supervisor_hears_that_the_port_serves_and_is_fed_by_frames() {
     let setup = Setup::new("systemd").controlled("hang=1").frameless();
     let socket = setup.dir.join("notify");
     let supervisor = Supervisor::new(&socket);
     let setup = setup.env("NOTIFY_SOCKET", socket.to_str().unwrap()).env("WATCHDOG_USEC", "900000");
     let mut r = setup.start();
-    // It answers, and its rounds go on, but it has no frame: it is not ready. Three rounds of 0.3 s.
-    let up = |r: &crate::harness::Running| r.status()["uptime_s"].as_f64().unwrap();
-    until("a few rounds without a frame", || (up(&r) > 1.2).then_some(()));
-    assert_eq!(supervisor.heard(), [""; 0]);
-
-    setup.control("lux=400");
+    // It has no frame, but it serves: nobody waits for a camera, and the watchdog is fed while one is waited for.
     let mut heard = Vec::new();
-    until("READY=1 and four times WATCHDOG=1", || {
-        heard.extend(supervisor.heard());
-        (heard.iter().filter(|m| *m == "WATCHDOG=1").count() >= 4).then_some(())
-    });
+    let mut fed_and_told = |status: &str| {
+        until(status, || {
+            heard.extend(supervisor.heard());
+            let fed = heard.iter().rev().take_while(|m| !m.starts_with("STATUS=")).filter(|m| *m == "WATCHDOG=1").count();
+            let told = heard.iter().rev().find(|m| m.starts_with("STATUS="));
+            (fed >= 3 && told.is_some_and(|t| t.starts_with(status))).then_some(())
+        });
+    };
+    fed_and_told("STATUS=waiting for the first frame of pattern");
+    assert_eq!(r.status()["state"], "STARTING");
+    setup.control("fail=1");
+    fed_and_told("STATUS=waiting for the camera pattern");
+    setup.control("lux=400");
+    fed_and_told("STATUS=frames come from pattern");
     assert_eq!(heard[0], "READY=1");
+    assert!(heard.iter().any(|m| m.starts_with("STATUS=waiting for the camera") && m.contains("fail=1")), "{heard:?}");
     assert_eq!(heard.iter().filter(|m| *m == "READY=1").count(), 1);
 
     setup.control("hang=1");
     until("frames to stop", || (r.status()["frame"]["age_s"].as_f64()? > 0.7).then_some(()));
     supervisor.heard();
     until("more rounds without a frame", || (r.status()["frame"]["age_s"].as_f64()? > 2.2).then_some(()));
-    assert_eq!(supervisor.heard(), [""; 0], "the watchdog is fed without frames");
+    assert!(!supervisor.heard().contains(&"WATCHDOG=1".to_string()), "the watchdog is fed without frames");
     // A camera that is lost and worked on is no reason for a new start, which would only lose the past.
     until("WATCHDOG=1 while the camera is brought back", || supervisor.heard().contains(&"WATCHDOG=1".to_string()).then_some(()));
     assert_eq!(r.status()["state"], "LOST");
