@@ -27,8 +27,6 @@ pub struct Codec {
     pub decoders: &'static [&'static str],
     /// The largest picture of its highest level in use (pixels).
     pub max_pixels: u64,
-    /// The parameter sets in an access unit: two streams with the same ones can follow each other in one file.
-    pub parameter_sets: fn(&[u8]) -> Vec<u8>,
     /// Whether decoding may begin with an access unit that the parser takes for a key frame.
     pub is_random_access: fn(&[u8]) -> bool,
     /// Whether an access unit needs a picture that is shown after it.
@@ -48,7 +46,6 @@ pub static H264: Codec = Codec {
     decoders: &["avdec_h264", "openh264dec", "v4l2h264dec"],
     // Level 5.2.
     max_pixels: 36_864 * 256,
-    parameter_sets: h264::sps_pps,
     is_random_access: h264::is_random_access,
     is_b_picture: h264::is_b_picture,
 };

@@ -72,8 +72,9 @@ pub enum Disk {
 pub enum Event {
     /// Files are whole and in their folder: absolute, at least one, with the first and the last frame in them.
     Saved { files: Vec<PathBuf>, first: Moment, last: Moment, by: By },
-    /// A recording is over, its files were told as saved: the last of them, its length (s) and pictures.
-    Recorded { file: PathBuf, seconds: f64, pictures: u64, ended: Ended, by: By },
+    /// A recording is over, its files were told as saved: the last of them, how many, and of all together the length (s), the
+    /// pictures, and how long those that are missing would have lasted (s).
+    Recorded { file: PathBuf, seconds: f64, pictures: u64, files: u32, lost_s: f64, ended: Ended, by: By },
     /// Something that was asked for did not come about: the error's kind and sentence.
     Failed { task: Task, by: By, kind: Kind, why: String },
     /// The night rule has switched, at this level.
@@ -97,9 +98,9 @@ impl Event {
             Event::Saved { files, .. } => {
                 format!("EVENT saved={}", files.first().map_or(String::new(), |p| p.display().to_string()))
             }
-            Event::Recorded { file, seconds, pictures, ended, by } => {
-                let (file, by, ended) = (file.display(), word(by), word(ended));
-                format!("EVENT recorded={file} seconds={seconds:.1} pictures={pictures} by={by} ended={ended}")
+            Event::Recorded { file, seconds, pictures, files, lost_s, ended, by } => {
+                let (file, by, ended, short) = (file.display(), word(by), word(ended), shortcomings(*files, *lost_s));
+                format!("EVENT recorded={file} seconds={seconds:.1} pictures={pictures}{short} by={by} ended={ended}")
             }
             Event::Failed { task, by, kind, why } => {
                 format!("EVENT failed={} by={} kind={} why={why}", word(task), word(by), kind.word())
@@ -117,6 +118,13 @@ impl Event {
 /// A variant's name, as it goes over the wire.
 pub fn word(variant: &impl Debug) -> String {
     format!("{variant:?}").to_ascii_lowercase()
+}
+
+/// The words about a recording that is not one file without a gap.
+pub fn shortcomings(files: u32, lost_s: f64) -> String {
+    let files = if files > 1 { format!(" files={files}") } else { String::new() };
+    let lost = if lost_s > 0.0 { format!(" lost={:.1}s", lost_s.max(0.1)) } else { String::new() };
+    files + &lost
 }
 
 fn with_why(mut line: String, why: &str) -> String {
@@ -251,8 +259,8 @@ mod tests {
         let cases = [
             (Event::Saved { files, first: now, last: now, by: By::Clock }, "saved=/c/a.jpg"),
             (
-                Event::Recorded { file, seconds: 7.04, pictures: 176, ended, by: By::Command },
-                "recorded=/c/a.mp4 seconds=7.0 pictures=176 by=command ended=disk",
+                Event::Recorded { file, seconds: 7.04, pictures: 176, files: 2, lost_s: 1.23, ended, by: By::Command },
+                "recorded=/c/a.mp4 seconds=7.0 pictures=176 files=2 lost=1.2s by=command ended=disk",
             ),
             (
                 Event::Failed { task: Task::Save, by: By::Clock, kind: Kind::Disk, why },

@@ -1,11 +1,10 @@
 //! Owns the little that must be known of H.264's NAL units: where they begin in a byte stream (annex B), their `nal_unit_type`,
-//! SPS and PPS, whether a picture is a B picture. Pure; any thread.
+//! whether a picture is a B picture. Pure; any thread.
 
 /// `nal_unit_type` (H.264, table 7-1).
 const SLICE_NON_IDR: u8 = 1;
 const SLICE_IDR: u8 = 5;
 const SPS: u8 = 7;
-const PPS: u8 = 8;
 
 /// A NAL unit's `nal_unit_type`.
 pub fn nal_unit_type(nal: &[u8]) -> u8 {
@@ -28,17 +27,6 @@ pub fn leading_nal_units(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
         let end = bytes[from..until].iter().rposition(|b| *b != 0).map_or(from, |i| from + i + 1);
         Some(&bytes[from..end])
     })
-}
-
-/// The parameter sets (SPS, PPS) in front of a key frame, each once: two streams with the same ones can follow each other in one file.
-pub fn sps_pps(bytes: &[u8]) -> Vec<u8> {
-    let mut sets: Vec<&[u8]> = Vec::new();
-    for set in leading_nal_units(bytes).filter(|u| matches!(nal_unit_type(u), SPS | PPS)) {
-        if !sets.contains(&set) {
-            sets.push(set);
-        }
-    }
-    sets.concat()
 }
 
 /// Whether decoding may begin with this access unit, which a parser takes for a key frame: it is an IDR picture, or it brings its
@@ -93,10 +81,8 @@ mod tests {
     fn units_are_told_apart() {
         let key = [0, 0, 0, 1, 0x09, 0x10, 0, 0, 0, 1, 0x67, 1, 2, 0, 0, 0, 1, 0x68, 3, 0, 0, 1, 0x65, 0x88, 0, 0, 1, 0x65, 9];
         assert_eq!(leading_nal_units(&key).map(nal_unit_type).collect::<Vec<_>>(), [9, 7, 8, 5]);
-        assert_eq!(sps_pps(&key), [0x67, 1, 2, 0x68, 3]);
         assert!(is_random_access(&key) && !is_b_picture(&key));
         let twice = [&key[6..20], &key[..]].concat();
-        assert_eq!(sps_pps(&twice), [0x67, 1, 2, 0x68, 3]);
         // First macroblock 0 (1), then P = 0 (1), B = 1 (010), B = 6 (00111), I = 7 (0001000).
         let slice = |bits: u8| [0, 0, 1, 0x41, bits, 0, 0];
         assert!(!is_b_picture(&slice(0b1100_0000)) && !is_b_picture(&slice(0b1000_1000)));
@@ -118,7 +104,7 @@ mod tests {
             }
             damaged.truncate(random(damaged.len() + 1));
             assert!(leading_nal_units(&damaged).map(<[u8]>::len).sum::<usize>() <= damaged.len());
-            let _ = (sps_pps(&damaged), is_random_access(&damaged), is_b_picture(&damaged));
+            let _ = (is_random_access(&damaged), is_b_picture(&damaged));
         }
         for short in [&[][..], &[0, 0, 1], &[0, 0, 1, 0x41], &[0, 0, 1, 0x41, 0]] {
             assert!(!is_b_picture(short) && !is_random_access(short));

@@ -33,6 +33,12 @@ impl AccessUnit {
             .ok_or_else(|| Error::new(Kind::Media, format!("read the stream: its codec {name:?} is not known here")))
     }
 
+    /// Width and height (pixels), where the caps tell.
+    pub fn size(&self) -> Option<(i32, i32)> {
+        let caps = self.caps.structure(0)?;
+        Some((caps.get("width").ok()?, caps.get("height").ok()?))
+    }
+
     /// The frame's boot-time instant; units have one by construction.
     pub fn time(&self) -> gst::ClockTime {
         self.buffer.pts().unwrap_or_default()

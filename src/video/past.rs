@@ -21,6 +21,8 @@ use crate::ring::Ring;
 const SWALLOWED: Duration = Duration::from_secs(1);
 /// And for so long: it has failed.
 const FAILED: Duration = Duration::from_secs(5);
+/// Between looks at what the encoder gives back while the next frame is waited for.
+const NEXT: Duration = Duration::from_millis(20);
 
 struct RunningEncoder {
     encoder: Encoder,
@@ -29,13 +31,16 @@ struct RunningEncoder {
 }
 
 impl RunningEncoder {
-    /// Hands on what has come out, until at most `inside` pictures are left in the encoder.
+    /// Hands on what has come out.
+    fn hand_on(&mut self, to: &mut dyn FnMut(&AccessUnit) -> Result<()>) -> Result<()> {
+        self.units.try_iter().try_for_each(|unit| to(&unit))
+    }
+
+    /// The same until at most `inside` pictures are left in the encoder.
     fn drain(&mut self, inside: u64, to: &mut dyn FnMut(&AccessUnit) -> Result<()>) -> Result<()> {
         let begun = Instant::now();
         loop {
-            while let Ok(unit) = self.units.try_recv() {
-                to(&unit)?;
-            }
+            self.hand_on(to)?;
             let left = self.fed.saturating_sub(self.encoder.counts().1);
             if left <= inside || (begun.elapsed() > SWALLOWED && left <= inside + 1) {
                 return Ok(());
@@ -66,22 +71,43 @@ fn stretching(coder: Implementation, picture: (Layout, Colour), wish: &Wish, out
     Encoder::with(coder, &line, picture, &Settings { size: None, ..wish.settings.clone() }, out)
 }
 
-/// Encodes the ring's frames from `from` up to `until`, which is not among them, and hands the units to `to`. Stops early when
-/// `stop` says so. Frames that the ring has given away meanwhile are left out.
-///
-/// `whole`: pictures that the ring holds smaller than the camera's are stretched back to that size, so that the stream can follow.
-pub fn encode(
-    video: &Video,
-    (ring, whole): (&Ring, bool),
-    from: BootUs,
-    until: BootUs,
-    stop: &dyn Fn() -> bool,
-    to: &mut dyn FnMut(&AccessUnit) -> Result<()>,
-) -> Result<()> {
+/// Frames of the past to be encoded.
+pub struct Past<'a> {
+    /// Where they are.
+    pub ring: &'a Ring,
+    /// Pictures that the ring holds smaller than the camera's are stretched back to that size, so that the stream can follow.
+    pub whole: bool,
+    /// The first.
+    pub from: BootUs,
+    /// Where they end, which is not among them; asked before each. `None`: not known yet, so frames that come are waited for.
+    pub until: &'a dyn Fn() -> Option<BootUs>,
+    /// Whether to stop early.
+    pub stop: &'a dyn Fn() -> bool,
+    /// How long to wait for the next frame before that end.
+    pub patience: Duration,
+}
+
+/// Encodes them and hands the units to `to`. Frames that the ring has given away meanwhile are left out.
+pub fn encode(video: &Video, past: &Past<'_>, to: &mut dyn FnMut(&AccessUnit) -> Result<()>) -> Result<()> {
     let wish: Wish = video.wish();
     let coder: Implementation = video.coder()?;
-    let (mut work, mut drawn, mut next) = (None::<RunningEncoder>, Arc::default(), from);
-    while let Some(slot) = ring.first_since(next).filter(|s| s.meta().boot < until && !stop()) {
+    let (mut work, mut drawn, mut next) = (None::<RunningEncoder>, Arc::default(), past.from);
+    let mut since = Instant::now();
+    while !(past.stop)() {
+        // The end after the frame: what ends them is known before the frame behind the end is here.
+        let (seen, slot) = (past.ring.published(), past.ring.first_since(next));
+        let end = (past.until)();
+        if end.is_some_and(|end| slot.as_ref().map_or(since.elapsed() >= past.patience, |s| s.meta().boot >= end)) {
+            break;
+        }
+        let Some(slot) = slot else {
+            if let Some(work) = &mut work {
+                work.hand_on(to)?;
+            }
+            past.ring.wait_published(seen, NEXT);
+            continue;
+        };
+        since = Instant::now();
         let meta = *slot.meta();
         next = meta.boot + Duration::from_micros(1);
         let picture = (meta.layout, meta.colour);
@@ -94,7 +120,7 @@ pub fn encode(
                 let (send, units) = channel();
                 // A receiver that has gone has no use for the unit.
                 let out = Box::new(move |unit: &AccessUnit| drop(send.send(unit.clone())));
-                let encoder = if whole && meta.layout != wish.camera {
+                let encoder = if past.whole && meta.layout != wish.camera {
                     stretching(coder, picture, &wish, out)?
                 } else {
                     Encoder::new(coder, picture, &wish.settings, out)?

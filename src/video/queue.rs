@@ -53,13 +53,39 @@ impl AccessUnitQueue {
 
     /// The oldest unit; `None` when none comes within `wait`.
     pub fn pop(&self, wait: Duration) -> Option<AccessUnit> {
-        let mut q = self.lock();
-        if q.units.is_empty() {
-            q = q.wait_timeout(&self.more, wait);
-        }
+        let mut q = self.filled(wait);
         let unit = q.units.pop_front()?;
         q.bytes -= unit.buffer.size();
         Some(unit)
+    }
+
+    /// The oldest unit, which stays.
+    pub fn first(&self) -> Option<AccessUnit> {
+        self.wait_for_first(Duration::ZERO)
+    }
+
+    /// The same; `None` when none comes within `wait`.
+    pub fn wait_for_first(&self, wait: Duration) -> Option<AccessUnit> {
+        self.filled(wait).units.front().cloned()
+    }
+
+    fn filled(&self, wait: Duration) -> Guard<'_, Inside> {
+        let q = self.lock();
+        if q.units.is_empty() && !wait.is_zero() { q.wait_timeout(&self.more, wait) } else { q }
+    }
+
+    /// Whether the newest units were lost.
+    pub fn is_broken(&self) -> bool {
+        self.lock().broken
+    }
+
+    /// Where something was lost: forgets all and begins anew with the next key frame. For one who has had no unit yet and has the
+    /// pictures until then from elsewhere.
+    pub fn restart_after_loss(&self) {
+        let mut q = self.lock();
+        if q.lost > 0 {
+            *q = Inside { broken: true, ..Inside::default() };
+        }
     }
 
     /// Units lost so far.

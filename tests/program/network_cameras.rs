@@ -167,6 +167,43 @@ fn who_joins_has_a_picture_at_once_however_rare_key_frames_are() {
 }
 
 #[test]
+fn a_recording_begins_at_once_between_two_key_frames_of_a_camera() {
+    if !rtsp_is_possible() {
+        return;
+    }
+    // A key frame in five seconds, and more between two of them than is kept.
+    let heavy = "x264enc pass=quant quantizer=1 tune=zerolatency speed-preset=ultrafast threads=1 key-int-max=50 \
+                 ! h264parse name=parse config-interval=-1 ! video/x-h264,stream-format=byte-stream,alignment=au \
+                 ! rtph264pay name=pay0 pt=96 config-interval=0";
+    let camera = Peer::new(free_port(), &Make { encoder: Some(heavy), ..Make::default() });
+    let r = proxy("between", &camera.url("")).0.start();
+    until_passing(&r);
+    camera.snow();
+    let since_key = || {
+        let sent = camera.sent.lock().unwrap();
+        let from = sent.iter().rposition(|u| u[0] & 31 == 5)?;
+        Some((from, sent[from..].iter().map(Vec::len).sum::<usize>()))
+    };
+    r.until_more_frames(20);
+    for (start, back) in [("record start", 0), ("record start before=2", 20)] {
+        let (key, _) = until("more than is kept", || since_key().filter(|(_, bytes)| *bytes > 4 << 20));
+        let now = r.newest_id().unwrap();
+        assert!(r.ask(start).starts_with("OK recording "));
+        until("the next key frame", || since_key().filter(|(at, bytes)| *at > key && *bytes > 1 << 20));
+        let last = r.newest_id().unwrap();
+        let answer = r.ask("record stop");
+        assert!(answer.ends_with(" pictures)"), "one file, nothing lost: {answer}");
+        let file = file_of(&answer);
+        let first: u64 = file.file_stem().unwrap().to_str().unwrap().rsplit_once("_f").unwrap().1.parse().unwrap();
+        assert!(first.abs_diff(now - back) <= 4, "{start} at {now} begins at {first}");
+        assert_eq!(decoded_quietly(&file), "");
+        let times: Vec<f64> = probed(&file, "packet=pts_time").lines().map(|t| t.parse().unwrap()).collect();
+        assert!(times.len() as u64 + 1 >= last - first, "{} pictures from {first} to {last}", times.len());
+        assert!(times.windows(2).all(|w| w[1] - w[0] < 0.5), "{times:?}");
+    }
+}
+
+#[test]
 fn viewers_of_a_camera_s_own_stream_leave_nothing_behind() {
     if !rtsp_is_possible() {
         return;
@@ -320,7 +357,10 @@ fn a_stream_may_change_its_size_in_the_middle() {
     // ffmpeg makes its pictures as large as the first; that they come is what counts.
     viewer.pictures(20);
     r.until_more_frames(15);
-    r.ask("record stop");
+    let answer = r.ask("record stop");
+    assert!(answer.ends_with(" files=2"), "{answer}");
+    let pictures: usize = films(&r).iter().map(|f| probed(f, "stream=nb_frames").parse::<usize>().unwrap()).sum();
+    assert!(answer.contains(&format!(" s, {pictures} pictures) ")), "{answer}: {pictures}");
     let sizes: Vec<String> = films(&r).iter().map(|f| probed(f, "stream=width,height")).collect();
     assert_eq!(sizes, ["320\n240", "640\n368"]);
     let mut joined = Viewer::of_all(&url, "tcp");

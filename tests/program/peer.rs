@@ -142,6 +142,11 @@ impl Peer {
         self.part("src").set_property_from_str("pattern", if frozen { "smpte100" } else { "ball" });
     }
 
+    /// From now on each picture is all noise.
+    pub fn snow(&self) {
+        self.part("src").set_property_from_str("pattern", "snow");
+    }
+
     /// From now on pictures have this size.
     pub fn resize(&self, width: i32, height: i32) {
         let caps = format!("video/x-raw,format=I420,width={width},height={height},framerate=10/1");

@@ -20,13 +20,17 @@ pub fn films(r: &Running) -> Vec<PathBuf> {
     r.names().iter().filter(|n| is(n, "mp4")).map(|n| r.captures().join(n)).collect()
 }
 
-/// Hands a player the three kinds of files there are: a recording, a clip, and what was left of a recording that was cut off.
+/// Hands a player the kinds of files there are: a recording, one whose stream came from two encoders, a clip, and what was left of a
+/// recording that was cut off.
 pub fn for_each_kind(setup: &Setup, play: fn(&Path)) {
     let mut r = setup.start();
     r.until_frame(25);
     assert!(r.ask("record start before=2").starts_with("OK recording "));
     r.until_more_frames(20);
     play(&file_of(&r.ask("record stop")));
+    if pastcam::gst::has("x264enc") && pastcam::gst::has("openh264enc") {
+        play(&of_two_encoders(&r));
+    }
     play(&file_of(&r.ask("clip 2")));
     let before: Vec<PathBuf> = films(&r);
     r.ask("record start");
@@ -34,6 +38,19 @@ pub fn for_each_kind(setup: &Setup, play: fn(&Path)) {
     r.kill();
     let r = setup.start();
     play(&films(&r).into_iter().find(|f| !before.contains(f)).expect("the recording that was cut off"));
+}
+
+/// A recording of one file in whose middle the parameter sets change twice.
+fn of_two_encoders(r: &Running) -> PathBuf {
+    assert!(r.ask("record start").starts_with("OK recording "));
+    for encoder in ["openh264", "x264", "openh264"] {
+        r.ask(&format!("set video.encoder={encoder}"));
+        until("the encoder", || (r.status()["video"]["encoder"] == encoder).then_some(()));
+        r.until_more_frames(10);
+    }
+    let answer = r.ask("record stop");
+    assert!(answer.ends_with(" pictures)"), "one file without a gap: {answer}");
+    file_of(&answer)
 }
 
 /// A whole file without a complaint of ffmpeg's, and no frame missing; the frame numbers.
@@ -158,6 +175,16 @@ fn pixel(file: &Path, picture: usize, (x, y): (usize, usize)) -> [u8; 3] {
         .output()
         .unwrap();
     out.stdout[..3].try_into().unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&out.stderr)))
+}
+
+#[test]
+fn parameter_sets_that_change_stay_in_one_file() {
+    if has_ffmpeg() && pastcam::gst::has("x264enc") && pastcam::gst::has("openh264enc") {
+        let r = Setup::new("sets").start();
+        let file = of_two_encoders(&r);
+        assert_eq!(films(&r), std::slice::from_ref(&file));
+        assert!(whole(&file).len() >= 30);
+    }
 }
 
 #[test]
