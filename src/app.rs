@@ -117,6 +117,7 @@ impl Handler for Desk {
 pub fn run(options: &Options) -> Result<Exit> {
     clock::look();
     let config = options.load()?;
+    config.camera.tls().check()?;
     claim::on_wait(tell_wait);
     let pictures = Arc::new(Mutex::new(Claim::folder("export.base_dir", &config.export.base_dir)?));
     let _logs = config.logging.dir.as_deref().map(|dir| Claim::folder("logging.dir", dir)).transpose()?;

@@ -366,7 +366,7 @@ impl Loop<'_> {
             }
             Order::Source(spec) => {
                 if self.reload(spec) {
-                    return Err(Error::new(Kind::Config, "camera.source has changed"));
+                    return Err(Error::new(Kind::Config, "The camera has changed: it is connected anew"));
                 }
                 self.reloaded = false;
             }

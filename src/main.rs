@@ -90,6 +90,7 @@ fn arguments(words: impl Iterator<Item = String>) -> Result<Arguments> {
 
 fn check_config(options: &Options) -> Result<Exit> {
     let config = options.load()?;
+    config.camera.tls().check()?;
     let plan = app::plan(&config, None)?;
     say(format_args!("The configuration is good.\n{}", plan.words()))?;
     Ok(Exit::Done)

@@ -50,6 +50,7 @@ impl Reload {
         settings::put_back(&mut new.file, &mut old.file.clone(), "", &mut |key| {
             log::warn!("{key} has changed and takes effect at the next start");
         })?;
+        new.camera.tls().check()?;
         let serving = self.commands.rtsp.as_ref();
         let certificate = new.rtsp.tls().filter(|_| serving.is_some()).map(|tls| tls.load()).transpose()?;
         let claim = if new.export.base_dir == old.export.base_dir {

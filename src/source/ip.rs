@@ -10,6 +10,7 @@ mod rtsp;
 mod still;
 mod tail;
 mod told;
+mod trust;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -20,7 +21,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 
-use super::{Camera, Incoming, Polled, Source};
+use super::{Camera, Incoming, Link, Polled, Source};
 use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
 use crate::gst::{self as door, Pipe};
@@ -30,6 +31,7 @@ use explain::{explain, first_error};
 pub use rtsp::RtspSource;
 use still::Still;
 use tail::{DecoderTail, RateLimiter};
+pub(crate) use trust::Trust;
 
 /// The source. See the module's first lines.
 pub struct UriSource {
@@ -43,7 +45,7 @@ pub struct UriSource {
 enum Running {
     Stream(Playing),
     /// The address answers with one picture a request.
-    Still(Still),
+    Still(Box<Still>),
 }
 
 struct Playing {
@@ -62,13 +64,15 @@ impl UriSource {
             .map_err(|e| Error::caused(Kind::Source, format!("open the video file {}", path.display()), e))?;
         let uri = gst::glib::filename_to_uri(&whole, None)
             .map_err(|e| Error::caused(Kind::Source, format!("name the video file {}", path.display()), e))?;
-        let address = Address { location: uri.into(), login: None, shown: format!("file {}", whole.display()) };
+        let shown = format!("file {}", whole.display());
+        let address = Address { location: uri.into(), login: None, shown, trust: Trust::default() };
         Ok(UriSource { address, live: false, camera: *camera, outlet: no_outlet(), running: None })
     }
 
     /// A stream or single pictures over HTTP.
-    pub fn url(url: &str, camera: &Camera, outlet: &Outlet) -> UriSource {
-        UriSource { address: Address::of(url), live: true, camera: *camera, outlet: outlet.clone(), running: None }
+    pub fn url(url: &str, link: &Link, camera: &Camera, outlet: &Outlet) -> Result<UriSource> {
+        let address = Address::of(url).trusting(&link.tls)?;
+        Ok(UriSource { address, live: true, camera: *camera, outlet: outlet.clone(), running: None })
     }
 
     fn build(&self, first: u64) -> Result<Playing> {
@@ -113,6 +117,7 @@ impl UriSource {
                 let source = values[1].get::<gst::Element>().ok()?;
                 if source.has_property_with_type("user-pw", String::static_type()) {
                     address.log_in(&source);
+                    address.trust.tell(&source);
                 }
                 // Seconds without data after which the stream is lost: the library's default is longer.
                 if source.has_property_with_type("timeout", u32::static_type()) {
@@ -187,7 +192,7 @@ impl Source for UriSource {
                 log::info!("The address answers with one picture a request: it is asked {} times a second", self.camera.fps);
                 let next = playing.next;
                 self.stop();
-                self.running = Some(Running::Still(Still::new(&self.address, &self.camera, next)?));
+                self.running = Some(Running::Still(Box::new(Still::new(&self.address, &self.camera, next)?)));
                 (self.outlet)(Coded::OtherCodec);
             }
         }

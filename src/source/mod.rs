@@ -132,8 +132,41 @@ pub enum Spec {
     Pattern(pattern::Options),
     /// A video file, repeated for ever at its own speed.
     File(PathBuf),
-    /// A network camera, and how its stream is to travel.
-    Url(String, Transport),
+    /// A network camera, and how it is to be connected.
+    Url(String, Link),
+}
+
+/// How a network camera is connected.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Link {
+    /// How the stream of one that speaks RTSP travels.
+    pub transport: Transport,
+    /// Whom to trust of those that speak TLS.
+    pub tls: Tls,
+}
+
+/// Which certificates of cameras are trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// A file of certificates to trust, in the place of the system's.
+    pub ca: Option<PathBuf>,
+    /// False: every certificate is taken.
+    pub verify: bool,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Tls { ca: None, verify: true }
+    }
+}
+
+impl Tls {
+    /// Reads the file. Errors: `config` when it cannot be read or holds no certificate.
+    pub fn check(&self) -> Result<()> {
+        #[cfg(feature = "media")]
+        ip::Trust::load(self)?;
+        Ok(())
+    }
 }
 
 /// How the stream of an RTSP camera travels.
@@ -160,7 +193,7 @@ impl Spec {
                 Ok(Spec::File(path.strip_prefix("//").filter(|p| p.starts_with('/')).unwrap_or(path).into()))
             }
             ("rtsp" | "rtsps" | "http" | "https", rest) if rest.len() > 2 && rest.starts_with("//") => {
-                Ok(Spec::Url(text.to_string(), Transport::Auto))
+                Ok(Spec::Url(text.to_string(), Link::default()))
             }
             _ => Err(Error::new(
                 Kind::Config,
@@ -178,11 +211,9 @@ impl Spec {
             #[cfg(feature = "media")]
             Spec::File(path) => Ok(Box::new(ip::UriSource::file(path, wanted)?)),
             #[cfg(feature = "media")]
-            Spec::Url(url, transport) if url.starts_with("rtsp") => {
-                Ok(Box::new(ip::RtspSource::new(url, *transport, wanted, outlet)))
-            }
+            Spec::Url(url, link) if url.starts_with("rtsp") => Ok(Box::new(ip::RtspSource::new(url, link, wanted, outlet)?)),
             #[cfg(feature = "media")]
-            Spec::Url(url, _) => Ok(Box::new(ip::UriSource::url(url, wanted, outlet))),
+            Spec::Url(url, link) => Ok(Box::new(ip::UriSource::url(url, link, wanted, outlet)?)),
             #[cfg(not(feature = "media"))]
             Spec::File(_) | Spec::Url(..) => {
                 let Outlet = outlet;
@@ -201,11 +232,11 @@ impl Spec {
         }
     }
 
-    /// The same with `camera.transport`.
+    /// The same with what `camera` says of the way to a network camera.
     #[must_use]
-    pub fn over(self, transport: Transport) -> Spec {
+    pub fn over(self, link: Link) -> Spec {
         match self {
-            Spec::Url(url, _) => Spec::Url(url, transport),
+            Spec::Url(url, _) => Spec::Url(url, link),
             other => other,
         }
     }

@@ -1,8 +1,9 @@
 //! Owns what the configuration says of the source of frames. Pure; any thread.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Spec, Transport, without_secrets_in_spec};
+use super::{Link, Spec, Tls, Transport, without_secrets_in_spec};
 use crate::settings::{Refusal, Word, any, from, one_of, settings, whole_path};
 
 settings! {
@@ -25,6 +26,10 @@ settings! {
         source: Named = Named::default(), any();
         /// How the stream of an RTSP camera travels: `auto`, `tcp` or `udp`.
         transport: Transport = Transport::Auto, any();
+        /// Certificates of network cameras, or of who signed them, that are trusted over TLS: a PEM file. Empty: the system's.
+        tls_ca: Option<PathBuf> = None, any();
+        /// Whether the certificate of a network camera is checked.
+        tls_verify: bool = true, any();
         /// Which camera of this machine: its index, its id, its model or the model's beginning. Empty: the first.
         device: String = String::new(), any().at_start();
         /// Mirror left and right, in the camera.
@@ -39,9 +44,14 @@ settings! {
 }
 
 impl Settings {
+    /// Which certificates of network cameras are trusted.
+    pub fn tls(&self) -> Tls {
+        Tls { ca: self.tls_ca.clone(), verify: self.tls_verify }
+    }
+
     /// Where frames come from.
     pub fn spec(&self) -> Spec {
-        self.source.spec.clone().of_device(&self.device).over(self.transport)
+        self.source.spec.clone().of_device(&self.device).over(Link { transport: self.transport, tls: self.tls() })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::harness::{PATIENCE, Setup, until};
 use crate::viewers::{Viewer, served};
 
 /// A certificate and its key, in `NAME.pem` and `NAME.key`; false where there is no openssl.
-fn sign(dir: &Path, name: &str) -> bool {
+pub fn sign(dir: &Path, name: &str) -> bool {
     let done = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj"])
         .args([format!("/CN={name}"), "-out".into(), format!("{name}.pem"), "-keyout".into(), format!("{name}.key")])

@@ -38,6 +38,7 @@ mod slow_disk;
 mod sound;
 mod sources;
 mod supervision;
+mod trust;
 mod update;
 mod viewers;
 mod vlc;

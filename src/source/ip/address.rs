@@ -3,7 +3,9 @@
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use crate::source::without_secrets;
+use super::trust::Trust;
+use crate::error::Result;
+use crate::source::{Tls, without_secrets};
 
 /// An address as `camera.source` holds it.
 #[derive(Clone)]
@@ -14,6 +16,8 @@ pub(crate) struct Address {
     pub login: Option<(String, String)>,
     /// What may stand in logs and answers.
     pub shown: String,
+    /// Whom to trust where it is encrypted.
+    pub trust: Trust,
 }
 
 /// Whether this is a host, with a port perhaps.
@@ -56,7 +60,12 @@ impl Address {
             (plain(user), plain(password))
         });
         let place = &rest[at.map_or(0, |at| at + 1)..];
-        Address { location: format!("{scheme}://{place}"), login, shown: without_secrets(url) }
+        Address { location: format!("{scheme}://{place}"), login, shown: without_secrets(url), trust: Trust::default() }
+    }
+
+    /// The same with the certificates to trust.
+    pub fn trusting(self, tls: &Tls) -> Result<Address> {
+        Ok(Address { trust: Trust::load(tls)?, ..self })
     }
 
     /// Whether this is a file of this machine.

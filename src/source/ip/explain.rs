@@ -116,7 +116,12 @@ mod tests {
     #[test]
     fn no_sentence_of_the_library_s_is_repeated() {
         let library = "Internal data stream error.";
-        let film = Address { location: "file:///a.mp4".into(), login: None, shown: "file /a.mp4".into() };
+        let film = Address {
+            location: "file:///a.mp4".into(),
+            login: None,
+            shown: "file /a.mp4".into(),
+            trust: super::super::trust::Trust::default(),
+        };
         let cam = Address::of("rtsp://me:secret@127.0.0.1:1/live");
         let said = |e: glib::Error, status, address: &Address, came| {
             let e = reason(&e, status, address, came);

@@ -1,10 +1,13 @@
 //! Owns the look at why a camera gives no stream, where the library only says that it gives none. Connects once, sends no login, reads
 //! the head of one answer, and hangs up. Takes a few seconds at most; on the capture thread, after a failure.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use gstreamer_rtsp_server::gio::{self, IOErrorEnum, ResolverError, prelude::*};
 use gstreamer_rtsp_server::glib;
 
 use super::address::Address;
+use super::trust;
 
 /// Seconds for the connection, and for each answer on it.
 const PATIENCE_S: u32 = 3;
@@ -20,7 +23,10 @@ fn connect(host: &str, port: u16) -> Result<gio::SocketConnection, glib::Error> 
 /// Why no connection comes about; `None` where one does.
 pub(super) fn trouble(address: &Address) -> Option<String> {
     let (host, port) = address.server()?;
-    let e = connect(&host, port).err()?;
+    let e = match connect(&host, port) {
+        Ok(connection) => return shake(&connection, address, &host, port).err(),
+        Err(e) => e,
+    };
     log::debug!("Connecting to {host} port {port}: {e}");
     Some(if e.kind::<ResolverError>().is_some() {
         format!("there is no machine called {host}; correct camera.source, or write its address in numbers")
@@ -35,10 +41,41 @@ pub(super) fn trouble(address: &Address) -> Option<String> {
     })
 }
 
+/// Greets over TLS, where the address has it.
+fn shake(connection: &gio::SocketConnection, address: &Address, host: &str, port: u16) -> Result<gio::IOStream, String> {
+    if !address.location.starts_with("rtsps:") && !address.location.starts_with("https:") {
+        return Ok(connection.clone().upcast());
+    }
+    let no_tls = |e: glib::Error| {
+        log::debug!("TLS with {host} port {port}: {e}");
+        format!("port {port} of {host} does not speak TLS; correct the port in camera.source, or write it without the s")
+    };
+    let tls = gio::TlsClientConnection::new(connection, Some(&gio::NetworkAddress::new(host, port))).map_err(no_tls)?;
+    tls.set_database(address.trust.database().as_ref());
+    // The library for HTTP has no way to take one certificate for its own sake.
+    let by_itself = address.location.starts_with("rtsps:");
+    let (wrong, trust) = (Arc::new(Mutex::new(None)), address.trust.clone());
+    let seen = wrong.clone();
+    tls.connect_accept_certificate(move |_, shown, flags| {
+        let takes = if by_itself { trust.knows(shown) } else { trust.takes_all() };
+        if !takes {
+            *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(flags);
+        }
+        takes
+    });
+    match tls.handshake(gio::Cancellable::NONE) {
+        Ok(()) => Ok(tls.upcast()),
+        Err(e) => Err(match *wrong.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(flags) => trust::distrust(flags, host),
+            None => no_tls(e),
+        }),
+    }
+}
+
 /// The head of the camera's answer to a request without a login.
 fn head(address: &Address) -> Option<String> {
     let (host, port) = address.server()?;
-    let connection = connect(&host, port).ok()?;
+    let connection = shake(&connect(&host, port).ok()?, address, &host, port).ok()?;
     let request = if address.location.starts_with("rtsp") {
         format!("DESCRIBE {} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n", address.location)
     } else {

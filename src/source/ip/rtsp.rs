@@ -26,7 +26,7 @@ use super::tail::{self, DecoderTail};
 use crate::codec::Codec;
 use crate::error::{Error, Kind, Result};
 use crate::gst::{self as door, Pipe};
-use crate::source::{Camera, Incoming, Polled, Source, Transport};
+use crate::source::{Camera, Incoming, Link, Polled, Source, Transport};
 
 /// Seconds without data after which the stream is lost (µs): the library's default is longer than the capture's patience.
 const SILENT_US: u64 = 5_000_000;
@@ -61,8 +61,9 @@ struct Running {
 
 impl RtspSource {
     /// The camera at this address; what it sends as H.264 goes to the outlet as well.
-    pub fn new(url: &str, transport: Transport, camera: &Camera, outlet: &Outlet) -> RtspSource {
-        RtspSource { address: Address::of(url), transport, camera: *camera, outlet: outlet.clone(), running: None }
+    pub fn new(url: &str, link: &Link, camera: &Camera, outlet: &Outlet) -> Result<RtspSource> {
+        let address = Address::of(url).trusting(&link.tls)?;
+        Ok(RtspSource { address, transport: link.transport, camera: *camera, outlet: outlet.clone(), running: None })
     }
 
     fn begin(&mut self, over: Transport, first: u64) -> Result<()> {
@@ -83,6 +84,7 @@ impl RtspSource {
         let source = door::element("rtspsrc")?;
         source.set_property("location", &self.address.location);
         self.address.log_in(&source);
+        self.address.trust.tell(&source);
         source.set_property_from_str("protocols", if over == Transport::Udp { "udp" } else { "tcp" });
         source.set_property("latency", if over == Transport::Udp { REORDER_MS } else { 0 });
         source.set_property("tcp-timeout", SILENT_US);

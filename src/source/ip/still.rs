@@ -43,6 +43,7 @@ impl Still {
         let source = fetch.named::<gst::Element>("source");
         source.set_property("location", &address.location);
         address.log_in(&source);
+        address.trust.tell(&source);
         // A proxy on the way must not answer with the picture before.
         let fresh = gst::Structure::builder("extra-headers").field("Cache-Control", "no-cache").build();
         source.set_property("extra-headers", fresh);
