@@ -261,7 +261,7 @@ fn the_jpeg_says_when_and_what() {
     };
     let name = file.file_name().unwrap().to_str().unwrap();
     let date: String = text(exif::Tag::DateTimeOriginal).chars().filter(|c| *c != ':').collect();
-    assert_eq!(name, format!("{}_f7_gate.jpg", date.replace(' ', "_")));
+    assert_eq!(name, format!("{}_f00000007_gate.jpg", date.replace(' ', "_")));
     assert_eq!(text(exif::Tag::SubSecTimeOriginal), "123");
     assert_eq!(text(exif::Tag::OffsetTimeOriginal).len(), 6);
     assert_eq!(text(exif::Tag::ImageDescription), "gate; average of 4 frames");
@@ -304,7 +304,7 @@ fn without_a_clock_the_name_counts_from_boot() {
     let mut picture = bars(Layout::new(64, 48), Colour::default());
     picture.meta.wall = WallUs(12_000_000);
     exporter.save(&mut Encoders::new(), &picture, &[Format::Png, Format::Png], None).unwrap();
-    assert_eq!(folder.names(), ["noclock_65_f7.png"]);
+    assert_eq!(folder.names(), ["noclock_0000065_f00000007.png"]);
 }
 
 #[test]
@@ -329,7 +329,7 @@ fn latest_points_at_the_jpeg_written_last() {
     }
     picture.meta.id = 3;
     exporter.save(&mut encoders, &picture, &[Format::Png], None).unwrap();
-    assert!(fs::read_link(folder.join("latest.jpg")).unwrap().to_str().unwrap().ends_with("_f2.jpg"));
+    assert!(fs::read_link(folder.join("latest.jpg")).unwrap().to_str().unwrap().ends_with("_f00000002.jpg"));
 }
 
 #[test]
@@ -367,7 +367,7 @@ fn a_full_disk_is_told_and_leaves_nothing_half_done() {
     assert!(folder.names().is_empty(), "{:?}", folder.names());
     let e = exporter.save(&mut encoders, &picture, &[Format::Npy, Format::Jpg], None).unwrap_err();
     let name = folder.names().into_iter().find(|n| n != "latest.jpg").unwrap();
-    assert!(name.ends_with("_f7.jpg") && e.what.contains("the disk is full"), "{e}");
+    assert!(name.ends_with("_f00000007.jpg") && e.what.contains("the disk is full"), "{e}");
     assert!(e.what.ends_with(&format!("(written all the same: {})", folder.join(&name).display())), "{e}");
     decode_jpeg(&folder.join(name));
     // An incompressible PNG meets the full disk inside the encoder.
@@ -465,25 +465,25 @@ fn limits_delete_the_oldest_and_spare_foreign_files() {
         picture.meta.id = id;
         exporter.save(&mut encoders, &picture, &[Format::Png, Format::Npy], None).unwrap()
     };
-    let ids = |extension: &str| -> Vec<String> {
+    let ids = |extension: &str| -> Vec<u64> {
         let names = folder.names().into_iter().filter(|n| n.contains("_f") && n.ends_with(extension));
-        names.map(|n| n.split("_f").nth(1).unwrap().split('.').next().unwrap().to_owned()).collect()
+        names.map(|n| n.split("_f").nth(1).unwrap().split('.').next().unwrap().parse().unwrap()).collect()
     };
     for id in 1..=5 {
         save(&exporter, id);
     }
     exporter.tidy();
-    assert_eq!(ids(".npy"), ["3", "4", "5"]);
-    assert_eq!(ids(".png"), ["1", "2", "3", "4", "5"]);
+    assert_eq!(ids(".npy"), [3, 4, 5]);
+    assert_eq!(ids(".png"), [1, 2, 3, 4, 5]);
     settings.keep.kinds[Format::Npy].max_bytes = Some(250);
     exporter.reconfigure(settings.clone()).unwrap();
     exporter.tidy();
-    assert_eq!(ids(".npy"), ["5"]);
+    assert_eq!(ids(".npy"), [5]);
     settings.keep.kinds[Format::Npy].max_bytes = Some(1);
     exporter.reconfigure(settings).unwrap();
     assert!(save(&exporter, 6)[1].is_file(), "just written stays");
     exporter.tidy();
-    assert_eq!(ids(".npy"), ["6"]);
+    assert_eq!(ids(".npy"), [6]);
     assert!(folder.join("holiday.npy").is_file());
 }
 
@@ -502,7 +502,10 @@ fn the_free_space_floor_costs_the_oldest_pictures() {
         assert!(pastcam::disk::free_bytes(&folder).unwrap() >= (2 << 20) - 700_000);
     }
     let names = folder.names();
-    assert!(names.iter().any(|n| n.ends_with("_f20.npy")) && !names.iter().any(|n| n.ends_with("_f1.npy")), "{names:?}");
+    assert!(
+        names.iter().any(|n| n.ends_with("_f00000020.npy")) && !names.iter().any(|n| n.ends_with("_f00000001.npy")),
+        "{names:?}"
+    );
     assert!(names.contains(&"foreign.bin".to_owned()) && names.len() >= 6, "{names:?}");
     settings.keep.min_free_mib = 7;
     exporter.reconfigure(settings).unwrap();

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug, Clone, Default)]
 pub struct Names(Arc<Mutex<HashSet<PathBuf>>>);
 
-/// The `n`th name to try: the stem itself, then `_2`, `_3`, …
+/// The `n`th name to try: the stem itself, then `_002`, `_003`, …: they sort in this order, up to `_999`
 pub fn numbered(stem: &str, n: u32) -> String {
-    if n < 2 { stem.to_owned() } else { format!("{stem}_{n}") }
+    if n < 2 { stem.to_owned() } else { format!("{stem}_{n:03}") }
 }
 
 impl Names {
@@ -102,12 +102,12 @@ mod tests {
         let names = Names::default();
         let take = || names.first(&dir, "noclock_1_f1".into(), vec!["jpg", "png"]);
         let (first, second) = (take(), take());
-        assert_eq!((first.stem().as_str(), second.file("png").as_str()), ("noclock_1_f1", "noclock_1_f1_2.png"));
-        assert!(names.has(&dir.join("noclock_1_f1.jpg")) && !names.has(&dir.join("noclock_1_f1_3.jpg")));
+        assert_eq!((first.stem().as_str(), second.file("png").as_str()), ("noclock_1_f1", "noclock_1_f1_002.png"));
+        assert!(names.has(&dir.join("noclock_1_f1.jpg")) && !names.has(&dir.join("noclock_1_f1_003.jpg")));
         drop(first);
         assert_eq!(take().stem(), "noclock_1_f1");
         fs::write(dir.join("noclock_1_f1.png"), "").unwrap();
-        assert_eq!(take().stem(), "noclock_1_f1_3");
+        assert_eq!(take().stem(), "noclock_1_f1_003");
         drop(second);
         assert!(names.lock().is_empty());
         fs::remove_dir_all(dir).unwrap();

@@ -283,10 +283,10 @@ mod tests {
         tidy(&Names::default(), &dir, false, &|| false).unwrap();
         assert!(dir.join(&own).exists());
         tidy(&Names::default(), &dir, true, &|| false).unwrap();
-        let films = ["20261120_083408_f1.mp4", "20261120_083408_f3.mp4", "20261120_083408_f3_2.mp4"];
+        let films = ["20261120_083408_f1.mp4", "20261120_083408_f3.mp4", "20261120_083408_f3_002.mp4"];
         assert_eq!(dir.names(), [&[link, ".mine.mp4.5.part"], &films[..], &["elsewhere"]].concat());
         assert_eq!(fs::read(dir.join("elsewhere")).unwrap(), torn, "a link's target is not ours");
-        for name in ["20261120_083408_f1.mp4", "20261120_083408_f3_2.mp4"] {
+        for name in ["20261120_083408_f1.mp4", "20261120_083408_f3_002.mp4"] {
             assert_eq!(fs::read(dir.join(name)).unwrap(), whole);
         }
     }
@@ -301,8 +301,8 @@ mod tests {
         assert!(dir.names().iter().all(|n| n.starts_with('.')), "{:?}", dir.names());
         fs::write(a.part(), "aa").unwrap();
         assert_eq!(a.bytes(), 2);
-        assert_eq!(a.finish().unwrap(), dir.join("noclock_5_f7_gate.mp4"));
-        assert_eq!(b.finish().unwrap(), dir.join("noclock_5_f7_gate_2.mp4"));
+        assert_eq!(a.finish().unwrap(), dir.join("noclock_0000005_f00000007_gate.mp4"));
+        assert_eq!(b.finish().unwrap(), dir.join("noclock_0000005_f00000007_gate_002.mp4"));
         c.discard();
         assert_eq!(dir.names().len(), 2);
     }

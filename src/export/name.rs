@@ -19,7 +19,7 @@ pub fn local(wall: WallUs) -> Option<DateTime> {
 }
 
 /// The name of a picture without suffix and extension: `YYYYmmdd_HHMMSS_f<id>[_<tag>]` in local time, or
-/// `noclock_<seconds since boot>_f<id>[_<tag>]`.
+/// `noclock_<seconds since boot>_f<id>[_<tag>]`. Seconds and ids have leading zeros, so that names sort by time.
 pub fn stem(meta: &FrameMeta, tag: Option<&Tag>) -> String {
     stem_of(meta.wall, meta.boot, meta.id, tag)
 }
@@ -27,14 +27,14 @@ pub fn stem(meta: &FrameMeta, tag: Option<&Tag>) -> String {
 /// The same for a frame of which no more is known.
 pub fn stem_of(wall: WallUs, boot: BootUs, id: u64, tag: Option<&Tag>) -> String {
     let when = local(wall).and_then(|t| t.format("%Y%m%d_%H%M%S").ok());
-    let when = when.map_or_else(|| format!("noclock_{}", boot.0 / 1_000_000), |s| s.to_string());
+    let when = when.map_or_else(|| format!("noclock_{:07}", boot.0 / 1_000_000), |s| s.to_string());
     match tag {
-        None => format!("{when}_f{id}"),
-        Some(tag) => format!("{when}_f{id}_{tag}"),
+        None => format!("{when}_f{id:08}"),
+        Some(tag) => format!("{when}_f{id:08}_{tag}"),
     }
 }
 
-/// Which kind of picture of ours carries this file name; `None` for everything else, which is never deleted.
+/// Which kind of picture of ours carries this file name, of this version or of one without leading zeros; `None` for everything else, which is never deleted.
 pub fn ours(name: &str) -> Option<Format> {
     let (stem, extension) = name.rsplit_once('.')?;
     let format = Format::of_file(extension)?;
@@ -86,14 +86,30 @@ mod tests {
     fn names_are_ours_and_say_when() {
         let mut meta = picture(Layout::new(6, 4)).meta;
         let (tag, day) = (Tag::new("gate_2-b").unwrap(), local(meta.wall).unwrap().format("%Y%m%d_%H%M%S").unwrap());
-        assert_eq!(stem(&meta, None), format!("{day}_f{}", meta.id));
-        assert_eq!(stem(&meta, Some(&tag)), format!("{day}_f{}_gate_2-b", meta.id));
+        assert_eq!(stem(&meta, None), format!("{day}_f000000{}", meta.id));
+        assert_eq!(stem(&meta, Some(&tag)), format!("{day}_f000000{}_gate_2-b", meta.id));
         (meta.wall, meta.boot) = (WallUs(0), BootUs(65_900_000));
-        assert_eq!(numbered(&stem(&meta, None), 3), format!("noclock_65_f{}_3", meta.id));
+        assert_eq!(numbered(&stem(&meta, None), 3), format!("noclock_0000065_f000000{}_003", meta.id));
         for n in [1, 2, u32::MAX] {
             for t in [None, Some(&Tag::new(&"x".repeat(32)).unwrap())] {
                 assert_eq!(ours(&format!("{}.png", numbered(&stem(&meta, t), n))), Some(Format::Png));
             }
+        }
+    }
+
+    #[test]
+    fn names_of_one_second_sort_by_time() {
+        let mut meta = picture(Layout::new(6, 4)).meta;
+        for unset in [false, true] {
+            let mut names = Vec::new();
+            for (id, seconds) in [(9, 9), (10, 9), (31, 9), (99_999, 9), (100_000, 9), (100_001, 10)] {
+                meta.id = id;
+                if unset {
+                    (meta.wall, meta.boot) = (WallUs(0), BootUs(seconds * 1_000_000));
+                }
+                names.extend([1, 2, 9, 10, 100].map(|n| format!("{}.jpg", numbered(&stem(&meta, None), n))));
+            }
+            assert!(names.is_sorted() && names.iter().all(|n| ours(n).is_some()), "{names:?}");
         }
     }
 

@@ -48,9 +48,9 @@ fn a_name_taken_behind_our_back_moves_all_files_on() {
         .into();
     fs::write(dir.join("20270115_080000_f1.png"), "foreign").unwrap();
     let done = Exporter::place(&mut claim, &mut files).unwrap();
-    assert_eq!(done[1], (Format::Png, "20270115_080000_f1_2.png".to_owned(), 3));
+    assert_eq!(done[1], (Format::Png, "20270115_080000_f1_002.png".to_owned(), 3));
     drop((files, claim));
-    assert_eq!(dir.names(), ["20270115_080000_f1.png", "20270115_080000_f1_2.jpg", "20270115_080000_f1_2.png"]);
+    assert_eq!(dir.names(), ["20270115_080000_f1.png", "20270115_080000_f1_002.jpg", "20270115_080000_f1_002.png"]);
     assert_eq!(fs::read(dir.join("20270115_080000_f1.png")).unwrap(), b"foreign");
 }
 

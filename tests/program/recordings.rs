@@ -92,7 +92,7 @@ fn a_recording_of_some_seconds_ends_by_itself_and_is_a_plain_mp4() {
     let ids = whole(&file);
     assert!((19..=24).contains(&ids.len()), "{} pictures in 2 s", ids.len());
     // The name is that of the first frame.
-    assert!(file.to_string_lossy().contains(&format!("_f{}_gate", ids[0])), "{} begins with {}", file.display(), ids[0]);
+    assert!(file.to_string_lossy().contains(&format!("_f{:08}_gate", ids[0])), "{} begins with {}", file.display(), ids[0]);
     assert_eq!(probed(&file, "stream=codec_name,width,height"), "h264\n320\n240");
     assert_eq!(probed(&file, "format_tags=title"), "gate");
     // The wall clock at the first frame, twice in the metadata, and in the name.

@@ -109,7 +109,7 @@ fn assert_plays(file: &Path) {
     until("VLC to reach the end of the file", || vlc.child.try_wait().unwrap());
     let seen = vlc.seen();
     assert!(seen.len() > 10 && seen.windows(2).all(|w| w[0].0 < w[1].0), "{seen:?}");
-    assert!(file.to_string_lossy().contains(&format!("_f{}.", seen[0].0)), "{} begins with {}", file.display(), seen[0].0);
+    assert!(file.to_string_lossy().contains(&format!("_f{:08}.", seen[0].0)), "{} begins with {}", file.display(), seen[0].0);
     if has_ffmpeg() {
         let all = different(decoded(file).0);
         println!("{}: {} of {} frames in VLC", file.display(), seen.len(), all.len());
