@@ -2,17 +2,17 @@
 //! asks for periodic pictures, tells what is the matter with the pictures' disk.
 //! Never touches the camera, pixels or a disk, which may hang and would starve the watchdogs. Runs on the thread `keeper`.
 
+mod periodic;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use self::periodic::Periodic;
 use crate::clock::{self, BootUs, Clock};
 use crate::commands::Commands;
-use crate::error::Kind;
-use crate::events::{self, By, Disk, Event};
-use crate::export::Format;
+use crate::events::{self, Disk, Event};
 use crate::health::{self, State};
-use crate::jobs::{Order, Past, Saved};
 use crate::logging::Tally;
 use crate::notify::{Hardware, Systemd};
 use crate::shutdown::Shutdown;
@@ -51,7 +51,7 @@ impl Keeper {
     pub fn run(&mut self, shutdown: &Shutdown) -> End {
         let mut fed = self.commands.frames.past.published();
         let (mut ready, mut hungry) = (false, false);
-        let (mut cadence, mut offset, mut disk) = (Cadence::default(), Offset::default(), None);
+        let (mut periodic, mut offset, mut disk) = (Periodic::default(), Offset::default(), None);
         let tally = Tally::default();
         // A third of the supervisor's limit or one round, whichever is shorter: a limit of a second is kept as well.
         let round = Systemd::watchdog().map_or(ROUND, |w| ROUND.min(w / 3));
@@ -95,15 +95,12 @@ impl Keeper {
                 }
                 self.swap(&tally);
             }
-            if published > 0 {
-                self.periodic(&mut cadence);
-            }
             if rounds % per_minute == 0 {
                 let (rss, swap) = (health::rss_bytes().unwrap_or(0) as f64 / 1_048_576.0, health::swap_percent());
                 log::debug!("RSS={rss:.1} MiB | SWAP={swap:.1}%");
             }
             rounds += 1;
-            if shutdown.sleep(round) {
+            if self.rest(&mut periodic, shutdown, round) {
                 self.farewell();
                 return End::Stopped;
             }
@@ -191,33 +188,6 @@ impl Keeper {
             );
         }
     }
-
-    fn periodic(&self, cadence: &mut Cadence) {
-        let (config, c) = (self.commands.config(), &self.commands);
-        let now = c.clock.boot();
-        if !cadence.due(now, config.export.auto_save_interval_s) {
-            return;
-        }
-        let order = Order { formats: vec![Format::Jpg], tag: None };
-        let events = c.events.clone();
-        let from_ring = config.export.auto_save_use_ring;
-        let done = Box::new(move |result: crate::error::Result<Saved>| {
-            Saved::tell(&events, &result, By::Clock);
-            match result {
-                Ok(saved) => {
-                    let file = saved.files.first().map_or_else(String::new, |f| f.display().to_string());
-                    log::info!("Auto-save {}: {file}", if from_ring { "from ring" } else { "fresh image" });
-                }
-                Err(e) if e.kind == Kind::Busy => log::debug!("Auto-save: {e}"),
-                Err(e) => log::error!("Auto-save failed: {e}"),
-            }
-        });
-        if from_ring {
-            c.jobs.past(now, Duration::ZERO, None, Past::Average(1), order, done);
-        } else {
-            c.jobs.next(now, Duration::from_secs(30), order, done);
-        }
-    }
 }
 
 /// A wall clock that moves by so much against the boot-time clock in one round was set (µs); slewing moves it by 500 ppm.
@@ -242,49 +212,9 @@ impl Offset {
     }
 }
 
-/// A steady beat: due at once, then at multiples of the interval from there, whatever the rounds' own jitter.
-#[derive(Default)]
-struct Cadence {
-    next: Option<BootUs>,
-}
-
-impl Cadence {
-    fn due(&mut self, now: BootUs, interval: Duration) -> bool {
-        if interval.is_zero() {
-            self.next = None;
-            return false;
-        }
-        let next = *self.next.get_or_insert(now);
-        if now < next {
-            // A shorter interval, after SIGHUP, takes effect now and not after the old one.
-            self.next = Some(next.min(now + interval));
-            return false;
-        }
-        let beats = now.since(next).as_micros() / interval.as_micros().max(1) + 1;
-        self.next = Some(BootUs(next.0 + (beats * interval.as_micros()) as u64));
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_beat_does_not_drift() {
-        let (mut c, s) = (Cadence::default(), |ms: u64| BootUs(ms * 1000));
-        let ten = Duration::from_secs(10);
-        assert!(c.due(s(5_300), ten));
-        assert!(!c.due(s(14_900), ten));
-        assert!(c.due(s(15_900), ten));
-        assert!(!c.due(s(25_299), ten));
-        assert!(c.due(s(25_300), ten));
-        // Three beats missed are one picture, and the beat stays.
-        assert!(c.due(s(61_000), ten));
-        assert!(!c.due(s(65_200), ten));
-        assert!(c.due(s(65_300), ten));
-        assert!(!c.due(s(65_400), Duration::ZERO));
-    }
 
     #[test]
     fn a_clock_that_is_set_is_noticed_and_one_that_is_slewed_is_not() {

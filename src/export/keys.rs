@@ -26,7 +26,7 @@ settings! {
         /// Frames in the average.
         stack_count: usize = 4, from(1.0, crate::stack::MAX as f64);
         /// Time between periodic pictures (s); 0: none.
-        auto_save_interval_s: Duration = Duration::from_secs(900), from(0.0, 31_536_000.0);
+        auto_save_interval_s: Duration = Duration::from_secs(900), from(0.1, 31_536_000.0).or_zero();
         /// JPEG quality.
         jpeg_quality: u8 = 95, from(1.0, 100.0);
         /// Whether the text of `video.overlay` stands in jpg and png pictures too.
