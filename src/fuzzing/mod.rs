@@ -17,6 +17,8 @@ use crate::server::line::{Framer, Item, LINE_MAX, Rules};
 use crate::settings::Word;
 #[cfg(feature = "media")]
 use crate::source::ip::address::Address;
+#[cfg(feature = "media")]
+use crate::source::ip::jpeg::{Found, Splitter};
 use crate::source::without_secrets;
 use crate::verbs;
 use crate::video::schedule::Span;
@@ -99,6 +101,28 @@ pub fn nal(bytes: &[u8]) {
     let units: usize = h264::leading_nal_units(bytes).map(<[u8]>::len).sum();
     assert!(units <= bytes.len());
     let _ = (h264::is_random_access(bytes), h264::is_b_picture(bytes));
+}
+
+/// JPEG pictures in what an HTTP camera sends. The first byte says in pieces of which size it arrives.
+#[cfg(feature = "media")]
+pub fn jpeg(bytes: &[u8]) {
+    const PIXELS: u64 = 1 << 16;
+    let Some((how, rest)) = bytes.split_first() else { return };
+    let mut splitter = Splitter::new(PIXELS);
+    let mut whole = 0;
+    for piece in rest.chunks(usize::from(*how).max(1)) {
+        let found = &mut |found| {
+            if let Found::Whole(picture) = found {
+                whole += picture.bytes.len();
+                let (width, height) = picture.size;
+                assert!((1..=PIXELS).contains(&(u64::from(width) * u64::from(height))), "{width}x{height}");
+                assert!(picture.bytes.starts_with(&[0xff, 0xd8, 0xff]) && picture.bytes.ends_with(&[0xff, 0xd9]));
+            }
+        };
+        splitter.feed(piece, found);
+    }
+    assert!(whole <= rest.len());
+    splitter.end();
 }
 
 /// What a crash left of a recording.

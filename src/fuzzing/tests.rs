@@ -72,6 +72,12 @@ fn nal() {
 
 #[cfg(feature = "media")]
 #[test]
+fn jpeg() {
+    fuzz("jpeg", super::jpeg);
+}
+
+#[cfg(feature = "media")]
+#[test]
 fn mend() {
     fuzz("mend", super::mend_mp4);
 }

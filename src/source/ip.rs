@@ -1,35 +1,38 @@
-//! Owns pictures that `GStreamer` decodes: a video file played for ever, or what comes over HTTP; RTSP has a room of its own.
+//! Owns pictures that `GStreamer` decodes: a video file played for ever, or a stream over HTTP that is neither JPEG nor MJPEG. Those,
+//! and RTSP, have rooms of their own.
 //! Never reconnects by itself: it reports a loss and the capture starts it again. `next` runs on the capture thread;
 //! decoding runs on `GStreamer`'s own threads.
 
 pub(crate) mod address;
+mod answer;
 mod coded;
 mod explain;
+mod fetch;
+mod http;
+pub(crate) mod jpeg;
 mod reach;
 mod rtsp;
-mod still;
 mod tail;
 mod told;
 mod trust;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 
-use super::{Camera, Incoming, Link, Polled, Source};
+use super::{Camera, Incoming, Polled, Source};
 use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
 use crate::gst::{self as door, Pipe};
 use address::Address;
 pub use coded::{Coded, CodedAccessUnit, Outlet, no_outlet};
 use explain::{explain, first_error};
+pub use http::HttpSource;
 pub use rtsp::RtspSource;
-use still::Still;
 use tail::{DecoderTail, RateLimiter};
 pub(crate) use trust::Trust;
 
@@ -39,13 +42,7 @@ pub struct UriSource {
     live: bool,
     camera: Camera,
     outlet: Outlet,
-    running: Option<Running>,
-}
-
-enum Running {
-    Stream(Playing),
-    /// The address answers with one picture a request.
-    Still(Box<Still>),
+    running: Option<Playing>,
 }
 
 struct Playing {
@@ -53,8 +50,6 @@ struct Playing {
     tail: DecoderTail,
     first: u64,
     next: u64,
-    /// Several pictures in one answer: MJPEG.
-    many: Arc<AtomicBool>,
 }
 
 impl UriSource {
@@ -69,10 +64,9 @@ impl UriSource {
         Ok(UriSource { address, live: false, camera: *camera, outlet: no_outlet(), running: None })
     }
 
-    /// A stream or single pictures over HTTP.
-    pub fn url(url: &str, link: &Link, camera: &Camera, outlet: &Outlet) -> Result<UriSource> {
-        let address = Address::of(url).trusting(&link.tls)?;
-        Ok(UriSource { address, live: true, camera: *camera, outlet: outlet.clone(), running: None })
+    /// A stream over HTTP.
+    fn stream(address: Address, camera: &Camera, outlet: &Outlet) -> UriSource {
+        UriSource { address, live: true, camera: *camera, outlet: outlet.clone(), running: None }
     }
 
     fn build(&self, first: u64) -> Result<Playing> {
@@ -87,16 +81,8 @@ impl UriSource {
         let failed =
             |e: gst::glib::BoolError| Error::caused(Kind::Media, format!("build the decoder of {}", self.address.shown), e);
         pipeline.add(&decode).map_err(failed)?;
-        let many = Arc::new(AtomicBool::new(false));
-        let (seen, container) = (many.clone(), tail.container.clone());
-        // MJPEG over HTTP: its demuxer may always find one more stream, and the decoder would wait for that for ever.
-        pipeline.connect_deep_element_added(move |_, _, element| {
-            container.watch(element);
-            if element.factory().is_some_and(|f| f.name() == "multipartdemux") {
-                seen.store(true, Relaxed);
-                element.set_property("single-stream", true);
-            }
-        });
+        let container = tail.container.clone();
+        pipeline.connect_deep_element_added(move |_, _, element| container.watch(element));
         let (wanted, entry) = (self.camera.layout, tail.entry.clone());
         decode.connect_pad_added(move |_, pad| {
             let video = pad
@@ -118,6 +104,8 @@ impl UriSource {
                 if source.has_property_with_type("user-pw", String::static_type()) {
                     address.log_in(&source);
                     address.trust.tell(&source);
+                    // The login is for this host.
+                    source.set_property("automatic-redirect", address.login.is_none());
                 }
                 // Seconds without data after which the stream is lost: the library's default is longer.
                 if source.has_property_with_type("timeout", u32::static_type()) {
@@ -126,11 +114,11 @@ impl UriSource {
                 None
             });
         }
-        Ok(Playing { pipe: pipeline.into(), tail, first, next: first, many })
+        Ok(Playing { pipe: pipeline.into(), tail, first, next: first })
     }
 
-    /// What the pipeline has to say since the last look; true when it was one picture and no stream.
-    fn heard(&self, running: &Playing) -> Result<bool> {
+    /// What the pipeline has to say since the last look.
+    fn heard(&self, running: &Playing) -> Result<()> {
         while let Some(message) = running.pipe.bus.pop_filtered(&[gst::MessageType::Error, gst::MessageType::Eos]) {
             match message.view() {
                 gst::MessageView::Eos(_) if !self.live => {
@@ -139,7 +127,6 @@ impl UriSource {
                         Error::caused(Kind::Source, format!("play {} from its beginning again", self.address.shown), e)
                     })?;
                 }
-                gst::MessageView::Eos(_) if running.next == running.first + 1 && !running.many.load(Relaxed) => return Ok(true),
                 gst::MessageView::Eos(_) => {
                     return Err(Error::new(Kind::Source, format!("{}: the stream ended", self.address.shown)));
                 }
@@ -147,7 +134,7 @@ impl UriSource {
                 _ => {}
             }
         }
-        Ok(false)
+        Ok(())
     }
 }
 
@@ -167,7 +154,7 @@ impl Source for UriSource {
         self.stop();
         let playing = self.build(first)?;
         play(&playing.pipe, &self.address)?;
-        self.running = Some(Running::Stream(playing));
+        self.running = Some(playing);
         if self.live {
             (self.outlet)(Coded::OtherCodec);
         }
@@ -175,27 +162,15 @@ impl Source for UriSource {
     }
 
     fn next(&mut self, wait: Duration, sink: &mut dyn FnMut(&Incoming<'_>)) -> Result<Polled> {
-        let running = match &mut self.running {
-            Some(Running::Still(still)) => return still.next(wait, sink),
-            Some(Running::Stream(playing)) => playing,
-            None => {
-                return Err(Error::new(Kind::Source, format!("wait for a frame of {}: it was not started", self.address.shown)));
-            }
+        let Some(running) = &mut self.running else {
+            return Err(Error::new(Kind::Source, format!("wait for a frame of {}: it was not started", self.address.shown)));
         };
         if let Some(sample) = running.tail.pull(wait) {
             tail::lend(&sample, running.next, SystemClock.boot(), &self.address.shown, sink)?;
             running.next += 1;
             return Ok(Polled::Frame);
         }
-        if let Some(Running::Stream(playing)) = &self.running {
-            if self.heard(playing)? {
-                log::info!("The address answers with one picture a request: it is asked {} times a second", self.camera.fps);
-                let next = playing.next;
-                self.stop();
-                self.running = Some(Running::Still(Box::new(Still::new(&self.address, &self.camera, next)?)));
-                (self.outlet)(Coded::OtherCodec);
-            }
-        }
+        self.running.as_ref().map_or(Ok(()), |running| self.heard(running))?;
         Ok(Polled::Nothing)
     }
 

@@ -213,7 +213,7 @@ impl Spec {
             #[cfg(feature = "media")]
             Spec::Url(url, link) if url.starts_with("rtsp") => Ok(Box::new(ip::RtspSource::new(url, link, wanted, outlet)?)),
             #[cfg(feature = "media")]
-            Spec::Url(url, link) => Ok(Box::new(ip::UriSource::url(url, link, wanted, outlet)?)),
+            Spec::Url(url, link) => Ok(Box::new(ip::HttpSource::new(url, link, wanted, outlet)?)),
             #[cfg(not(feature = "media"))]
             Spec::File(_) | Spec::Url(..) => {
                 let Outlet = outlet;

@@ -17,6 +17,7 @@ mod film;
 mod harness;
 mod heads;
 mod hostile;
+mod http_cameras;
 mod image;
 mod instances;
 mod jpegs;

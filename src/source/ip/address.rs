@@ -112,9 +112,64 @@ impl Address {
     }
 }
 
+/// A URL in two: up to the end of the host, and the rest.
+fn split(url: &str) -> (&str, &str) {
+    let host = url.find("://").map_or(0, |i| i + 3);
+    url.split_at(url[host..].find(['/', '?', '#']).map_or(url.len(), |i| host + i))
+}
+
+/// Where a redirect from `base` leads; as in RFC 3986 but for `..`, which servers resolve themselves.
+pub(super) fn redirected(base: &str, to: &str) -> String {
+    let to = to.trim().split('#').next().unwrap_or_default();
+    let (server, rest) = split(base);
+    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    if to.contains("://") && !to.starts_with(['/', '?', '.']) {
+        to.into()
+    } else if to.starts_with("//") {
+        format!("{}:{to}", base.split(':').next().unwrap_or_default())
+    } else if to.starts_with('/') {
+        format!("{server}{to}")
+    } else if to.starts_with('?') || to.is_empty() {
+        format!("{server}{path}{to}")
+    } else {
+        format!("{server}{}/{to}", path.rsplit_once('/').map_or("", |(folder, _)| folder))
+    }
+}
+
+/// Whether both are of one server, so that one may have the other's login.
+pub(super) fn same_server(a: &str, b: &str) -> bool {
+    let server = |url| {
+        let server = split(url).0.to_ascii_lowercase();
+        let (scheme, host) = server.split_once("://").unwrap_or_default();
+        let host = host.rsplit('@').next().unwrap_or_default();
+        let usual = if scheme == "https" { ":443" } else { ":80" };
+        (scheme.to_string(), host.strip_suffix(usual).unwrap_or(host).to_string())
+    };
+    server(a) == server(b)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn redirects_are_resolved() {
+        let to = |to: &str| redirected("http://cam:81/a/b?c=/d", to);
+        assert_eq!(to("http://other/x#y"), "http://other/x");
+        assert_eq!(to("//other/x"), "http://other/x");
+        assert_eq!(to("/x?y=http://z"), "http://cam:81/x?y=http://z");
+        assert_eq!(to("x"), "http://cam:81/a/x");
+        assert_eq!(to("?x"), "http://cam:81/a/b?x");
+        assert_eq!(redirected("http://cam", "x"), "http://cam/x");
+    }
+
+    #[test]
+    fn a_login_belongs_to_one_server() {
+        assert!(same_server("http://cam/a", "http://CAM:80/b?c") && same_server("https://cam:443", "https://cam/"));
+        for other in ["http://cam2/a", "http://cam:81/a", "https://cam/a", "http://cam.evil/a", "http://cam@evil/", "nonsense"] {
+            assert!(!same_server("http://cam/a", other), "{other}");
+        }
+    }
 
     #[test]
     fn the_login_is_taken_out_of_an_address() {

@@ -59,7 +59,7 @@ pub(super) fn refused(status: u32, address: &Address) -> Option<Error> {
 }
 
 /// What the status of an answer means.
-fn answered(status: u32) -> Option<String> {
+pub(super) fn answered(status: u32) -> Option<String> {
     Some(match status {
         404 | 410 => format!("the camera has nothing at this address ({status}); correct the path in camera.source"),
         300..=399 => format!("the camera sends elsewhere ({status}); write that address into camera.source"),

@@ -1,0 +1,272 @@
+//! Owns a network camera that sends JPEG pictures over HTTP: one in an answer, several, or without end (MJPEG). When an answer has
+//! ended it asks again, at the camera's rate or, where the answer lasted, at once. A bad answer costs its picture; only a camera that
+//! gives none for a while is lost, which is reported with the reason. What is no JPEG is left to [`UriSource`]. `next` runs on the
+//! capture thread; receiving and decoding run on `GStreamer`'s own.
+//!
+//! ```text
+//! fetch (souphttpsrc) ─► receiver (finds pictures) ─► appsrc ─► jpegdec ─► tail ─► capture
+//! ```
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app::AppSrc;
+
+use super::address::Address;
+use super::answer::{Answer, Receiver};
+use super::coded::{Coded, Outlet};
+use super::explain::{answered, first_error, refused};
+use super::fetch::Fetch;
+use super::tail::{self, DecoderTail};
+use super::{UriSource, reach};
+use crate::error::{Error, Kind, Result};
+use crate::gst::Pipe;
+use crate::source::{Camera, Incoming, Link, Polled, Source};
+
+/// How long a wait for a picture lasts before the answer is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// For how long a stream that has ended may refuse to be opened again: some cameras notice late that nobody reads the one before.
+const REOPEN: Duration = Duration::from_millis(400);
+
+/// The source. See the module's first lines.
+pub struct HttpSource {
+    address: Address,
+    camera: Camera,
+    outlet: Outlet,
+    running: Option<Running>,
+}
+
+enum Running {
+    Pictures(Box<Pictures>),
+    /// Video in a container, a playlist and the like.
+    Other(Box<UriSource>),
+}
+
+struct Pictures {
+    camera: Camera,
+    shown: String,
+    fetch: Fetch,
+    receiver: Arc<Receiver>,
+    decoder: Pipe,
+    tail: DecoderTail,
+    gap: Duration,
+    /// When the next request is due.
+    due: Instant,
+    /// A request is under way.
+    asking: bool,
+    /// The last answer with pictures in it had several.
+    stream: bool,
+    told: bool,
+    /// The start, and the last picture.
+    begun: Instant,
+    last: Option<Instant>,
+    /// Since when answers are bad, and what was wrong with the last one.
+    bad: Option<(Instant, Option<String>)>,
+    first: u64,
+}
+
+impl HttpSource {
+    /// The camera at this address.
+    pub fn new(url: &str, link: &Link, camera: &Camera, outlet: &Outlet) -> Result<HttpSource> {
+        let address = Address::of(url).trusting(&link.tls)?;
+        Ok(HttpSource { address, camera: *camera, outlet: outlet.clone(), running: None })
+    }
+}
+
+impl Source for HttpSource {
+    fn name(&self) -> String {
+        self.address.shown.clone()
+    }
+
+    fn start(&mut self, first: u64) -> Result<()> {
+        self.stop();
+        self.running = Some(Running::Pictures(Box::new(Pictures::new(&self.address, &self.camera, first)?)));
+        (self.outlet)(Coded::OtherCodec);
+        Ok(())
+    }
+
+    fn next(&mut self, wait: Duration, sink: &mut dyn FnMut(&Incoming<'_>)) -> Result<Polled> {
+        let pictures = match &mut self.running {
+            Some(Running::Pictures(pictures)) => pictures,
+            Some(Running::Other(other)) => return other.next(wait, sink),
+            None => {
+                return Err(Error::new(Kind::Source, format!("wait for a frame of {}: it was not started", self.address.shown)));
+            }
+        };
+        if let Some(polled) = pictures.next(wait, sink)? {
+            return Ok(polled);
+        }
+        let (place, first) = (pictures.fetch.place(), pictures.first);
+        let mut other = UriSource::stream(place, &self.camera, &self.outlet);
+        // The connection is closed before another one is made: some cameras have but one.
+        self.running = None;
+        other.start(first)?;
+        self.running = Some(Running::Other(Box::new(other)));
+        Ok(Polled::Nothing)
+    }
+
+    fn stop(&mut self) {
+        if let Some(Running::Pictures(pictures)) = self.running.take() {
+            drop(pictures);
+            (self.outlet)(Coded::End);
+        }
+    }
+}
+
+impl Drop for HttpSource {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Pictures {
+    fn new(address: &Address, camera: &Camera, first: u64) -> Result<Pictures> {
+        let what = "build the decoder of pictures over HTTP";
+        // Two pictures may wait; then the oldest goes, and the receiver never waits.
+        let line = "appsrc name=in caps=image/jpeg format=time is-live=true max-buffers=2 max-bytes=0 max-time=0 \
+                    leaky-type=downstream ! jpegdec name=decoder";
+        let decoder = Pipe::launch(line, what)?;
+        let tail = DecoderTail::new(&decoder.pipeline, camera, false, |_| true)?;
+        let exit = decoder.named::<gst::Element>("decoder").static_pad("src").expect("a decoder has a src pad");
+        exit.link(&tail.entry).map_err(|e| Error::caused(Kind::Media, what, e))?;
+        decoder.play(Kind::Media, || "start the decoder of pictures over HTTP".into())?;
+        let receiver = Arc::new(Receiver::new(camera, first, decoder.named::<AppSrc>("in")));
+        Ok(Pictures {
+            camera: *camera,
+            shown: address.shown.clone(),
+            fetch: Fetch::new(address, &receiver)?,
+            receiver,
+            decoder,
+            tail,
+            gap: Duration::from_secs_f64(1.0 / camera.fps),
+            due: Instant::now(),
+            asking: false,
+            stream: false,
+            told: false,
+            begun: Instant::now(),
+            last: None,
+            bad: None,
+            first,
+        })
+    }
+
+    /// `None`: what comes is no JPEG.
+    fn next(&mut self, wait: Duration, sink: &mut dyn FnMut(&Incoming<'_>)) -> Result<Option<Polled>> {
+        let end = Instant::now() + wait;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let idle = if self.asking { LOOK } else { self.due.saturating_duration_since(Instant::now()) };
+            if let Some(sample) = self.tail.pull(idle.min(left)) {
+                let (id, boot) = self.receiver.of(sample.buffer().and_then(gst::BufferRef::pts));
+                tail::lend(&sample, id, boot, &self.shown, sink)?;
+                (self.last, self.bad) = (Some(Instant::now()), None);
+                return Ok(Some(Polled::Frame));
+            }
+            if self.asking && !self.look()? {
+                return Ok(None);
+            }
+            if let Some(e) = first_error(&self.decoder.bus, &self.fetch.place()) {
+                return Err(e);
+            }
+            let bad = self.bad.as_ref().is_some_and(|(since, _)| self.stream && since.elapsed() > REOPEN);
+            if bad || self.last.unwrap_or(self.begun).elapsed() > self.patience() {
+                return Err(self.lost());
+            }
+            if !self.asking && Instant::now() >= self.due {
+                // In step as long as the camera keeps up.
+                self.due = (self.due + self.gap).max(Instant::now());
+                self.receiver.begin();
+                self.fetch.ask()?;
+                self.asking = true;
+            }
+            if Instant::now() >= end {
+                return Ok(Some(Polled::Nothing));
+            }
+        }
+    }
+
+    /// Without a picture for so long the camera is lost: a bit sooner than the capture would say so, which does not know why.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(4).max(3 * self.gap + Duration::from_secs(1))
+    }
+
+    /// Looks at the answer under way; false where it is for somebody else.
+    fn look(&mut self) -> Result<bool> {
+        self.fetch.listen();
+        let answer = self.receiver.answer();
+        let content = &self.fetch.head.content;
+        let declared = content.starts_with("image/") || content.starts_with("multipart/");
+        let list = answer.over && (content.contains("mpegurl") || content.contains("dash+xml"));
+        if self.last.is_none() && answer.pictures == 0 && (list || (answer.foreign && !declared)) {
+            return Ok(false);
+        }
+        if answer.over || self.fetch.head.failed.is_some() {
+            self.finish(&answer)?;
+        }
+        Ok(true)
+    }
+
+    /// The answer is over.
+    fn finish(&mut self, answer: &Answer) -> Result<()> {
+        self.fetch.rest()?;
+        self.receiver.end();
+        if self.fetch.follow()? {
+            return Ok(());
+        }
+        if answer.pictures == 0 && self.fetch.return_home()? {
+            return Ok(());
+        }
+        self.asking = false;
+        if answer.pictures > 0 {
+            self.stream = answer.pictures > 1;
+            if !self.stream && !std::mem::replace(&mut self.told, true) {
+                log::info!("The address answers with one picture a request: it is asked {} times a second", self.camera.fps);
+            }
+            return Ok(());
+        }
+        if answer.broken == 0 {
+            self.receiver.lose();
+        }
+        if self.last.is_none() || matches!(self.fetch.head.status, 401..=403 | 407) {
+            return Err(self.lost());
+        }
+        let since = self.bad.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+        self.bad = Some((since, self.why()));
+        Ok(())
+    }
+
+    /// The camera is lost: why, and what to do. May connect to see.
+    fn lost(&self) -> Error {
+        let place = self.fetch.place();
+        if self.fetch.head.status == 401 && self.fetch.is_elsewhere() {
+            let why =
+                "the camera sends to another server, which wants a login (401); write that server's address into camera.source";
+            return Error::new(Kind::Denied, format!("{}: {why}", self.shown));
+        }
+        refused(self.fetch.head.status, &place).unwrap_or_else(|| {
+            let before = || self.bad.as_ref().and_then(|(_, why)| why.clone());
+            let why = self.why().or_else(before).or_else(|| reach::trouble(&place));
+            let silent = "the camera takes the connection and gives no answer; check that camera.source names the right port";
+            Error::new(Kind::Source, format!("{}: {}", self.shown, why.as_deref().unwrap_or(silent)))
+        })
+    }
+
+    /// What is wrong with the last answer; `None` where there was none.
+    fn why(&self) -> Option<String> {
+        let (head, answer) = (&self.fetch.head, self.receiver.answer());
+        let content = if head.content.is_empty() { "something" } else { &head.content };
+        if let (Some(excess), 0) = (answer.excess, answer.pictures) {
+            return Some(format!("the camera sends {excess}; correct its settings, or the address in camera.source"));
+        }
+        answered(head.status).or_else(|| match head.status {
+            0 => None,
+            _ if answer.pictures > 0 => Some("the camera sends JPEG pictures that cannot be decoded".into()),
+            _ if answer.broken > 0 => Some("the camera sends pictures that break off before their end mark".into()),
+            _ if answer.bytes == 0 => Some("the camera sends an empty answer; check the path in camera.source".into()),
+            _ => Some(format!("the camera sends {content} and no JPEG picture; correct the path in camera.source")),
+        })
+    }
+}
