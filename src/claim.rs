@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -149,7 +149,10 @@ impl Claim {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 // Its owner removed it between our two steps.
                 Ok(file) if file.metadata().is_ok_and(|m| m.nlink() == 0) => {}
-                Ok(file) => return Ok(Claim(Some((file, lock)))),
+                Ok(file) => {
+                    held().push(lock.clone());
+                    return Ok(Claim(Some((file, lock))));
+                }
                 Err((file, Errno::EWOULDBLOCK)) => {
                     let holder = holder(&file);
                     if holder.as_ref().is_some_and(|(pid, _)| *pid == std::process::id()) {
@@ -178,8 +181,20 @@ impl Drop for Claim {
         if let Some((_, lock)) = &self.0 {
             // While it is locked: whoever opened it before sees that it has no name any more. One that stays does no harm.
             let _ = fs::remove_file(lock);
+            held().retain(|held| held != lock);
         }
     }
+}
+
+/// The locks of this process.
+fn held() -> MutexGuard<'static, Vec<PathBuf>> {
+    static HELD: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether this process has claimed the folder, so that nobody else writes into it.
+pub fn has(dir: &Path) -> bool {
+    lock_of(dir).is_some_and(|lock| held().contains(&lock))
 }
 
 /// Number and command line of the process that holds the lock on a file of shared memory, where that can be seen.
@@ -241,8 +256,9 @@ mod tests {
         assert!(first.holds() && !claim(&dir.join(".")).holds(), "one's own folder by another name is no error");
         let lock = lock_of(&dir).unwrap();
         assert_eq!(holder(&File::open(&lock).unwrap()).unwrap().0, std::process::id());
+        assert!(has(&dir.join(".")));
         drop(first);
-        assert!(!lock.exists());
+        assert!(!lock.exists() && !has(&dir));
         assert!(claim(&dir).holds());
         fs::remove_dir_all(&dir).unwrap();
         // A path that can be no folder is somebody else's error.

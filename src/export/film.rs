@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use super::keep::Written;
 use super::{Exporter, Format, Tag, mend, name};
+use crate::claim;
 use crate::clock::{BootUs, WallUs};
 use crate::disk::{self, Name, Names, Step, numbered};
 use crate::error::{Error, Kind, Result};
@@ -139,6 +140,8 @@ fn settle(names: &Names, dir: &Path, part: &Path, stem: &str) -> Result<(PathBuf
 pub(super) fn tidy(names: &Names, dir: &Path, start: bool, closed: &dyn Fn() -> bool) -> Result<()> {
     let reading = Step::begin("read the folder", dir);
     let entries = fs::read_dir(dir).map_err(|e| disk::error("read the folder", dir, e))?;
+    // Where the folder is this process's own, whoever has a number from before a crash now is somebody else.
+    let ours = claim::has(dir);
     // Files only: a link with such a name may lead anywhere.
     let files = entries.filter_map(std::io::Result::ok).filter(|e| e.file_type().is_ok_and(|t| t.is_file()));
     for part in files.filter_map(|e| e.file_name().into_string().ok()) {
@@ -151,7 +154,7 @@ pub(super) fn tidy(names: &Names, dir: &Path, start: bool, closed: &dyn Fn() -> 
         if own && !start {
             continue;
         }
-        if !own && is_pastcam(pid) {
+        if !own && !ours && is_pastcam(pid) {
             log::info!("export: {part} is left alone: process {pid} still writes it");
             continue;
         }
@@ -174,9 +177,11 @@ pub(super) fn tidy(names: &Names, dir: &Path, start: bool, closed: &dyn Fn() -> 
     Ok(())
 }
 
-/// Whether this process runs and is a pastcam: then it is another camera that shares the folder.
+/// Whether this process runs and is a pastcam: then it is another camera that shares a folder which cannot be claimed.
 fn is_pastcam(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "pastcam")
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // `17 (pastcam) S …`; Z: it has ended, and nobody has asked how.
+    stat.split_once(" (pastcam) ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 impl Exporter {

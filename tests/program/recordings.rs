@@ -298,6 +298,27 @@ fn a_crash_leaves_something_of_a_recording_of_less_than_a_second() {
 }
 
 #[test]
+fn what_a_crash_left_is_mended_whoever_has_the_number_of_the_dead() {
+    let other = Setup::new("other").start();
+    let mut dead = Setup::new("dead").start();
+    dead.signal(Signal::SIGKILL);
+    // Nobody has asked how it ended.
+    until("a zombie", || fs::read_to_string(format!("/proc/{}/stat", dead.pid())).unwrap().contains(") Z ").then_some(()));
+    let setup = Setup::new("number");
+    let mut r = setup.start();
+    r.ask("record start");
+    r.until_more_frames(15);
+    r.kill();
+    let left = r.names().remove(0);
+    let at = |pid: u32, f: u32| r.captures().join(format!(".20260101_000000_f{f}.mp4.{pid}.part"));
+    fs::copy(r.captures().join(left), at(other.pid(), 1)).unwrap();
+    fs::copy(at(other.pid(), 1), at(dead.pid(), 2)).unwrap();
+    let r = setup.start();
+    until("three whole files", || (films(&r).len() == 3 && r.names().len() == 3).then_some(()));
+    assert!(dead.ended_already().is_some());
+}
+
+#[test]
 #[ignore = "takes minutes"]
 fn fifty_crashes_cost_two_seconds_at_most() {
     if has_ffmpeg() {
