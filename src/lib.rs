@@ -43,6 +43,11 @@ pub mod notes;
 pub mod notify;
 #[cfg(feature = "media")]
 pub mod overlay;
+/// Text in pictures: what the configuration may say of it.
+#[cfg(not(feature = "media"))]
+pub mod overlay {
+    pub mod letters;
+}
 pub mod ring;
 pub mod scale;
 pub mod send;

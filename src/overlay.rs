@@ -1,6 +1,8 @@
 //! Owns text in pictures: a font of 5×7 dots, drawn white on black, and the picture that stands in for a camera that is away.
 //! Pure arithmetic on I420; any thread.
 
+pub mod letters;
+
 use gstreamer::glib::DateTime;
 
 use crate::clock::WallUs;
@@ -82,8 +84,7 @@ const PAPER: u8 = 20;
 const INK: u8 = 225;
 
 fn dots(c: char) -> [u8; 5] {
-    let c = c.to_ascii_uppercase();
-    (c as usize).checked_sub(0x20).and_then(|i| FONT.get(i)).copied().unwrap_or(FONT[('?' as usize) - 0x20])
+    FONT[letters::place(c).unwrap_or('?' as usize - ' ' as usize)]
 }
 
 /// The size of a dot (pixels) at which a line of text is about a thirtieth of the picture's height, even so that chroma fits.
@@ -125,7 +126,8 @@ fn write(pixels: &mut [u8], layout: Layout, text: &str, (left, top): (usize, usi
 /// the clock is not set.
 fn at(pattern: &str, wall: WallUs) -> String {
     let local = if wall.is_set() { DateTime::from_unix_local(wall.0.div_euclid(1_000_000)).ok() } else { None };
-    local.and_then(|t| t.format(pattern).ok()).map_or_else(|| pattern.to_string(), |s| s.to_string())
+    // Single digits are padded with a blank as wide as a digit, which all letters here are.
+    local.and_then(|t| t.format(pattern).ok()).map_or_else(|| pattern.to_string(), |s| s.replace('\u{2007}', " "))
 }
 
 /// Draws `pattern` at the instant `wall` into the upper left corner.
@@ -187,5 +189,9 @@ mod tests {
         assert_eq!(at("%% gate", WallUs(1_800_000_000_000_000)), "% gate");
         assert_eq!(at("%Y", WallUs(1_800_000_000_000_000)), "2027");
         assert_eq!(at("%Y", WallUs(0)), "%Y");
+        let drawn = |text: &str| text == "%" || !text.contains('%') && text.chars().all(|c| letters::place(c).is_some());
+        let all = letters::FORMATS.chars().flat_map(|f| ["%", "%-", "%_", "%0"].map(|start| format!("{start}{f}")));
+        let bad: Vec<String> = all.filter(|p| !drawn(&at(p, WallUs(1_800_000_000_000_000)))).collect();
+        assert!(bad.is_empty(), "{bad:?}");
     }
 }

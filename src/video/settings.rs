@@ -10,6 +10,7 @@ use crate::codec::Implementation;
 use crate::error::Result;
 use crate::frame::Layout;
 use crate::net::AllowList;
+use crate::overlay::letters;
 use crate::settings::{Refusal, Word, any, bytes, from, settings};
 
 settings! {
@@ -41,7 +42,7 @@ impl Settings {
             let value = format!("{} and {}", self.width, self.height);
             return Err(Refusal::new("0 together with video.height, or neither", value).of("video.width"));
         }
-        Ok(())
+        letters::check(&self.overlay).map_err(|e| e.of("video.overlay"))
     }
 }
 

@@ -50,3 +50,24 @@ fn text_stands_in_jpg_and_png_and_nowhere_else() {
     let [_, png, npy] = picture(&r);
     assert_eq!(apart(&png, &npy, (0, 480)), 0);
 }
+
+#[test]
+fn a_text_that_cannot_be_drawn_is_refused_by_name() {
+    let setup = Setup::new("undrawn");
+    let r = setup.start();
+    let ask = |text: &str| r.ask(&format!("set video.overlay={text}"));
+    assert_eq!(ask("%H:%M"), "OK video.overlay=%H:%M");
+    let formats = "ERR usage video.overlay: % followed by one of ";
+    for (text, start, named) in [
+        ("%Q", formats, ", not %Q"),
+        ("100%", formats, ", not %"),
+        ("a~b", "ERR usage video.overlay: letters, digits and signs of ASCII", ", not \"~\""),
+    ] {
+        let said = ask(text);
+        assert!(said.starts_with(start) && said.ends_with(named), "{said}");
+    }
+    assert!(ask("T\u{fc}r").starts_with("ERR usage "), "{}", ask("T\u{fc}r"));
+    drop(r);
+    let (code, said) = setup.set("video.overlay", "T\u{fc}r %H").end();
+    assert!(code != 0 && said.contains("video.overlay") && said.contains(", not \"\u{fc}\""), "{code} {said}");
+}
