@@ -186,17 +186,31 @@ fn rename_new_by_link(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Points the link `name` at its neighbour `target`, in one step. A real file of that name is somebody else's and is an error.
-pub fn point(dir: &Path, name: &str, target: &str) -> io::Result<()> {
+/// Points the link `name` at its neighbour `target`, in one step. A real file of that name is somebody else's and is an error. Where
+/// the file system has no links (FAT, many network shares), `name` becomes a copy of `target`, and the answer is false.
+pub fn point(dir: &Path, name: &str, target: &str) -> io::Result<bool> {
     let (link, temporary) = (dir.join(name), temporary_path(dir, name));
     // On the draft's name, so that nobody sweeps it meanwhile.
-    let _step = Step::begin("change the link", &temporary);
-    match fs::symlink_metadata(&link) {
-        Ok(m) if !m.is_symlink() => return Err(io::ErrorKind::AlreadyExists.into()),
-        _ => {}
+    let step = Step::begin("change the link", &temporary);
+    match symlink(target, &temporary) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => {
+            drop(step);
+            return copy(dir, name, target).map(|()| false);
+        }
+        made => made?,
     }
-    symlink(target, &temporary)?;
-    fs::rename(&temporary, &link).inspect_err(|_| drop(fs::remove_file(&temporary)))
+    let foreign = fs::symlink_metadata(&link).is_ok_and(|m| !m.is_symlink());
+    let placed = if foreign { Err(io::ErrorKind::AlreadyExists.into()) } else { fs::rename(&temporary, &link) };
+    placed.inspect_err(|_| drop(fs::remove_file(&temporary))).map(|()| true)
+}
+
+/// Makes `name` a copy of its neighbour `from`: whole or not at all.
+fn copy(dir: &Path, name: &str, from: &str) -> io::Result<()> {
+    let mut source = File::open(dir.join(from))?;
+    let (mut file, _) = Unfinished::write::<io::Error>(dir, name, None, |to| io::copy(&mut source, to).map(drop))?;
+    file.step.run(|| fs::rename(&file.path, dir.join(name)))?;
+    file.placed = true;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -286,12 +300,16 @@ pub(crate) mod tests {
     #[test]
     fn the_link_moves_and_spares_real_files() {
         let dir = Scratch::new("link");
-        point(&dir, "latest.jpg", "a").unwrap();
-        point(&dir, "latest.jpg", "b").unwrap();
+        assert!(point(&dir, "latest.jpg", "a").unwrap() && point(&dir, "latest.jpg", "b").unwrap());
         assert_eq!(fs::read_link(dir.join("latest.jpg")).unwrap(), Path::new("b"));
         fs::write(dir.join("mine.jpg"), "x").unwrap();
         assert!(point(&dir, "mine.jpg", "b").is_err());
         assert_eq!(dir.names(), ["latest.jpg", "mine.jpg"]);
+        fs::write(dir.join("c"), "picture").unwrap();
+        copy(&dir, "latest.jpg", "c").unwrap();
+        assert_eq!(fs::read(dir.join("latest.jpg")).unwrap(), b"picture");
+        assert!(copy(&dir, "latest.jpg", "gone").is_err());
+        assert_eq!(dir.names(), ["c", "latest.jpg", "mine.jpg"]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod retention;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use self::encode::{Encoders, Look, encode};
@@ -29,6 +30,7 @@ use crate::error::{Error, Kind, Result};
 use crate::events::Disk;
 use crate::format::Each;
 pub use crate::format::Format;
+use crate::logging::Tally;
 pub use crate::verbs::Tag;
 
 /// Limits of one kind of picture. `None` = unlimited.
@@ -56,7 +58,7 @@ pub struct Settings {
     pub dir: PathBuf,
     /// JPEG quality, 1 to 100.
     pub quality: u8,
-    /// Whether `latest.jpg` points at the JPEG written last.
+    /// Whether `latest.jpg` points at the JPEG written last, or is a copy of it where the disk has no links.
     pub latest: bool,
     /// What is kept.
     pub keep: Keep,
@@ -96,6 +98,9 @@ pub struct Exporter {
     retention: Retention,
     names: Names,
     home: Arc<Home>,
+    tally: Tally,
+    /// It was said that `latest.jpg` is a copy here.
+    copies: AtomicBool,
 }
 
 /// A panic elsewhere leaves nothing half done behind these locks.
@@ -119,7 +124,14 @@ impl Exporter {
         let home = Arc::new(Home::default());
         home.take_any(settings.any_disk);
         let retention = Retention::start(settings.dir.clone(), settings.keep, &names, &home)?;
-        Ok(Exporter { settings: RwLock::new(Arc::new(settings)), retention, names, home })
+        Ok(Exporter {
+            settings: RwLock::new(Arc::new(settings)),
+            retention,
+            names,
+            home,
+            tally: Tally::default(),
+            copies: AtomicBool::new(false),
+        })
     }
 
     /// Changes the settings; requests under way end with the old ones. On an error everything stays as it was.
@@ -285,9 +297,18 @@ impl Exporter {
     fn finish(&self, what: &Request<'_>, written: &[(Format, String, u64)]) -> Result<()> {
         let dir = &what.settings.dir;
         if let Some((Format::Jpg, name, _)) = written.first().filter(|_| what.settings.latest) {
-            if let Err(e) = disk::point(dir, name::LATEST, name) {
-                // FAT has no links; the picture is saved all the same.
-                log::warn!("export: point {} at {name} in {}: {e}", name::LATEST, dir.display());
+            match disk::point(dir, name::LATEST, name) {
+                Ok(true) => {}
+                Ok(false) => {
+                    if !self.copies.swap(true, Relaxed) {
+                        log::info!("{} has no links: {} is a copy of the newest picture", dir.display(), name::LATEST);
+                    }
+                }
+                // The picture is saved all the same.
+                Err(e) => {
+                    let what = format!("export: point {} at {name} in {}: {e}", name::LATEST, dir.display());
+                    self.tally.log_about(log::Level::Warn, name::LATEST, &what);
+                }
             }
         }
         let synced = disk::sync_folder(dir).map_err(|e| disk::error("make the names durable in", dir, e));

@@ -134,6 +134,23 @@ fn a_disk_that_does_not_answer_is_told_and_so_is_its_return() {
 }
 
 #[test]
+fn a_disk_without_links_has_a_copy_of_the_latest_picture() {
+    let Some((_dir, library)) = library() else { return };
+    let setup = slow("links", &library);
+    take(&setup, "links=0");
+    let r = setup.start();
+    let latest = setup.captures().join("latest.jpg");
+    for _ in 0..3 {
+        let saved = said::single(&r.ask("save jpg")).path;
+        assert!(fs::symlink_metadata(&latest).unwrap().is_file());
+        assert_eq!(fs::read(&latest).unwrap(), fs::read(saved).unwrap());
+    }
+    let log = r.log();
+    assert!(log.matches("latest.jpg").count() == 1 && !log.contains("[WARN] export"), "{log}");
+    assert_eq!(r.names().len(), 4, "{:?}", r.names());
+}
+
+#[test]
 fn a_stop_ends_the_recording_while_a_list_hangs() {
     let Some((_dir, library)) = library() else { return };
     let setup = slow("stop", &library);
