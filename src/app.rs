@@ -14,6 +14,7 @@ use std::time::Duration;
 use self::reload::Reload;
 use self::settings::{camera, export_settings, persisted_controls};
 pub use self::settings::{night_settings, plan, ring_layout};
+use crate::budget::Budget;
 use crate::capture::{self, Capture};
 use crate::claim::{self, Claim};
 use crate::clock::{self, Clock, SystemClock};
@@ -318,7 +319,11 @@ fn build_ring(config: &Config, camera: Layout) -> Result<(Arc<Frames>, u64)> {
     if plan.frames != config.ring.size {
         log::warn!("Ring buffer size adjusted: requested={} → effective={}", config.ring.size, plan.frames);
     }
-    log::info!("{}", plan.words());
+    let budget = Budget::of(config, 0);
+    log::info!("{}\n{}", plan.words(), budget.words(plan.leaves()));
+    if let Some((why, _)) = budget.complaint() {
+        log::warn!("{why}");
+    }
     let mut first_id = 0;
     let past = match store {
         None => Ring::anonymous(layout.bytes(), plan.frames, config.ring.lock)?,

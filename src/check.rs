@@ -190,7 +190,10 @@ impl Check {
         let memory = (real("/rss_beyond_ring_bytes").unwrap_or(0.0), real("/memory/limit_bytes").unwrap_or(0.0));
         if memory.1 > 0.0 && memory.0 > MEMORY * memory.1 {
             let mib = |bytes: f64| (bytes / 1_048_576.0).round();
-            found.push((Code::Warning, format!("{} of limits.max_rss_mib {} are in use", mib(memory.0), mib(memory.1))));
+            found.push((
+                Code::Warning,
+                format!("{} of {} MiB beyond the ring are in use (limits.max_rss_mib)", mib(memory.0), mib(memory.1)),
+            ));
         }
         let code = found.iter().map(|(code, _)| *code).max().unwrap_or(Code::Ok);
         let mut said: Vec<String> = found.into_iter().filter(|(c, _)| *c == code).map(|(_, text)| text).collect();
@@ -263,7 +266,7 @@ mod tests {
             ("/source/lost", json!(500), 1, "500 of 1000"),
             ("/pace_ms", json!(1500), 1, "throttled"),
             ("/source/kind", json!("pattern"), 1, "no camera"),
-            ("/rss_beyond_ring_bytes", json!(9_500_000), 1, "9 of limits.max_rss_mib 10"),
+            ("/rss_beyond_ring_bytes", json!(9_500_000), 1, "9 of 10 MiB beyond the ring"),
         ] {
             let (got, line) = judged("", &[(path, value.clone())]);
             assert!(got == code && line.contains(says), "{path}={value}: {got} {line}");

@@ -13,8 +13,8 @@ use crate::settings::{Refusal, any, from, settings};
 settings! {
     /// `limits` in the configuration.
     pub struct Settings {
-        /// Memory beyond the ring (MiB); above it the program ends with code 42.
-        max_rss_mib: u64 = 160, from(16.0, 1_048_576.0);
+        /// Memory beyond the ring (MiB); above it the program ends with code 42. 0: what the configured sizes need, and half of that.
+        max_rss_mib: u64 = 0, from(16.0, 1_048_576.0).or_zero();
         /// Swap use (%) above which one frame in 1.5 s is kept.
         swap_slow_percent: f64 = 70.0, from(0.0, 100.0);
         /// Swap use (%) above which one frame in 3 s is kept.
@@ -69,6 +69,8 @@ pub struct Gauges {
     exit_threshold: AtomicU64,
     /// The kind of source in use, a word; empty until `auto` has become one.
     pub source: OnceLock<&'static str>,
+    /// Pixels of the pictures that the source sends, the largest so far; those of the ring may be smaller.
+    pub sent_pixels: AtomicU64,
     /// Frames the source lost on its way here.
     pub source_lost: AtomicU64,
     /// Steps of the recovery ladder taken: stop and start again.

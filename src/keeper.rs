@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use self::periodic::Periodic;
+use crate::budget::Budget;
 use crate::clock::{self, BootUs, Clock};
 use crate::commands::Commands;
 use crate::events::{self, Disk, Event};
@@ -155,14 +156,16 @@ impl Keeper {
     }
 
     fn memory_is_out(&self) -> bool {
-        let limit = self.commands.config().limits.max_rss_mib << 20;
+        let budget = Budget::of(&self.commands.config(), self.commands.gauges.sent_pixels.load(Relaxed));
+        let limit = budget.limit();
         let ring = self.commands.frames.resident() as u64;
         let beyond = health::rss_bytes().unwrap_or(0).saturating_sub(ring);
         if beyond > limit {
             log::error!(
-                "Memory beyond the ring {:.1} MiB exceeded limits.max_rss_mib {} → exiting for restart",
+                "Memory beyond the ring {:.1} MiB exceeded limits.max_rss_mib {} ({:.1} MiB were reckoned) → exiting for restart",
                 beyond as f64 / 1_048_576.0,
-                limit >> 20
+                limit >> 20,
+                budget.need() as f64 / 1_048_576.0
             );
         }
         beyond > limit

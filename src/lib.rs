@@ -5,6 +5,7 @@
 
 #[cfg(feature = "media")]
 pub mod app;
+pub mod budget;
 pub mod capture;
 pub mod check;
 pub mod claim;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use pastcam::app::{self, Exit, Options};
+use pastcam::budget::Budget;
 use pastcam::check::{Check, Verdict};
 use pastcam::codec::Implementation;
 use pastcam::error::{Error, Kind, Result};
@@ -91,8 +92,13 @@ fn arguments(words: impl Iterator<Item = String>) -> Result<Arguments> {
 fn check_config(options: &Options) -> Result<Exit> {
     let config = options.load()?;
     config.camera.tls().check()?;
-    let plan = app::plan(&config, None)?;
-    say(format_args!("The configuration is good.\n{}", plan.words()))?;
+    let (plan, budget) = (app::plan(&config, None)?, Budget::of(&config, 0));
+    match budget.complaint() {
+        Some((why, true)) => return Err(Error::new(Kind::Config, why)),
+        Some((why, false)) => complain(&Error::new(Kind::Config, why)),
+        None => {}
+    }
+    say(format_args!("The configuration is good.\n{}\n{}", plan.words(), budget.words(plan.leaves())))?;
     Ok(Exit::Done)
 }
 

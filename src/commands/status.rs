@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Commands;
+use crate::budget::Budget;
 use crate::config::Config;
 use crate::events::{self, Disk};
 use crate::health;
@@ -103,7 +104,7 @@ impl Commands {
         use std::sync::atomic::Ordering::Relaxed;
         let s = self.seen();
         let g = &self.gauges;
-        let level = g.level();
+        let (level, budget) = (g.level(), Budget::of(config, g.sent_pixels.load(Relaxed)));
         let rss = health::rss_bytes().unwrap_or(0);
         let real = |v: Option<f64>, digits| v.map_or(Value::Null, |v| json!(round(v, digits)));
         let newest = s.newest;
@@ -177,6 +178,7 @@ impl Commands {
             "disk_free_bytes": self.exporter.free(),
             "rss_bytes": rss,
             "rss_beyond_ring_bytes": rss.saturating_sub(self.frames.resident() as u64),
+            "memory": {"need_bytes": budget.need(), "limit_bytes": budget.limit()},
             "pace_ms": g.pace_ms.load(Relaxed),
             "swap_percent": round(health::swap_percent(), 1),
             "temperature_c": real(health::temperature(), 1),

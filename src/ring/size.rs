@@ -143,6 +143,12 @@ impl Plan {
         self.frames as f64 / self.wish.fps
     }
 
+    /// Memory that is left to everything else once the ring is full (bytes).
+    pub fn leaves(&self) -> u64 {
+        let bytes = self.wish.layout.bytes().next_multiple_of(4096) as u64 + 4096;
+        self.memory.left().saturating_sub((self.frames + super::SPARE) as u64 * bytes + self.wish.beside)
+    }
+
     /// The calculation in full, for the log.
     pub fn words(&self) -> String {
         let mib = |b: u64| b as f64 / 1_048_576.0;

@@ -148,6 +148,34 @@ fn too_much_memory_ends_with_its_own_code_and_the_ring_does_not_count() {
 }
 
 #[test]
+fn the_limit_of_memory_follows_the_size_of_the_pictures() {
+    let checked = |limit: u64| {
+        let setup = Setup::new("large").set("camera.width", 4056).set("camera.height", 3040).set("ring.size", 4);
+        let out = setup.set("limits.max_rss_mib", limit).command().arg("check-config").output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (out.status.code(), text(&out.stdout), text(&out.stderr))
+    };
+    let (code, said, complaint) = checked(0);
+    assert_eq!((code, complaint.as_str()), (Some(0), ""));
+    let mib = |word: &str| {
+        let rest = said.lines().find_map(|l| l.trim().strip_prefix(word)).unwrap_or_else(|| panic!("{word}: {said}"));
+        rest.trim_start_matches([' ', ':']).split(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    let (need, limit) = (mib("Needed beside it"), mib("Limit beside it"));
+    // A recording of this size took 402 MiB with everything else in use as well.
+    assert!(need > 420.0 && (limit - 1.5 * need).abs() < 1.0, "{said}");
+    let (code, _, complaint) = checked(400);
+    assert!(code == Some(0) && complaint.contains("limits.max_rss_mib is 400, but with a recording"), "{complaint}");
+    let (code, _, complaint) = checked(160);
+    assert!(code == Some(1) && complaint.contains("limits.max_rss_mib is 160, but frames and pictures"), "{complaint}");
+
+    let r = Setup::new("both").set("limits.max_rss_mib", 120).start();
+    let memory = &r.status()["memory"];
+    assert_eq!(memory["limit_bytes"], 120 << 20);
+    assert!((40 << 20..80 << 20).contains(&memory["need_bytes"].as_u64().unwrap()), "{memory}");
+}
+
+#[test]
 fn a_camera_that_throws_or_hangs_is_recovered_and_at_last_given_up() {
     let setup = Setup::new("ladder").controlled("lux=400");
     let mut r = setup.start();
