@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::disk;
 use crate::error::{Error, Kind, Result};
+use crate::server::LONG_MAX;
 
 /// Time to reach the server.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -16,7 +17,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// Time for a piece of a file to be taken, and for the verdict on it: it is checked, and written to a slow card.
 const FILE: Duration = Duration::from_secs(25 * 60);
 /// Longest answer taken in bytes.
-const LONGEST: usize = 1 << 20;
+const LONGEST: usize = LONG_MAX;
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]

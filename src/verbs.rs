@@ -10,7 +10,7 @@ mod call;
 mod tag;
 
 pub use arg::{Arg, Place, Rule};
-pub use call::{Call, Refused, id_of, token_of, without_token};
+pub use call::{Call, ID_MAX, Refused, id_of, token_of, without_token};
 pub use tag::Tag;
 
 use crate::error::{Error, Kind, Result};

@@ -1,6 +1,6 @@
 //! Owns `save` and `pastStack`: which formats, which frames, and the sentence that names the file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::events::By;
 use crate::export::Format;
 use crate::frame::FrameMeta;
 use crate::jobs::{Order, Past, Saved};
-use crate::server::Answer;
+use crate::server::{Answer, HEAD_MAX};
 use crate::verbs::{self, Call, Rule};
 
 /// The formats to write: the configured ones where none are named. Words of which none is known are refused with the bare word
@@ -28,9 +28,14 @@ fn formats(call: &Call, config: &Config) -> std::result::Result<Vec<Format>, Ans
 // What the table lets through is what an average takes.
 const _: () = assert!(matches!(verbs::COUNT.rule, Rule::Number(1, most) if most == crate::stack::MAX as u64));
 
-fn shown(files: &[PathBuf]) -> String {
+/// What `save` says ahead of the file, the longest words there are ahead of one.
+const SINGLE: &str = "Saved single full-resolution image: ";
+const _: () = assert!(SINGLE.len() <= HEAD_MAX);
+
+/// The answer that names the first file.
+fn naming(head: &str, files: &[PathBuf], tail: &str) -> Answer {
     // The jobs answer with at least one file, or with an error.
-    files.first().map_or_else(String::new, |p| p.display().to_string())
+    Answer::file(head, files.first().map_or(Path::new(""), PathBuf::as_path), tail)
 }
 
 impl Commands {
@@ -94,14 +99,13 @@ impl Commands {
         crate::capture::frame_timeout(self.frame_time(config))
     }
 
-    fn said(&self, result: Result<Saved>, words: impl FnOnce(&Saved, BootUs) -> String) -> Answer {
+    fn said(&self, result: Result<Saved>, words: impl FnOnce(&Saved, BootUs) -> Answer) -> Answer {
         Saved::tell(&self.events, &result, By::Command);
         match result {
             Ok(saved) => {
-                let line = words(&saved, self.clock.boot());
-                log::info!("{line}");
-                // Long: a deep folder must not cut the file's name.
-                Answer::long(line)
+                let answer = words(&saved, self.clock.boot());
+                log::info!("{}", answer.line);
+                answer
             }
             Err(e) => {
                 // Being busy is an answer, not an event: at a stop it comes by the hundred.
@@ -118,30 +122,29 @@ fn age(frame: &FrameMeta, now: BootUs) -> f64 {
     now.since(frame.boot).as_secs_f64()
 }
 
-fn saved_line(s: &Saved, now: BootUs) -> String {
-    let (file, t) = (shown(&s.files), s.first.wall.secs());
-    format!("Saved single full-resolution image: {file} (timestamp: {t:.3}, age: {:.2}s)", age(&s.first, now))
+fn saved_line(s: &Saved, now: BootUs) -> Answer {
+    naming(SINGLE, &s.files, &format!(" (timestamp: {:.3}, age: {:.2}s)", s.first.wall.secs(), age(&s.first, now)))
 }
 
-fn stacked_line(s: &Saved, now: BootUs, before_s: f64) -> String {
+fn stacked_line(s: &Saved, now: BootUs, before_s: f64) -> Answer {
     let (a, b) = (&s.first, &s.last);
-    format!(
-        "Saved stacked image: {} | stack of {} frames | first frame timestamp: {:.3} (age: {:.2}s) | \
+    let tail = format!(
+        " | stack of {} frames | first frame timestamp: {:.3} (age: {:.2}s) | \
          last frame timestamp: {:.3} (age: {:.2}s)(export.save_before_s: {before_s:.3} s)",
-        shown(&s.files),
         s.frames,
         a.wall.secs(),
         age(a, now),
         b.wall.secs(),
         age(b, now)
-    )
+    );
+    naming("Saved stacked image: ", &s.files, &tail)
 }
 
-fn separate_line(s: &Saved, now: BootUs, before_s: f64) -> String {
-    format!(
+fn separate_line(s: &Saved, now: BootUs, before_s: f64) -> Answer {
+    Answer::ok(format!(
         "Saved {} separate images from ring buffer, starting at timestamp: {:.3} (age: {:.2}s)(export.save_before_s: {before_s:.3} s)",
         s.files.len(),
         s.first.wall.secs(),
         age(&s.first, now)
-    )
+    ))
 }

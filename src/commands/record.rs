@@ -8,12 +8,10 @@ use super::{Commands, Line, Respond, failed};
 use crate::error::{Error, Kind, Result};
 use crate::events;
 use crate::export::{Format, Listed};
-use crate::server::{ANSWER_MAX, Answer};
+use crate::server::Answer;
 use crate::verbs::{self, Call};
 use crate::video::record::{Order, Recorded};
 
-/// Room for ` id=` and the longest id behind a sentence (bytes).
-const ID: usize = 36;
 /// Files in a list when nobody says how many.
 const FILES: f64 = 50.0;
 
@@ -22,15 +20,11 @@ fn saved(what: &str, result: Result<Recorded>) -> Answer {
         Err(e) => return failed(&e),
         Ok(r) => r,
     };
-    let short = events::shortcomings(r.files, r.lost_s);
-    let mut line = format!("Saved {what}: {} ({:.1} s, {} pictures){short}", r.file.display(), r.seconds, r.pictures);
+    let mut tail = format!(" ({:.1} s, {} pictures){}", r.seconds, r.pictures, events::shortcomings(r.files, r.lost_s));
     if !r.why.is_empty() {
-        // A file's name in a deep folder stays whole; the sentence is what goes.
-        let room = (ANSWER_MAX - 1 - ID).saturating_sub(line.len());
-        let why = format!(" ended={} why={}", events::word(&r.ended), r.why);
-        line.extend(why.chars().take(room.max(" ended=disk".len())));
+        tail = format!("{tail} ended={} why={}", events::word(&r.ended), r.why);
     }
-    Answer::long(line)
+    Answer::file(&format!("Saved {what}: "), &r.file, &tail)
 }
 
 impl Commands {

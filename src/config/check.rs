@@ -21,6 +21,7 @@ pub(super) fn values(f: &File) -> Result<()> {
     }
     r.check()?;
     n.check()?;
+    n.holds_answers(&f.export.base_dir)?;
     f.limits.check()
 }
 

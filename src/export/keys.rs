@@ -8,6 +8,11 @@ use crate::error::Error;
 use crate::format::{Each, Format};
 use crate::settings::{Refusal, Word, any, at_least, from, settings, whole_path};
 
+/// The folder of the pictures in the packages, whose length answers are made for.
+pub const FOLDER: &str = "/var/lib/pastcam/captures";
+/// Longest name of a file with the longest tag (bytes), for frame numbers and seconds of up to ten digits.
+pub const NAME_MAX: usize = 85;
+
 settings! {
     /// `export` in the configuration.
     pub struct Keys {

@@ -114,6 +114,16 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_name_is_as_long_as_answers_expect() {
+        let tag = Tag::new(&"x".repeat(Tag::MAX)).unwrap();
+        for wall in [WallUs(0), picture(Layout::new(6, 4)).meta.wall] {
+            let stem = stem_of(wall, BootUs(9_999_999_999_000_000), 9_999_999_999, Some(&tag));
+            let name = format!("{}.jpg", numbered(&stem, u32::MAX));
+            assert!(ours(&name).is_some() && name.len() <= super::super::keys::NAME_MAX, "{name}");
+        }
+    }
+
+    #[test]
     fn foreign_names_stay_foreign() {
         let yes = ["20261120_083408_f98.jpg", "20261120_083408_f0_2.npy", "noclock_7_f1_a.png"];
         assert!(yes.iter().all(|n| ours(n).is_some()));

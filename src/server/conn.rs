@@ -15,7 +15,7 @@ use crate::clock::BootUs;
 
 /// A client that takes nothing for so long while output waits is given up.
 const STALL: Duration = Duration::from_secs(10);
-/// Output that may wait for a client that reads slowly (bytes): hundreds of events, or one long answer.
+/// Output that may wait for a client that reads slowly (bytes), beside one long answer: hundreds of events.
 const OUT_MAX: usize = 80 * 1024;
 
 /// Where in its life a connection is.
@@ -78,6 +78,8 @@ pub(super) struct Conn {
     /// A line of this connection has succeeded: it is no HTTP client or other stranger.
     trusted: bool,
     out: Vec<u8>,
+    /// Most bytes that `out` may hold: [`OUT_MAX`] behind the longest answer in it.
+    out_max: usize,
     /// Since when output waits for the client.
     stuck: Option<BootUs>,
     /// Event lines held back while `Asked`.
@@ -113,6 +115,7 @@ impl Conn {
             answered: false,
             trusted: false,
             out: Vec::new(),
+            out_max: OUT_MAX,
             stuck: None,
             held: Vec::new(),
         }
@@ -238,7 +241,7 @@ impl Conn {
         self.busy = false;
         self.answered = true;
         self.trusted |= answer.ok;
-        self.append(&answer.line, answer.long, now);
+        self.append(answer, now);
         if self.subscription == Subscription::Asked {
             self.subscription = if answer.ok { Subscription::Yes } else { Subscription::No };
             let held = std::mem::take(&mut self.held);
@@ -262,21 +265,26 @@ impl Conn {
     pub(super) fn event(&mut self, line: &str, now: BootUs) {
         match self.subscription {
             Subscription::No => {}
-            // Long: a deep folder must not cut what stands behind its path.
-            Subscription::Asked if self.held.len() < OUT_MAX => self.wire.append(line, true, &mut self.held),
+            Subscription::Asked if self.held.len() < OUT_MAX => self.wire.append(&Answer::event(line), &mut self.held),
             Subscription::Asked => self.lose(now),
             Subscription::Yes => {
-                self.append(line, true, now);
+                self.append(&Answer::event(line), now);
                 self.flush(now);
             }
         }
     }
 
-    fn append(&mut self, line: &str, long: bool, now: BootUs) {
-        if self.stream.is_some() && !self.deaf {
-            self.wire.append(line, long, &mut self.out);
+    fn append(&mut self, answer: &Answer, now: BootUs) {
+        // One answer may be longer; what comes behind it must not pile up.
+        if self.out.is_empty() {
+            self.out_max = OUT_MAX;
         }
-        if self.out.len() > OUT_MAX {
+        let before = self.out.len();
+        if self.stream.is_some() && !self.deaf {
+            self.wire.append(answer, &mut self.out);
+        }
+        self.out_max = self.out_max.max(OUT_MAX + self.out.len() - before);
+        if self.out.len() > self.out_max {
             self.lose(now);
         }
     }

@@ -340,9 +340,13 @@ impl EventLoop {
     fn refuse(&mut self, id: u64, answer: &Answer) {
         if let Some(conn) = self.conns.get_mut(&id) {
             debug!("{} {} refused: {}", conn.channel.word(), conn.peer, answer.line);
+            let line = match conn.framer.next_item() {
+                Some(Item::Line { text, .. }) => text,
+                _ => String::new(),
+            };
             conn.framer.close();
             conn.last = true;
-            conn.answer(answer, now());
+            conn.answer(&answer.clone().with_id(verbs::id_of(&line)), now());
         }
         self.bury(id);
     }
@@ -357,7 +361,7 @@ impl EventLoop {
         // What a command says of the clients is true of the moment it runs.
         self.show();
         // The line itself may hold a token: showing it is left to the handler, which knows.
-        let reply = Reply::new(target, Arc::clone(&self.shared.mailbox));
+        let reply = Reply::new(target, &request.line, Arc::clone(&self.shared.mailbox));
         // The port must outlive a command's bug. The reply is dropped on the way and so answers the failure.
         let _ = threads::guarded("command", || self.handler.handle(request, reply));
     }
@@ -545,7 +549,7 @@ impl EventLoop {
 
     fn send_datagram(&mut self, socket: usize, peer: SocketAddr, answer: &Answer) {
         let mut out = Vec::new();
-        Wire::default().append(&answer.line, answer.long, &mut out);
+        Wire::DATAGRAM.append(answer, &mut out);
         debug!("udp {peer} <- {}", answer.line);
         // Datagrams may be lost anyway; a full buffer is one more way.
         // No such socket: the answer is left over from a server stopped before.

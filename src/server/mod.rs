@@ -24,7 +24,7 @@ use std::time::Duration;
 pub use body::{Body, Got};
 pub use keys::Keys;
 pub use line::{Framer, Item, LINE_MAX, Rules};
-pub use reply::{ANSWER_MAX, Answer, Notifier, Reply};
+pub use reply::{ANSWER_MAX, Answer, HEAD_MAX, LONG_MAX, Notifier, Reply};
 
 use crate::clock::BootUs;
 use crate::error::{Error, Kind, Result};
@@ -169,7 +169,7 @@ const PAD_MIN: u16 = 16;
 
 impl Settings {
     fn wire(&self) -> Wire {
-        Wire { pad: usize::from(self.persistent_pad), nul: self.persistent_nul }
+        Wire::fixed(self.persistent_pad, self.persistent_nul)
     }
 
     fn check(&self) -> Result<()> {

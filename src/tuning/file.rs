@@ -55,9 +55,10 @@ pub fn save(dir: &Path, values: &Map) -> Result<()> {
     let failed = |attempt: &str, e: io::Error| disk::error(attempt, &path, e);
     let broken = match disk::read(&path, disk::SMALL) {
         Ok(old) => parse(&old).is_err(),
-        Err(e) => e.kind() != io::ErrorKind::NotFound,
+        // A folder of that name is nobody's slip, and stays.
+        Err(e) => e.kind() != io::ErrorKind::NotFound && !path.is_dir() && dir.is_dir(),
     };
-    if broken && dir.is_dir() {
+    if broken {
         fs::rename(&path, dir.join(format!("{NAME}.bad"))).map_err(|e| failed("keep the broken", e))?;
     }
     let mut text = serde_json::to_vec_pretty(values).map_err(|e| failed("write", e.into()))?;

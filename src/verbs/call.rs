@@ -138,8 +138,11 @@ fn unfit<T>(spec: &Spec, word: &str) -> Result<T> {
     Err(Refused { why: Error::new(Kind::Usage, spec.slip(word)), old: spec.original.then_some(UNKNOWN) })
 }
 
+/// Longest `id=` (characters).
+pub const ID_MAX: usize = 32;
+
 fn is_id(value: &str) -> bool {
-    (1..=32).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b))
+    (1..=ID_MAX).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b))
 }
 
 /// The `id=` of a line, which its answer carries, also where the line is refused.

@@ -342,16 +342,16 @@ fn a_plc_gets_lines_of_one_length_with_a_nul() {
     let persistent = free_port();
     let r = Setup::new("plc")
         .set("network.persistent_port", persistent)
-        .set("network.persistent_pad", 128)
+        .set("network.persistent_pad", 240)
         .set("network.persistent_nul", true)
         .start();
     let mut s = client::connect(persistent);
     for command in ["ping", "health", "save jpg", "nonsense"] {
         s.write_all(format!("{command}\r\n").as_bytes()).unwrap();
-        let mut answer = [0; 128];
+        let mut answer = [0; 240];
         std::io::Read::read_exact(&mut s, &mut answer).unwrap();
-        assert_eq!(&answer[126..], b"\n\0", "{command}");
-        let text = std::str::from_utf8(&answer[..126]).unwrap().trim_end();
+        assert_eq!(&answer[238..], b"\n\0", "{command}");
+        let text = std::str::from_utf8(&answer[..238]).unwrap().trim_end();
         match command {
             "ping" => assert_eq!(text, "PONG"),
             "health" => assert!(said::health(text).0 > 0.0),
@@ -439,4 +439,79 @@ fn netcat_gets_its_answer() {
     let out = nc.wait_with_output().unwrap();
     assert!(out.status.success());
     said::single(&client::one_line(&out.stdout));
+}
+
+#[test]
+fn json_is_whole_at_any_length() {
+    let (udp, persistent) = (free_port(), free_port());
+    let setup = Setup::new("lengths").set("network.udp_port", udp).set("network.persistent_port", persistent);
+    let setup = setup.set("network.persistent_pad", 256);
+    std::fs::create_dir(setup.captures()).unwrap();
+    let names: Vec<String> = (0..8000).map(|n| format!("NobodysControl{n}")).collect();
+    let tuning: serde_json::Map<String, Value> = names.iter().map(|n| (n.clone(), 0.5.into())).collect();
+    std::fs::write(setup.captures().join("tuning.json"), Value::from(tuning).to_string()).unwrap();
+    for n in 0..500 {
+        let name = format!("20260102_030405_f{:020}_{}_{}.jpg", n, "t".repeat(32), 4_000_000_000u32 + n);
+        // A gigabyte of nothing, for a long number of bytes.
+        std::fs::File::create(setup.captures().join(name)).unwrap().set_len(1_000_000_000).unwrap();
+    }
+    let r = setup.start();
+    let whole = |line: &str| {
+        let answer = r.ask(line);
+        assert!(answer.len() > 1 << 16, "{} bytes", answer.len());
+        let json: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(json["id"], "7");
+        json
+    };
+    until("the tuning", || (r.ask("status json").len() > 1 << 16).then_some(()));
+    assert_eq!(whole("status json id=7")["controls"]["persisted"].as_object().unwrap().len(), 8000);
+    assert_eq!(whole("files last=500 id=7")["files"].as_array().unwrap().len(), 500);
+    // Where it has no room, an error takes its place.
+    let s = UdpSocket::bind("127.0.0.1:0").unwrap();
+    s.set_read_timeout(Some(PATIENCE)).unwrap();
+    s.send_to(b"status json id=7", ("127.0.0.1", udp)).unwrap();
+    let mut buffer = [0; 2048];
+    let n = s.recv(&mut buffer).unwrap();
+    let said = client::one_line(&buffer[..n]);
+    assert!(said.starts_with("ERR usage the answer has ") && said.ends_with(" id=7"), "{said}");
+    let mut s = client::connect(persistent);
+    s.write_all(b"ping\nstatus json id=7\nping id=8\n").unwrap();
+    let mut lines = [0; 3 * 256];
+    std::io::Read::read_exact(&mut s, &mut lines).unwrap();
+    let lines: Vec<String> = lines.chunks(256).map(|l| client::one_line(l).trim_end().to_string()).collect();
+    assert_eq!((lines[0].as_str(), lines[2].as_str()), ("PONG", "PONG id=8"));
+    assert!(lines[1].starts_with("ERR usage the answer has ") && lines[1].ends_with(" id=7"), "{lines:?}");
+}
+
+#[test]
+fn a_long_tag_and_id_leave_an_answer_within_240_bytes() {
+    // As deep as the packages' folder.
+    let dir = std::env::temp_dir().join(format!("p{}", std::process::id()));
+    let folder = dir.join("x".repeat(24usize.saturating_sub(dir.as_os_str().len())));
+    let persistent = free_port();
+    let setup = Setup::new("usual").set("export.base_dir", folder.to_str().unwrap()).set("export.save_before_s", 0.1);
+    let least = 36 + folder.as_os_str().len() as u64 + 1 + 85 + 36 + 1;
+    let setup = setup.set("network.persistent_port", persistent);
+    let refused = setup.clone().set("network.persistent_pad", least - 1).command().arg("check-config").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains(&format!("network.persistent_pad: 0 or at least {least} (36 bytes of words, ")), "{said}");
+    let r = setup.set("network.persistent_pad", least).start();
+    let (tag, id) = ("t".repeat(32), "i".repeat(32));
+    let held = |answer: &str, most: usize| {
+        assert!(answer.len() < most && answer.ends_with(&format!(" id={id}")), "{} bytes: {answer}", answer.len());
+        let name = answer.split_whitespace().find(|w| w.starts_with('/')).unwrap();
+        assert!(std::path::Path::new(name).is_file() && name.contains(&tag), "{answer}");
+    };
+    let mut s = client::connect(persistent);
+    for command in ["save jpg", "pastStack jpg", "clip 0.3"] {
+        let line = format!("{command} tag={tag} id={id}");
+        held(&r.ask(&line), 240);
+        s.write_all(format!("{line}\n").as_bytes()).unwrap();
+        let mut answer = vec![0; least as usize];
+        std::io::Read::read_exact(&mut s, &mut answer).unwrap();
+        held(client::one_line(&answer).trim_end(), least as usize);
+    }
+    // Without them the sentence is complete.
+    said::stacked(&r.ask("pastStack jpg"));
+    std::fs::remove_dir_all(dir).unwrap();
 }
