@@ -16,6 +16,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::{major, minor};
 
 use crate::error::{Error, Kind, Result};
+use crate::secrets;
 use crate::threads::Thread;
 
 /// Where locks lie: memory that all programs of a machine share.
@@ -205,7 +206,8 @@ pub fn holder(file: &File) -> Holder {
     let line = locks.lines().find(|l| l.contains("FLOCK") && l.split_whitespace().any(|w| w == place))?;
     let pid: u32 = line.split_whitespace().nth(4)?.parse().ok()?;
     let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    Some((pid, String::from_utf8_lossy(&words).replace('\0', " ").trim().to_string()))
+    let words = String::from_utf8_lossy(&words);
+    Some((pid, secrets::hidden_words(words.split('\0')).trim().to_string()))
 }
 
 /// A holder in a message's words; nothing where nobody is known.

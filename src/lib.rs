@@ -51,6 +51,7 @@ pub mod overlay {
 }
 pub mod ring;
 pub mod scale;
+pub mod secrets;
 pub mod send;
 pub mod server;
 pub mod settings;

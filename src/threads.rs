@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
+use crate::secrets;
 
 /// What a panic in a thread means. It is logged and told to [`on_panic`] in every case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,7 +222,8 @@ pub fn log_panics() {
         let payload = info.payload();
         let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let place = info.location().map_or_else(String::new, |l| format!(" ({}:{})", l.file(), l.line()));
-        let why = format!("{}{place}", text.unwrap_or("no message").replace('\n', " "));
+        let text = text.unwrap_or("no message").replace('\n', " ");
+        let why = format!("{}{place}", secrets::hidden_words(text.split(' ')));
         if std::env::var_os("RUST_BACKTRACE").is_some() {
             before(info);
         }

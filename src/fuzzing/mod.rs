@@ -12,6 +12,7 @@ use crate::error::Kind;
 #[cfg(feature = "media")]
 use crate::export::mend::mend;
 use crate::net::AllowList;
+use crate::secrets;
 use crate::send;
 use crate::server::line::{Framer, Item, LINE_MAX, Rules};
 use crate::settings::Word;
@@ -19,7 +20,6 @@ use crate::settings::Word;
 use crate::source::ip::address::Address;
 #[cfg(feature = "media")]
 use crate::source::ip::jpeg::{Found, Splitter};
-use crate::source::without_secrets;
 use crate::verbs;
 use crate::video::schedule::Span;
 
@@ -89,7 +89,8 @@ pub fn address(bytes: &[u8]) {
         assert!(address.login.is_none() || !address.location.is_empty());
         let _ = address.scrub(&text);
     }
-    assert!(without_secrets(&text).len() <= text.len() + "://(hidden)".len());
+    assert!(secrets::hidden(&text).len() <= 3 * text.len() + "://(hidden)".len());
+    let _ = secrets::values(&text);
     let _ = (send::address(&text), Span::read(&text));
     if let Ok(list) = AllowList::parse(&[&*text]) {
         let _ = list.contains([127, 0, 0, 1].into());

@@ -23,7 +23,7 @@ settings! {
         /// A frame later than this (s) is reported in the log.
         capture_timeout_s: Duration = Duration::from_secs(4), from(0.1, 3600.0).at_start();
         /// Where frames come from: `auto`, `camera`, `pattern`, `file:PATH`, `rtsp://…`, `http://…`, `https://…`.
-        source: Named = Named::default(), any();
+        source: Named = Named::default(), any().secret();
         /// How the stream of an RTSP camera travels: `auto`, `tcp` or `udp`.
         transport: Transport = Transport::Auto, any();
         /// Certificates of network cameras, or of who signed them, that are trusted over TLS: a PEM file. Empty: the system's.

@@ -1,5 +1,7 @@
 //! RTSP cameras with faults: refusals, and what they send without end. What is asked of them, what is said of them, and what it costs.
 
+use std::process::{Command, Stdio};
+
 use nix::sys::signal::Signal;
 
 use crate::harness::{Setup, until};
@@ -46,4 +48,47 @@ fn a_wrong_login_is_tried_once_told_with_its_cure_and_tried_again_on_sighup() {
         assert_eq!((&status["source"]["spec"], status["source"]["why"].is_null()), (&open.url("").into(), true));
         assert_eq!(camera.logins(), 2);
     }
+}
+
+/// What a run of this command says.
+fn said(command: &mut Command) -> String {
+    let out = command.output().unwrap();
+    String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned()
+}
+
+#[test]
+fn secrets_in_any_part_of_an_address_are_shown_nowhere() {
+    let camera = OddCamera::new(Odd::Asks(&[MD5]));
+    for path in [
+        "user=hunter1_password=hunter2_channel=1.sdp",
+        "live?channel=1&pwd=hunter3",
+        "channel=1;pwd=hunter4",
+        "channel=1?%70wd%3Dhunter5",
+    ] {
+        let source = camera.url("hunter6:hunter7@").replace("live", path);
+        let Some(setup) = in_front("secrets", &source) else { return };
+        let r = setup.clone().set("logging.level", "TRACE").start();
+        r.until_logged("refuses this user or password");
+        let mut told = r.log() + &r.ask("status") + &r.ask("status json");
+        assert!(told.contains("rtsp://127.0.0.1:") && told.contains("channel=1"), "{told}");
+        // A second start prints the first one's command line, and a slip is shown with its rule.
+        told += &said(&mut setup.command());
+        told += &said(setup.command().args(["check-config", "--source", &source.replace("rtsp://", "rtsp:/")]));
+        told += &said(setup.set("camera.source", [source].as_slice()).command().arg("check-config"));
+        assert!(!told.contains("hunter"), "{told}");
+        assert!(told.contains("is in use by another pastcam") && told.contains("camera.source: a text in quotes"), "{told}");
+    }
+}
+
+#[test]
+fn a_second_start_shows_the_first_one_s_command_line_without_its_secrets() {
+    let setup = Setup::new("second").set("camera.source", "pattern").frameless();
+    let mut first = setup.command();
+    let mut first =
+        first.args(["--source", "rtsp://me:hunter1@127.0.0.1:1/live?token=hunter2"]).stderr(Stdio::null()).spawn().unwrap();
+    until("the first one's folder", || crate::client::try_ask(setup.port, "ping"));
+    let told = said(&mut setup.command());
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(told.contains("--source rtsp://127.0.0.1:1/live?token=***)") && !told.contains("hunter"), "{told}");
 }

@@ -5,7 +5,8 @@ use gstreamer::prelude::*;
 
 use super::trust::Trust;
 use crate::error::Result;
-use crate::source::{Tls, without_secrets};
+use crate::secrets;
+use crate::source::Tls;
 
 /// An address as `camera.source` holds it.
 #[derive(Clone)]
@@ -60,7 +61,7 @@ impl Address {
             (plain(user), plain(password))
         });
         let place = &rest[at.map_or(0, |at| at + 1)..];
-        Address { location: format!("{scheme}://{place}"), login, shown: without_secrets(url), trust: Trust::default() }
+        Address { location: format!("{scheme}://{place}"), login, shown: secrets::hidden(url), trust: Trust::default() }
     }
 
     /// The same with the certificates to trust.
@@ -101,12 +102,10 @@ impl Address {
     /// A text of a library's, which may repeat the address, as it may be shown.
     pub fn scrub(&self, text: &str) -> String {
         let mut text = text.replace(&self.location, &self.shown);
-        // Of a query only values can be secrets; servers repeat them on their own.
-        let query = self.location.split_once('?').map_or("", |(_, query)| query);
-        let values = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value);
-        let login = self.login.iter().flat_map(|(user, password)| [password.as_str(), user]);
-        for secret in login.chain(values).filter(|s| s.len() > 2) {
-            text = text.replace(secret, "…");
+        let login = self.login.iter().flat_map(|(user, password)| [password.clone(), user.clone()]);
+        // Servers repeat parts of an address on their own.
+        for secret in login.chain(secrets::values(&self.location)).filter(|s| s.len() > 2) {
+            text = text.replace(&secret, "***");
         }
         text
     }
@@ -201,7 +200,7 @@ mod tests {
     fn texts_lose_login_and_query() {
         let a = Address::of("rtsp://operator:hunter2@cam/live?key=hunter3");
         let said = a.scrub("open rtsp://cam/live?key=hunter3 as operator:hunter2");
-        assert_eq!(said, "open rtsp://cam/live as …:…");
-        assert_eq!(a.scrub("/live?key=hunter3 not found"), "/live?key=… not found");
+        assert_eq!(said, "open rtsp://cam/live?key=*** as ***:***");
+        assert_eq!(a.scrub("/live?key=hunter3 not found"), "/live?key=*** not found");
     }
 }
