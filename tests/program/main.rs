@@ -13,6 +13,7 @@ mod configuration;
 mod disks;
 mod encrypted;
 mod events;
+mod fair_doors;
 mod film;
 mod harness;
 mod heads;

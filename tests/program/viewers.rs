@@ -131,7 +131,11 @@ pub struct Rude {
 impl Rude {
     pub fn connect(url: &str) -> Rude {
         let address = url.trim_start_matches("rtsp://").split('/').next().unwrap();
-        let socket = TcpStream::connect(address).unwrap();
+        Rude::over(TcpStream::connect(address).unwrap(), url)
+    }
+
+    /// Over a connection that is there.
+    pub fn over(socket: TcpStream, url: &str) -> Rude {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Rude { socket, url: url.into(), session: String::new(), count: 0 }
     }
@@ -160,6 +164,11 @@ impl Rude {
         let mut body = vec![0; field("Content-Length:").and_then(|n| n.parse().ok()).unwrap_or(0)];
         self.socket.read_exact(&mut body).unwrap();
         head.lines().next().unwrap_or_default().into()
+    }
+
+    /// What follows is said outside any session.
+    pub fn forget_session(&mut self) {
+        self.session.clear();
     }
 
     /// Up to the first pictures, over this connection; the status of the last answer.

@@ -66,8 +66,7 @@ fn prove(certificate: &TlsCertificate) -> std::result::Result<(), glib::Error> {
 }
 
 /// Who gets in: whoever knows the login, or everybody where the user is empty; and the certificate that each of them is shown.
-pub fn auth((user, password): (&str, &str), certificate: Option<&TlsCertificate>) -> rtsp::RTSPAuth {
-    let auth = rtsp::RTSPAuth::new();
+pub fn require(auth: &impl IsA<rtsp::RTSPAuth>, (user, password): (&str, &str), certificate: Option<&TlsCertificate>) {
     auth.set_realm(Some(REALM));
     auth.set_supported_methods(rtsp::gst_rtsp::RTSPAuthMethod::Digest);
     let mut token = rtsp::RTSPToken::builder().field(rtsp::RTSP_TOKEN_MEDIA_FACTORY_ROLE, VIEWER).build();
@@ -77,5 +76,4 @@ pub fn auth((user, password): (&str, &str), certificate: Option<&TlsCertificate>
         auth.add_digest(user, password, &token);
     }
     auth.set_tls_certificate(certificate);
-    auth
 }
