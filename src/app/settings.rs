@@ -11,6 +11,9 @@ use crate::source::Camera;
 use crate::source::camera::Mount;
 use crate::tuning;
 
+/// The floor of free space unless a number is given (MiB, % of the disk): a system card wants room to live.
+const AUTO_FLOOR: (u64, u8) = (64, 5);
+
 /// The size of the ring's pictures.
 pub fn ring_layout(config: &Config) -> Layout {
     config.ring.layout(Layout::new(config.camera.width, config.camera.height))
@@ -70,7 +73,8 @@ pub(super) fn export_settings(config: &Config) -> export::Settings {
         max_bytes: (b.max_bytes > 0).then_some(b.max_bytes),
         max_age_s: (!b.max_age_s.is_zero()).then_some(b.max_age_s.as_secs_f64().ceil() as u64),
     });
-    s.keep = export::Keep { min_free_mib: e.min_free_mib, kinds };
+    let (min_free_mib, min_free_percent) = e.min_free_mib.0.map_or(AUTO_FLOOR, |mib| (mib, 0));
+    s.keep = export::Keep { min_free_mib, min_free_percent, kinds };
     s
 }
 

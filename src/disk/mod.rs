@@ -41,7 +41,14 @@ pub fn ask(dir: &Path) -> io::Result<Statvfs> {
     Ok(statvfs(dir)?)
 }
 
-/// The same of a file system that has been asked.
+/// The size of a file system that has been asked (bytes).
+pub fn size_of(v: &Statvfs) -> u64 {
+    #[allow(clippy::useless_conversion, reason = "both are 32 bits wide on a 32-bit board")]
+    let (blocks, bytes) = (u64::from(v.blocks()), u64::from(v.fragment_size()));
+    blocks * bytes
+}
+
+/// The free bytes of a file system that has been asked.
 pub fn free_of(v: &Statvfs) -> u64 {
     #[allow(clippy::useless_conversion, reason = "both are 32 bits wide on a 32-bit board")]
     let (blocks, bytes) = (u64::from(v.blocks_available()), u64::from(v.fragment_size()));

@@ -86,6 +86,18 @@ impl<'a> Original<'a> {
         self.picture
     }
 
+    /// About how large a file of this format will be (bytes), where the last one had `last`; 0: there was none.
+    pub fn expected(&self, format: Format, last: u64) -> u64 {
+        let pixels = (self.picture.meta.layout.width * self.picture.meta.layout.height) as u64;
+        match format {
+            Format::Npy => pixels * 3 + 128,
+            _ if last > 0 => last,
+            Format::Jpg => pixels / 8,
+            Format::Png => pixels,
+            Format::Mp4 => 0,
+        }
+    }
+
     /// Writes a whole file of this format.
     pub fn write(&self, encoders: &mut Encoders, format: Format, to: &mut dyn Write) -> std::result::Result<(), Trouble> {
         let picture = self.lettered.as_ref().filter(|_| format.bears_text()).unwrap_or(self.picture);

@@ -87,6 +87,8 @@ impl Film {
             }
         }
         let (path, _name) = settle(&self.exporter.names, &self.dir, &self.part, &self.stem)?;
+        // A clip may be larger than what was free above the floor. Where no room can be made, the next file's answer says it.
+        let _ = self.exporter.make_room();
         self.exporter.note_film(&path);
         Ok(path)
     }
@@ -189,7 +191,7 @@ impl Exporter {
     /// lie on another disk.
     pub fn make_room(&self) -> Result<()> {
         let dir = self.settings().dir.clone();
-        self.home.check(&dir).and_then(|()| self.retention.make_room(&dir)).inspect_err(|_| self.retention.look())
+        self.home.check(&dir).and_then(|()| self.retention.make_room(&dir, 0)).inspect_err(|_| self.retention.look())
     }
 
     fn note_film(&self, path: &Path) {

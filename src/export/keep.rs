@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::sys::statvfs::Statvfs;
+
 use super::age::{Ages, Present};
 use super::retention::Shared;
 use super::{Format, Keep, name};
@@ -70,6 +72,8 @@ pub(super) struct RetentionKeeper {
     ages: Ages,
     /// When what is certain of the time was last written down; `None` where nothing is.
     remembered: Option<BootUs>,
+    /// What could not be written last for want of room (bytes).
+    coming: u64,
     /// Deleted since that was told last: files, and their bytes.
     deleted: (u64, u64),
     /// Files on their way into the count.
@@ -78,9 +82,14 @@ pub(super) struct RetentionKeeper {
 }
 
 impl Keep {
-    /// The floor of free space (bytes).
-    pub(super) fn floor(&self) -> u64 {
-        self.min_free_mib.saturating_mul(1 << 20)
+    /// The floor of free space on this disk (bytes).
+    pub(super) fn floor(&self, disk: &Statvfs) -> u64 {
+        self.min_free_mib.saturating_mul(1 << 20).max(disk::size_of(disk) / 100 * u64::from(self.min_free_percent))
+    }
+
+    /// Whether there is a floor.
+    pub(super) fn has_floor(&self) -> bool {
+        self.min_free_mib > 0 || self.min_free_percent > 0
     }
 
     /// The largest age that is allowed, if any is.
@@ -89,7 +98,7 @@ impl Keep {
     }
 
     pub(super) fn limited(&self) -> bool {
-        self.min_free_mib > 0 || self.kinds.iter().any(|(_, k)| k.max_bytes.is_some() || k.max_age_s.is_some())
+        self.has_floor() || self.kinds.iter().any(|(_, k)| k.max_bytes.is_some() || k.max_age_s.is_some())
     }
 }
 
@@ -97,7 +106,19 @@ impl RetentionKeeper {
     /// Nothing is known of `dir` yet.
     pub fn new(dir: PathBuf, rules: Keep, ages: Ages, shared: Arc<Shared>, names: Names) -> RetentionKeeper {
         let (stocks, newest) = (Default::default(), SystemTime::UNIX_EPOCH);
-        RetentionKeeper { dir, rules, stocks, scanned: None, newest, ages, remembered: None, deleted: (0, 0), shared, names }
+        RetentionKeeper {
+            dir,
+            rules,
+            stocks,
+            scanned: None,
+            newest,
+            ages,
+            remembered: None,
+            coming: 0,
+            deleted: (0, 0),
+            shared,
+            names,
+        }
     }
 
     /// What the clocks have shown so far, for another folder.
@@ -148,9 +169,9 @@ impl RetentionKeeper {
         if self.rules.limited() { self.scan() } else { Ok(()) }
     }
 
-    /// The floor of free space (bytes).
-    pub fn floor(&self) -> u64 {
-        self.rules.floor()
+    /// What must be free on this disk: the floor, and what could not be written last (bytes).
+    pub fn need(&self, disk: &Statvfs) -> u64 {
+        self.rules.floor(disk).saturating_add(self.coming)
     }
 
     /// Youngest modification time seen.
@@ -252,40 +273,42 @@ impl RetentionKeeper {
         }
     }
 
-    /// Before a write: deletes our oldest pictures until the floor holds. When even all of them would not do, nothing is
-    /// deleted and the error says so.
-    pub fn make_room(&mut self) -> Result<()> {
-        let floor = self.rules.floor();
-        let mut free = self.free()?;
-        while free < floor {
+    /// Before a write of so many bytes: deletes our oldest pictures until the floor will hold. When even all of them would not do,
+    /// nothing is deleted and the error says so.
+    pub fn make_room(&mut self, coming: u64) -> Result<()> {
+        self.coming = if self.rules.has_floor() { coming } else { 0 };
+        loop {
+            let disk = disk::ask(&self.dir).map_err(|e| disk::error("measure the free space of", &self.dir, e))?;
+            let (free, need) = (disk::free_of(&disk), self.need(&disk));
+            if free >= need {
+                break;
+            }
             self.refresh()?;
             let fronts = (0..KINDS).map(|k| self.front(k).map(|e| (e.modified, k)));
             let oldest = fronts.flatten().min().map(|(_, k)| k);
             let held: u64 = self.stocks.iter().map(|s| s.bytes).sum();
-            let Some(kind) = oldest.filter(|_| free + held >= floor) else {
-                return Err(Error::new(Kind::Disk, self.no_room(free, held)));
+            let Some(kind) = oldest.filter(|_| free + held >= need) else {
+                return Err(Error::new(Kind::Disk, self.no_room(&disk, held)));
             };
             self.remove_front(kind)?;
-            free = self.free()?;
         }
+        self.coming = 0;
         Ok(())
     }
 
-    fn free(&self) -> Result<u64> {
-        disk::free_bytes(&self.dir).map_err(|e| disk::error("measure the free space of", &self.dir, e))
-    }
-
     /// Why so little free space is too little, where not even deleting everything would do.
-    pub fn shortfall(&self, free: u64) -> Option<String> {
+    pub fn shortfall(&self, disk: &Statvfs) -> Option<String> {
         let held: u64 = self.stocks.iter().map(|s| s.bytes).sum();
-        (self.scanned.is_some() && free + held < self.rules.floor()).then(|| self.no_room(free, held))
+        (self.scanned.is_some() && disk::free_of(disk) + held < self.need(disk)).then(|| self.no_room(disk, held))
     }
 
-    fn no_room(&self, free: u64, held: u64) -> String {
-        let (dir, want) = (self.dir.display(), self.rules.min_free_mib);
-        let (free, held) = (free >> 20, held >> 20);
+    fn no_room(&self, disk: &Statvfs, held: u64) -> String {
+        let (dir, floor, free) = (self.dir.display(), self.rules.floor(disk), disk::free_of(disk));
+        let beside =
+            if free < floor { String::new() } else { format!(" beside a file of {:.1} MiB", self.coming as f64 / 1_048_576.0) };
+        let (want, free, held) = (floor >> 20, free >> 20, held >> 20);
         format!(
-            "keep {want} MiB free in {dir}: only {free} MiB are, and deleting all {held} MiB of pictures would not do; \
+            "keep {want} MiB free in {dir}{beside}: only {free} MiB are, and deleting all {held} MiB of pictures would not do; \
              delete other files or lower export.min_free_mib"
         )
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::format::{Each, Format};
-use crate::settings::{Refusal, Word, any, at_least, from, settings, whole_path};
+use crate::settings::{AutoMib, Refusal, Word, any, at_least, from, settings, whole_path};
 
 /// The folder of the pictures in the packages, whose length answers are made for.
 pub const FOLDER: &str = "/var/lib/pastcam/captures";
@@ -37,7 +37,7 @@ settings! {
         /// Whether the text of `video.overlay` stands in jpg and png pictures too.
         overlay: bool = false, any();
         /// Disk space that stays free (MiB); the oldest pictures go for it.
-        min_free_mib: u64 = 64, at_least(0.0);
+        min_free_mib: AutoMib = AutoMib(None), any();
         /// Bounds per kind of file.
         keep: Each<Bound> = Each::default(), any();
     }

@@ -15,7 +15,7 @@ mod retention;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use self::encode::{Encoders, Look, encode};
@@ -47,6 +47,8 @@ pub struct KeepKind {
 pub struct Keep {
     /// Space that stays free on the disk (MiB); 0 = none.
     pub min_free_mib: u64,
+    /// The same as a share of the disk (%); the larger of the two counts.
+    pub min_free_percent: u8,
     /// Limits per kind.
     pub kinds: Each<KeepKind>,
 }
@@ -99,6 +101,8 @@ pub struct Exporter {
     names: Names,
     home: Arc<Home>,
     tally: Tally,
+    /// Size of the last file of each kind (bytes).
+    last: [AtomicU64; Format::KEPT.len()],
     /// It was said that `latest.jpg` is a copy here.
     copies: AtomicBool,
 }
@@ -131,6 +135,7 @@ impl Exporter {
             home,
             tally: Tally::default(),
             copies: AtomicBool::new(false),
+            last: Default::default(),
         })
     }
 
@@ -256,15 +261,19 @@ impl Exporter {
     /// One unfinished file and its size (bytes).
     fn write(&self, encoders: &mut Encoders, what: &Request<'_>, format: Format, claim: &Name) -> Result<(Unfinished, u64)> {
         let dir = &what.settings.dir;
-        self.retention.make_room(dir)?;
+        let last = &self.last[format as usize];
+        self.retention.make_room(dir, what.original.expected(format, last.load(Relaxed)))?;
         let modified = self.retention.stamp(dir, SystemClock.wall())?;
         let name = claim.file(format.word());
-        Unfinished::write(dir, &name, modified, |file| what.original.write(encoders, format, file)).map_err(|trouble| {
-            match trouble {
-                Trouble::Sink(e) => disk::error("write", &dir.join(&name), e),
-                Trouble::Media(e) => e,
-            }
-        })
+        let written = Unfinished::write(dir, &name, modified, |file| what.original.write(encoders, format, file));
+        let (file, bytes) = written.map_err(|trouble| match trouble {
+            Trouble::Sink(e) => disk::error("write", &dir.join(&name), e),
+            Trouble::Media(e) => e,
+        })?;
+        last.store(bytes, Relaxed);
+        // It may be larger than the one before was. What does not fit is removed with this error.
+        self.retention.make_room(dir, 0)?;
+        Ok((file, bytes))
     }
 
     /// Gives all files their names, all the same stem: when one is taken meanwhile, all move on to the next.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::sys::statvfs::FsFlags;
+use nix::sys::statvfs::{FsFlags, Statvfs};
 
 use super::age::Ages;
 use super::keep::{RetentionKeeper, Written};
@@ -31,6 +31,9 @@ const TROUBLED: Duration = Duration::from_secs(5);
 /// Behind the camera, and behind the pictures on their way (nice).
 const BEHIND: i32 = 15;
 
+/// Somebody who must not write so many bytes before there is room.
+type Room = (u64, Sender<Result<()>>);
+
 /// What callers leave, and what they may know.
 #[derive(Default)]
 pub(super) struct Mailbox {
@@ -47,7 +50,7 @@ pub(super) struct Mailbox {
     /// A save failed or made a difference: measure again.
     poked: bool,
     /// Those who must not write before there is room.
-    rooms: Vec<Sender<Result<()>>>,
+    rooms: Vec<Room>,
     /// Those who wait until nothing is left to be done.
     rests: Vec<Sender<()>>,
     /// Youngest modification time in the folder; `None` before it was read.
@@ -151,20 +154,21 @@ impl Retention {
         let _ = rested.recv();
     }
 
-    /// Returns when the floor of free space holds in `dir`. Waits for the thread only when it does not.
-    pub fn make_room(&self, dir: &Path) -> Result<()> {
-        let floor = {
+    /// Returns when the floor of free space will hold in `dir` once `coming` bytes more are there. Waits for the thread only when it
+    /// would not.
+    pub fn make_room(&self, dir: &Path, coming: u64) -> Result<()> {
+        let rules = {
             let m = self.shared.lock();
-            if m.dir == dir { m.rules.floor() } else { 0 }
+            if m.dir == dir { m.rules } else { Keep::default() }
         };
-        let free = || disk::free_bytes(dir).map_err(|e| disk::error("measure the free space of", dir, e));
-        if floor == 0 || free()? >= floor {
+        let fits = |disk: &Statvfs| disk::free_of(disk) >= rules.floor(disk).saturating_add(coming);
+        if !rules.has_floor() || fits(&disk::ask(dir).map_err(|e| disk::error("measure the free space of", dir, e))?) {
             return Ok(());
         }
         let (to, made) = channel();
         self.leave(|m| {
             if !m.closed {
-                m.rooms.push(to);
+                m.rooms.push((coming, to));
             }
         });
         made.recv().unwrap_or_else(|_| Err(Error::new(Kind::Busy, "no room can be made on the disk now; ask again")))
@@ -311,7 +315,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Waits for words in the mailbox until then, and takes them in. `None`: the end.
-    fn words(&mut self, until: Instant) -> Option<(Vec<Sender<Result<()>>>, bool)> {
+    fn words(&mut self, until: Instant) -> Option<(Vec<Room>, bool)> {
         let idle = |m: &mut Mailbox| !m.closed && !m.changed && !m.poked && m.deleted == 0 && m.rooms.is_empty();
         let m = self.shared.lock();
         let wait = until.saturating_duration_since(Instant::now());
@@ -388,12 +392,13 @@ impl<'a> Worker<'a> {
         m.doubt = why;
     }
 
-    fn make_room(&mut self, rooms: Vec<Sender<Result<()>>>) {
-        let made = self.home.check(self.keeper.dir()).and_then(|()| self.keeper.make_room());
+    fn make_room(&mut self, rooms: Vec<Room>) {
+        let coming = rooms.iter().map(|(coming, _)| coming).sum();
+        let made = self.home.check(self.keeper.dir()).and_then(|()| self.keeper.make_room(coming));
         self.low = made.as_ref().err().map(ToString::to_string);
         // Whoever is answered finds the same in `status`.
         self.measure();
-        for room in rooms {
+        for (_, room) in rooms {
             // Whoever has gone needs no room.
             let _ = room.send(made.as_ref().copied().map_err(|e| Error::new(e.kind, e.to_string())));
         }
@@ -405,8 +410,9 @@ impl<'a> Worker<'a> {
         let dir = self.keeper.dir();
         let (home, asked) = (self.home.check(dir), disk::ask(dir));
         let free = asked.as_ref().ok().map(disk::free_of);
-        if let Some(free) = free {
-            self.low = if free >= self.keeper.floor() { None } else { self.keeper.shortfall(free).or(self.low.take()) };
+        if let Ok(disk) = &asked {
+            let fits = disk::free_of(disk) >= self.keeper.need(disk);
+            self.low = if fits { None } else { self.keeper.shortfall(disk).or(self.low.take()) };
         }
         let away = home.is_err();
         let trouble = match &asked {
@@ -458,7 +464,7 @@ mod tests {
             Retention::start(dir.to_path_buf(), Keep { min_free_mib: 1, ..year_old() }, &Names::default(), &Arc::default())
                 .unwrap();
         // None of these waits for the deleting.
-        retention.make_room(&dir).unwrap();
+        retention.make_room(&dir, 0).unwrap();
         assert_eq!(retention.stamp(&dir, SystemClock.wall()).unwrap(), None);
         retention.wrote(&dir, std::iter::empty());
         let left = dir.names().len();
@@ -468,13 +474,13 @@ mod tests {
         assert!(retention.free().is_some() && retention.trouble().is_none());
         // Rules that come later are kept too.
         retention.set(dir.to_path_buf(), Keep { min_free_mib: u64::MAX >> 20, ..Keep::default() });
-        let e = retention.make_room(&dir).unwrap_err();
+        let e = retention.make_room(&dir, 0).unwrap_err();
         assert!(e.kind == Kind::Disk && e.what.contains("min_free_mib"), "{e}");
         // Who waits for room is answered first.
         retention.rest();
         assert!(matches!(retention.trouble(), Some((Disk::Low, why)) if why == e.what), "{:?}", retention.trouble());
         retention.close();
-        assert_eq!(retention.make_room(&dir).unwrap_err().kind, Kind::Busy);
+        assert_eq!(retention.make_room(&dir, 0).unwrap_err().kind, Kind::Busy);
         retention.rest();
     }
 

@@ -156,6 +156,30 @@ macro_rules! whole {
 }
 whole!(u8, u16, u32, u64, usize);
 
+/// Whole MiB, or `auto` for what the program thinks right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AutoMib(pub Option<u64>);
+
+impl Leaf for AutoMib {
+    fn kind(&self) -> Kind {
+        Kind::Free
+    }
+    fn take(&mut self, written: &Value) -> Result<(), Refusal> {
+        self.0 = match (written, Unit::of("_mib")) {
+            (Value::String(text), _) if text == "auto" => None,
+            (Value::String(text), Some(unit)) => Some(unit.read(text, true)? as u64),
+            _ => Some(written.as_u64().ok_or_else(|| Refusal::new("a whole number of 0 or more, or \"auto\"", written))?),
+        };
+        Ok(())
+    }
+    fn value(&self) -> Value {
+        self.0.map_or_else(|| "auto".into(), Value::from)
+    }
+    fn range(&self) -> String {
+        "auto, 0 and up".into()
+    }
+}
+
 impl Leaf for f64 {
     fn kind(&self) -> Kind {
         Kind::Real

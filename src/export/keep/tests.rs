@@ -161,7 +161,17 @@ fn a_floor_out_of_reach_deletes_nothing() {
     let dir = Scratch::new("floor");
     fill(&dir, 3, "jpg");
     let rules = Keep { min_free_mib: u64::MAX >> 20, ..Keep::default() };
-    let e = keeper(&dir, rules).make_room().unwrap_err();
+    let e = keeper(&dir, rules).make_room(0).unwrap_err();
     assert!(e.kind == Kind::Disk && e.what.contains("min_free_mib"), "{e}");
     assert_eq!(dir.names().len(), 3);
+}
+
+#[test]
+fn the_floor_is_the_larger_of_size_and_share() {
+    let disk = disk::ask(Path::new("/proc")).unwrap();
+    let rules = Keep { min_free_mib: 64, min_free_percent: 5, ..Keep::default() };
+    assert_eq!(rules.floor(&disk), 64 << 20, "a disk without a size");
+    let disk = disk::ask(&std::env::temp_dir()).unwrap();
+    assert_eq!(rules.floor(&disk), (64 << 20).max(disk::size_of(&disk) / 100 * 5));
+    assert!(disk::size_of(&disk) >= disk::free_of(&disk));
 }
