@@ -13,7 +13,9 @@ impl Commands {
         Box::new(move |mut answer: Answer| {
             if let Some(why) = answer.refused.take() {
                 let verb = text.split_whitespace().next().and_then(|word| verbs::named(verbs::TABLE, word.as_bytes()));
-                let subject = format!("{} {}", peer.ip(), verb.map_or("?", |v| v.word()));
+                // Whoever guesses tokens is told of once a minute, whatever verbs it tries.
+                let about = if answer.is_denied() { "denied" } else { verb.map_or("?", |v| v.word()) };
+                let subject = format!("{} {about}", peer.ip());
                 let said = verbs::without_token(&text, &format!("Refused \"{text}\" of {peer}: {why}"));
                 this.refused.log_about(log::Level::Info, &subject, &said);
             }

@@ -71,6 +71,8 @@ pub(super) struct Conn {
     /// No further line after the answer that is due.
     pub last: bool,
     pub subscription: Subscription,
+    /// A refusal that goes out only then, so that guessing is slow.
+    held_back: Option<(Answer, BootUs)>,
     eof: bool,
     /// Writing has failed.
     deaf: bool,
@@ -110,6 +112,7 @@ impl Conn {
             busy: false,
             last: false,
             subscription: Subscription::No,
+            held_back: None,
             eof: false,
             deaf: false,
             answered: false,
@@ -162,13 +165,17 @@ impl Conn {
         };
         let ageing = (!self.aged && self.is_silent()).then(|| self.since + grace);
         let stuck = self.stuck.map(|s| s + STALL);
-        [own, ageing, stuck].into_iter().flatten().min()
+        let held_back = self.held_back.as_ref().map(|(_, due)| *due);
+        [own, ageing, stuck, held_back].into_iter().flatten().min()
     }
 
     /// Does what time asks for.
     pub(super) fn tick(&mut self, now: BootUs, grace: Duration) {
         if self.stuck.is_some_and(|s| now >= s + STALL) {
             self.lose(now);
+        }
+        if let Some((answer, _)) = self.held_back.take_if(|(_, due)| now >= *due) {
+            self.answer(&answer, now);
         }
         match self.phase {
             Phase::Open => {
@@ -259,6 +266,27 @@ impl Conn {
         } else {
             self.flush(now);
         }
+    }
+
+    /// Sends this answer, which is the last one, at `due`.
+    pub(super) fn hold_back(&mut self, answer: Answer, due: BootUs) {
+        self.framer.close();
+        self.busy = true;
+        self.last = true;
+        self.held_back = Some((answer, due));
+    }
+
+    /// Whether an answer is held back.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.held_back.is_some()
+    }
+
+    /// Closes without an answer.
+    pub(super) fn dismiss(&mut self, now: BootUs) {
+        self.framer.close();
+        self.busy = false;
+        self.last = true;
+        self.lose(now);
     }
 
     /// Sends an event, if subscribed.

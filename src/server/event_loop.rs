@@ -21,7 +21,7 @@ use super::{Channel, Handler, Request, Settings, Shared};
 use crate::clock::{BootUs, Clock, SystemClock};
 use crate::error::Kind;
 use crate::logging::Tally;
-use crate::net::AllowList;
+use crate::net::{AllowList, Slowdown};
 use crate::threads::{self, Thread};
 use crate::verbs::{self, Verb};
 
@@ -35,6 +35,13 @@ const READ: usize = 8 * LINE_MAX;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Datagrams being worked on at once.
 const DATAGRAMS_BUSY: usize = 64;
+/// Longest delay of a refusal: shorter than the patience of a client that only has a wrong token.
+const DENIED_LATE: Duration = Duration::from_secs(2);
+/// Refusals held back at once, of one address and in all. Beyond, a connection is closed without an answer.
+const HELD_BACK_PER_ADDRESS: usize = 8;
+const HELD_BACK: usize = 64;
+/// Without a shortage of descriptors for so long, clients are accepted again.
+const SHORT_OVER: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy)]
 enum Source {
@@ -59,12 +66,14 @@ pub(super) struct EventLoop {
     ready: Vec<(Source, PollFlags)>,
     buffer: Vec<u8>,
     accept_paused: Option<BootUs>,
-    /// The last accept failed for want of descriptors or memory; said once.
-    short: bool,
+    /// When accepting failed last for want of descriptors or memory.
+    short: Option<BootUs>,
     /// A silent connection has come or has come of age.
     crowded: bool,
     datagrams_busy: usize,
     refused: Tally,
+    /// Strangers and wrong tokens.
+    slowdown: Slowdown,
     /// Once stopping: when the grace is over.
     stop_at: Option<BootUs>,
 }
@@ -94,10 +103,11 @@ impl EventLoop {
             ready: Vec::new(),
             buffer: vec![0; READ],
             accept_paused: None,
-            short: false,
+            short: None,
             crowded: false,
             datagrams_busy: 0,
             refused: Tally::default(),
+            slowdown: Slowdown::default(),
             stop_at: None,
         }
     }
@@ -234,13 +244,19 @@ impl EventLoop {
                 // An unknown number: the connection was closed under the command, by a stop.
                 if let Some(conn) = self.conns.get_mut(&id) {
                     debug!("{} {} <- {}", conn.channel.word(), conn.peer, answer.line);
+                    if answer.is_denied() {
+                        return self.deny(id, answer);
+                    }
                     conn.answer(&answer, now);
                     self.todo.push_back(id);
                 }
             }
             Message::Answer(Target::Datagram(socket, peer), answer) => {
                 self.datagrams_busy = self.datagrams_busy.saturating_sub(1);
-                self.send_datagram(socket, peer, &answer);
+                // A datagram is not answered late, but not at all.
+                if !answer.is_denied() || self.slowdown.failed(peer.ip(), now).is_zero() {
+                    self.send_datagram(socket, peer, &answer);
+                }
             }
             Message::Event(line) => {
                 for (&id, conn) in self.conns.iter_mut().filter(|(_, c)| c.subscription != Subscription::No) {
@@ -336,6 +352,23 @@ impl EventLoop {
         }
     }
 
+    /// Refuses a stranger or a wrong token: after the first few of an address later and later. Only the refusal waits, so a right
+    /// token from the same address is as quick as ever.
+    fn deny(&mut self, id: u64, answer: Answer) {
+        let Some(ip) = self.conns.get(&id).map(|c| c.peer.ip()) else { return };
+        let now = now();
+        let wait = self.slowdown.failed(ip, now).min(DENIED_LATE);
+        let held_back = || self.conns.values().filter(|c| c.is_held_back());
+        let room = held_back().filter(|c| c.peer.ip() == ip).count() < HELD_BACK_PER_ADDRESS && held_back().count() < HELD_BACK;
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        match wait {
+            Duration::ZERO => conn.answer(&answer, now),
+            _ if room => conn.hold_back(answer, now + wait),
+            _ => conn.dismiss(now),
+        }
+        self.todo.push_back(id);
+    }
+
     /// Answers without handing anything over, and closes.
     fn refuse(&mut self, id: u64, answer: &Answer) {
         if let Some(conn) = self.conns.get_mut(&id) {
@@ -401,7 +434,7 @@ impl EventLoop {
             match listener.accept() {
                 Ok((stream, peer)) => {
                     let channel = *channel;
-                    if std::mem::take(&mut self.short) {
+                    if self.short.take_if(|short| now().since(*short) >= SHORT_OVER).is_some() {
                         info!("clients are accepted again");
                     }
                     if stream.set_nonblocking(true).is_ok() {
@@ -411,7 +444,7 @@ impl EventLoop {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
                 Err(e) => match e.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
-                        if !std::mem::replace(&mut self.short, true) {
+                        if self.short.replace(now()).is_none() {
                             warn!("accept a client: {e}; idle connections are closed to make room (raise LimitNOFILE)");
                         }
                         let idle = |c: &Conn| c.is_silent() || matches!(c.phase, Phase::Draining { .. });
@@ -440,9 +473,14 @@ impl EventLoop {
             self.serve(id, PollFlags::POLLIN);
             self.crowded = true;
         } else {
-            let answer = Answer::error(Kind::Denied, "this address is not in network.allow");
+            let answer = stranger();
             self.tell_refused(peer, &answer);
-            self.refuse(id, &answer);
+            if let Some(conn) = self.conns.get_mut(&id) {
+                conn.framer.close();
+                conn.last = true;
+            }
+            self.deny(id, answer);
+            self.work();
         }
     }
 
@@ -489,6 +527,7 @@ impl EventLoop {
             if !self.allow.contains(ip) {
                 // A sender's address can be forged, so it gets no answer.
                 debug!("udp {peer} is not in network.allow");
+                self.tell_refused(peer, &stranger());
                 continue;
             }
             // What is answered must be a command, and no answer begins like one: else a datagram with a forged sender could
@@ -579,6 +618,10 @@ fn is_same(own: SocketAddr, sender: SocketAddr) -> bool {
     // Only an address of this machine can be bound.
     let is_here = || UdpSocket::bind(SocketAddr::new(sender.ip(), 0)).is_ok();
     own.port() == sender.port() && (own.ip() == sender.ip() || (own.ip().is_unspecified() && is_here()))
+}
+
+fn stranger() -> Answer {
+    Answer::error(Kind::Denied, "this address is not in network.allow")
 }
 
 fn framing_error(item: &Item) -> Answer {

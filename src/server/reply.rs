@@ -92,6 +92,10 @@ impl Answer {
         }
         self
     }
+    /// Whether the client was refused as a stranger or for its token.
+    pub fn is_denied(&self) -> bool {
+        self.line.strip_prefix("ERR ").is_some_and(|rest| rest.split(' ').next() == Some(Kind::Denied.word()))
+    }
     fn is_json(&self) -> bool {
         self.line.starts_with('{')
     }

@@ -7,9 +7,10 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
+use pastcam::net::AllowList;
 use pastcam::server::{Limits, Settings};
 
-use crate::rig::{client_from, is_closed, line, rest, rig, settings, start, until};
+use crate::rig::{PATIENCE, client_from, is_closed, line, rest, rig, settings, start, until};
 
 fn send_all(clients: &mut [TcpStream], bytes: &[u8]) {
     for c in clients {
@@ -177,6 +178,70 @@ fn limits_are_settings() {
         idle.push(c);
     }
     until("few that wait for their client", || r.control.clients().open <= 2 + 3);
+}
+
+/// How long a line takes to be answered so.
+fn took(from: Ipv4Addr, port: u16, line: &str, answer: &str) -> Duration {
+    let began = Instant::now();
+    let mut c = client_from(from, port);
+    c.write_all(line.as_bytes()).unwrap();
+    assert_eq!(rest(&mut c), answer);
+    began.elapsed()
+}
+
+#[test]
+fn wrong_tokens_are_slowed_and_right_ones_are_not() {
+    let r = start(Settings { udp_port: Some(0), ..settings() });
+    let (guesser, other) = (Ipv4Addr::new(127, 0, 6, 1), Ipv4Addr::new(127, 0, 6, 2));
+    let guess = |from| took(from, r.port(), "guess\n", "ERR denied wrong token\n");
+    for _ in 0..3 {
+        guess(guesser);
+    }
+    assert!(guess(guesser) >= Duration::from_millis(250));
+    assert!(guess(guesser) >= Duration::from_millis(500));
+    // Many at once: few are answered, the others closed, and nobody else waits, behind the same address neither.
+    let mut flood: Vec<TcpStream> = (0..200).map(|_| client_from(guesser, r.port())).collect();
+    let began = Instant::now();
+    for c in &mut flood {
+        // One that is closed already was refused so.
+        let _ = c.write_all(b"guess\n");
+    }
+    r.fake.wait(|q| q.iter().filter(|l| l.line == "guess").count() == 205);
+    for from in [guesser, other] {
+        took(from, r.port(), "save\n", "Saved save\n");
+    }
+    until("eight that wait", || r.control.clients().open == 8);
+    let said = |c: &mut TcpStream| {
+        let mut said = String::new();
+        c.read_to_string(&mut said).map_or(0, |_| said.len())
+    };
+    let answered = flood.iter_mut().map(said).filter(|n| *n > 0).count();
+    assert_eq!(answered, 8);
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    guess(other);
+    // A datagram is then not answered at all.
+    let s = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    s.set_read_timeout(Some(PATIENCE)).unwrap();
+    let udp = (Ipv4Addr::LOCALHOST, r.server.udp_port().unwrap());
+    for _ in 0..20 {
+        s.send_to(b"guess", udp).unwrap();
+    }
+    s.send_to(b"ping", udp).unwrap();
+    let mut buffer = [0; 64];
+    let answers: Vec<usize> = (0..4).map(|_| s.recv(&mut buffer).unwrap()).collect();
+    assert_eq!(answers, [23, 23, 23, 8]);
+}
+
+#[test]
+fn strangers_are_slowed_and_do_not_fill_the_port() {
+    let r = start(Settings { allow: AllowList::parse(&["127.0.7.2"]).unwrap(), ..settings() });
+    let (stranger, friend) = (Ipv4Addr::new(127, 0, 7, 1), Ipv4Addr::new(127, 0, 7, 2));
+    let _flood: Vec<TcpStream> = (0..300).map(|_| client_from(stranger, r.port())).collect();
+    until("few strangers", || r.control.clients().open == 8);
+    for _ in 0..5 {
+        took(friend, r.port(), "save\n", "Saved save\n");
+    }
+    until("the last refusals", || r.control.clients().open == 0);
 }
 
 /// The server of `too_few_descriptors_are_survived`, in a process of its own because the limit is the process's.

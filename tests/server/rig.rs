@@ -33,6 +33,7 @@ impl Handler for Fake {
             "health" | "ping" | "night_level" => reply.send(Answer::ok(format!("OK {line}"))),
             "status" => reply.send(Answer::long(format!("{{\"x\":\"{}\"}}", "y".repeat(4000)))),
             "fail" => reply.send(Answer::failed("NOT_SAVED")),
+            "guess" => reply.send(Answer::failed("ERR denied wrong token")),
             "odd" => reply.send(Answer::ok("a\tb\nc\u{fc}")),
             "wide" => reply.send(Answer::ok("w".repeat(1000))),
             "hold" => self.held.lock().unwrap().push((line, reply)),
@@ -96,6 +97,7 @@ static VERBS: &[Spec] = &[
     Spec { body: true, ..Spec::new(Verb::Update, "update") },
     Spec::new(Verb::Ping, "hold"),
     Spec::new(Verb::Ping, "fail"),
+    Spec::new(Verb::Ping, "guess"),
     Spec::new(Verb::Ping, "sleep"),
 ];
 
