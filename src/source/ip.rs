@@ -9,6 +9,7 @@ mod coded;
 mod explain;
 mod fetch;
 mod http;
+mod intake;
 pub(crate) mod jpeg;
 mod reach;
 mod rtsp;

@@ -92,3 +92,18 @@ fn a_second_start_shows_the_first_one_s_command_line_without_its_secrets() {
     first.wait().unwrap();
     assert!(told.contains("--source rtsp://127.0.0.1:1/live?token=***)") && !told.contains("hunter"), "{told}");
 }
+
+#[test]
+fn a_picture_without_end_is_a_lost_camera_and_costs_bounded_memory() {
+    let camera = OddCamera::new(Odd::EndlessUnit);
+    let Some(setup) = in_front("endless", &camera.url("")) else { return };
+    let mut r = setup.start();
+    r.until_logged("16 MiB of H264 came and no picture was complete");
+    until("three connections", || {
+        (camera.requests.lock().unwrap().iter().filter(|q| q.starts_with("PLAY")).count() >= 3).then_some(())
+    });
+    r.expect_alive();
+    // The program itself has some 50 MiB in a debug build.
+    let beyond = r.status()["rss_beyond_ring_bytes"].as_u64().unwrap() >> 20;
+    assert!(beyond < 130, "{beyond} MiB");
+}

@@ -21,6 +21,7 @@ use gstreamer_rtsp_server::gst_rtsp::rtsp_message::RTSPMessage;
 use super::address::Address;
 use super::coded::{Coded, CodedAccessUnit, Outlet, TimestampMap, instant_in, instant_on};
 use super::explain::{explain, status};
+use super::intake::{self, Intake};
 use super::play;
 use super::tail::{self, DecoderTail};
 use crate::codec::Codec;
@@ -123,7 +124,8 @@ impl RtspSource {
         let gst::MessageView::Error(said) = message.view() else {
             return Err(Error::new(Kind::Source, format!("{}: the stream ended", self.address.shown)));
         };
-        if let Some(e) = running.broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(mut e) = running.broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            e.what = format!("{}: {}", self.address.shown, e.what);
             return Err(e);
         }
         let came = running.came.load(Relaxed);
@@ -146,6 +148,14 @@ impl RtspSource {
             }
         }
         Err(e)
+    }
+}
+
+/// Ends the stream for a reason of our own.
+fn end(pipeline: Option<&gst::Pipeline>, broken: &Mutex<Option<Error>>, why: Error) {
+    broken.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+    if let Some(pipeline) = pipeline {
+        gst::element_error!(pipeline, gst::StreamError::Failed, ["for a reason of our own"]);
     }
 }
 
@@ -188,18 +198,30 @@ impl Branch {
             return;
         }
         let coding = field("encoding-name").unwrap_or_default();
+        let intake = Intake::default();
+        let (broken, weak, kind) = (self.broken.clone(), self.pipeline.clone(), coding.clone());
+        intake.count(pad, move || {
+            let what = format!("{} MiB of {kind} came and no picture was complete; restart the camera", intake::MOST >> 20);
+            end(weak.upgrade().as_ref(), &broken, Error::new(Kind::Source, what));
+        });
         let made = match Codec::ALL.into_iter().find(|c| c.encoding_name == coding) {
-            Some(codec) => self.passed(codec, &pipeline, pad, &entry),
-            None => self.other(&pipeline, pad, entry, &coding),
+            Some(codec) => self.passed(codec, &pipeline, pad, &entry, intake),
+            None => self.other(&pipeline, pad, entry, &coding, intake),
         };
         if let Err(e) = made {
-            *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
-            gst::element_error!(pipeline, gst::CoreError::MissingPlugin, ["what comes cannot be decoded"]);
+            end(Some(&pipeline), &self.broken, e);
         }
     }
 
     /// What is passed on, and decoded beside that.
-    fn passed(&self, codec: &'static Codec, pipeline: &gst::Pipeline, pad: &gst::Pad, entry: &gst::Pad) -> Result<()> {
+    fn passed(
+        &self,
+        codec: &'static Codec,
+        pipeline: &gst::Pipeline,
+        pad: &gst::Pad,
+        entry: &gst::Pad,
+        intake: Intake,
+    ) -> Result<()> {
         let [depay, parse, caps, queue] = [codec.depayloader, codec.parser.0, "capsfilter", "queue"].map(door::element);
         let (depay, parse, caps, queue) = (depay?, parse?, caps?, queue?);
         let decoder = decoder(codec)?;
@@ -216,6 +238,7 @@ impl Branch {
         let gate = Gate::new(self, codec, pipeline, &queue);
         let exit = caps.static_pad("src").expect("a capsfilter has a src pad");
         exit.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            intake.whole();
             let passes = info.buffer().is_none_or(|b| gate.passes(pad, b));
             // As in the tail.
             if passes { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Handled }
@@ -235,10 +258,18 @@ impl Branch {
     }
 
     /// Everything that is not passed on.
-    fn other(&self, pipeline: &gst::Pipeline, pad: &gst::Pad, entry: gst::Pad, coding: &str) -> Result<()> {
+    fn other(&self, pipeline: &gst::Pipeline, pad: &gst::Pad, entry: gst::Pad, coding: &str, intake: Intake) -> Result<()> {
         log::info!("The camera sends {coding}, which cannot be passed on as it is: viewers and recordings get it encoded anew");
         (self.outlet)(Coded::OtherCodec);
         let decode = door::element("decodebin")?;
+        if let Some(bin) = decode.downcast_ref::<gst::Bin>() {
+            bin.connect_deep_element_added(move |_, _, element| {
+                let depays = element.factory().and_then(|f| f.metadata("klass").map(|k| k.contains("Depayloader")));
+                if let (Some(true), Some(exit)) = (depays, element.static_pad("src")) {
+                    intake.watch(&exit);
+                }
+            });
+        }
         let (came, camera) = (self.came.clone(), self.camera);
         decode.connect_pad_added(move |_, pad| {
             came.store(true, Relaxed);
@@ -318,7 +349,9 @@ impl Gate {
         let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         (self.outlet)(Coded::AccessUnit(CodedAccessUnit { codec: self.codec, buffer: buffer.clone(), caps, key, id, boot }));
         let before = self.keyframes.shut.load(Relaxed);
-        let passes = self.keyframes.admits(key, queue.property("current-level-buffers"));
+        // Large ones count for several: a MiB is more than most key frames have.
+        let (units, bytes) = (queue.property::<u32>("current-level-buffers"), queue.property::<u32>("current-level-bytes"));
+        let passes = self.keyframes.admits(key, units.max(bytes >> 20));
         if !passes && !before {
             log::warn!("Decoding is too slow for this camera: frames are left out up to its next key frame");
         }
