@@ -90,12 +90,22 @@ impl Implementation {
     /// In the order in which they are tried.
     pub const ALL: [Implementation; 3] = [Implementation::Hardware, Implementation::X264, Implementation::OpenH264];
 
-    const fn row(self) -> (&'static str, &'static str, &'static Codec) {
+    /// Word, element, codec, and the largest picture in macroblocks of 16×16 pixels: of level 4, which the hardware is told; of
+    /// level 6.2, the highest of all (H.264, table A-1); of level 5.2, which openh264 ends at.
+    const fn row(self) -> (&'static str, &'static str, &'static Codec, u32) {
         match self {
-            Implementation::Hardware => ("hardware", "v4l2h264enc", &H264),
-            Implementation::X264 => ("x264", "x264enc", &H264),
-            Implementation::OpenH264 => ("openh264", "openh264enc", &H264),
+            Implementation::Hardware => ("hardware", "v4l2h264enc", &H264, 8192),
+            Implementation::X264 => ("x264", "x264enc", &H264, 139_264),
+            Implementation::OpenH264 => ("openh264", "openh264enc", &H264, 36_864),
         }
+    }
+    /// Pixels of the largest picture.
+    pub fn max_pixels(self) -> u32 {
+        self.row().3 * 256
+    }
+    /// Whether it takes pictures of this size.
+    pub fn takes(self, width: u32, height: u32) -> bool {
+        width.div_ceil(16) * height.div_ceil(16) <= self.row().3
     }
     /// The word in the configuration and in `status json`.
     pub fn word(self) -> &'static str {

@@ -189,7 +189,7 @@ fn test_encoder(words: &[&str], options: &Options) -> Result<Exit> {
     };
     let coders = match Implementation::of(word) {
         Some(coder) => vec![coder],
-        None if word == "auto" => choose::candidates(None),
+        None if word == "auto" => choose::candidates(None, layout),
         None => return Err(usage(format!("encoders are hardware, x264 and openh264, not {word}"))),
     };
     for coder in coders {

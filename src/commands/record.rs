@@ -1,13 +1,16 @@
 //! Owns `record`, `clip`, `files` and `delete`: their words and answers.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
 use super::{Commands, Line, Respond, failed};
+use crate::budget::Budget;
 use crate::error::{Error, Kind, Result};
 use crate::events;
 use crate::export::{Format, Listed};
+use crate::health;
 use crate::server::Answer;
 use crate::verbs::{self, Call};
 use crate::video::record::{Order, Recorded};
@@ -53,6 +56,13 @@ impl Commands {
                 return respond(failed(&e));
             }
         }
+        // What is under way already has its memory.
+        let stream = self.video.encoder().is_none() && !self.video.passes_through();
+        if let Err(e) =
+            self.video.check().and_then(|()| self.has_memory("record start", u64::from(stream) + u64::from(before.is_some())))
+        {
+            return respond(failed(&e));
+        }
         let order = Order {
             seconds: call.number(verbs::LENGTH),
             tag: call.tag.clone(),
@@ -73,6 +83,9 @@ impl Commands {
     pub(super) fn clip(&self, line: &Line<'_>, call: &Call, respond: Respond) {
         let length = call.number(verbs::LENGTH).unwrap_or_default();
         if let Err(e) = self.reaches(line, "clip", length) {
+            return respond(failed(&e));
+        }
+        if let Err(e) = self.has_memory("clip", 1) {
             return respond(failed(&e));
         }
         let from = line.trigger.back(Duration::from_secs_f64(length));
@@ -100,6 +113,21 @@ impl Commands {
             Ok(Answer::ok(format!("OK deleted {name}")))
         };
         self.errands.run(delete, move |done| respond(done.unwrap_or_else(|e| failed(&e))));
+    }
+
+    /// Whether so many encoders more leave the memory beside the ring within its limit: beyond it the program would end.
+    fn has_memory(&self, word: &str, encoders: u64) -> Result<()> {
+        let budget = Budget::of(&self.config(), self.gauges.sent_pixels.load(Relaxed));
+        let used = health::rss_bytes().unwrap_or(0).saturating_sub(self.frames.resident() as u64);
+        let (need, limit) = (encoders * budget.encoder, budget.limit());
+        if encoders == 0 || used + need <= limit {
+            return Ok(());
+        }
+        let [used, need, limit] = [used, need, limit].map(|bytes| bytes >> 20);
+        let cure = "raise limits.max_rss_mib or set video.width and video.height";
+        let what =
+            format!("{word}: encoding takes up to {need} MiB, and {used} of limits.max_rss_mib {limit} are in use; {cure}");
+        Err(Error::new(Kind::Media, what))
     }
 
     /// Whether the ring goes back that far before the command; a second less will do.

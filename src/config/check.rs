@@ -1,7 +1,9 @@
 //! Owns what keys must be together. Every refusal names the key, the rule and the value. Pure; runs on the main thread.
 
 use super::file::File;
+use crate::codec::Implementation;
 use crate::error::Result;
+use crate::frame::Layout;
 use crate::settings::{Refusal, from};
 
 /// Combinations.
@@ -16,6 +18,16 @@ pub(super) fn values(f: &File) -> Result<()> {
     f.export.check()?;
     f.video.check()?;
     let (r, n) = (&f.rtsp, &f.network);
+    let most = Implementation::ALL.into_iter().max_by_key(|i| i.max_pixels());
+    let stream = if f.video.width == 0 { Layout::new(c.width, c.height) } else { Layout::new(f.video.width, f.video.height) };
+    if let Some(most) =
+        most.filter(|most| (r.enable || !f.record.schedule.is_empty()) && !most.takes(stream.width, stream.height))
+    {
+        let rule =
+            format!("at most {} pixels, as H.264 has, where rtsp.enable or record.schedule encodes them", most.max_pixels());
+        let value = format!("{}x{}; set video.width and video.height", stream.width, stream.height);
+        return Err(Refusal::new(rule, value).of("camera.width and camera.height"));
+    }
     if r.enable && (r.port == n.trigger_port || r.port == n.persistent_port) {
         return Err(Refusal::new("a port of its own", r.port).of("rtsp.port"));
     }

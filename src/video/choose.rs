@@ -31,9 +31,32 @@ const PICTURES: usize = 12;
 /// picture shifted by one column is below 25.
 const MIN_PSNR_DB: f64 = 28.0;
 
-/// The encoders of the stream's codec that this machine has, best first, for a `video.encoder` of this name: one that was
-/// named, then what replaces it.
-pub fn candidates(named: Option<Implementation>) -> Vec<Implementation> {
+/// The encoders of the stream's codec that this machine has and that take pictures of this size, best first, for a `video.encoder` of
+/// this name: one that was named, then what replaces it.
+pub fn candidates(named: Option<Implementation>, size: Layout) -> Vec<Implementation> {
+    let mut all = installed(named);
+    all.retain(|c| c.takes(size.width, size.height));
+    all
+}
+
+/// Why there is none that works.
+pub fn none_for(size: Layout) -> Error {
+    let all = installed(None);
+    let most: Vec<_> = all.iter().map(|c| format!("{} takes up to {}", c.word(), c.max_pixels())).collect();
+    let (w, h) = (size.width, size.height);
+    Error::new(
+        Kind::Media,
+        if all.is_empty() {
+            "encode: no encoder is installed; install gstreamer1.0-plugins-ugly (x264enc) or gstreamer1.0-plugins-bad (openh264enc)".into()
+        } else if all.iter().any(|c| c.takes(size.width, size.height)) {
+            "encode the stream: no encoder works; install gstreamer1.0-plugins-ugly (x264enc) or gstreamer1.0-plugins-bad (openh264enc)".into()
+        } else {
+            format!("encode {w}x{h}, which are {} pixels: {}; set video.width and video.height", w * h, most.join(", "))
+        },
+    )
+}
+
+fn installed(named: Option<Implementation>) -> Vec<Implementation> {
     let mut all = Implementation::ALL.to_vec();
     if let Some(first) = named {
         all.retain(|c| *c != first && *c != Implementation::Hardware);
@@ -271,9 +294,11 @@ fn packed(sample: &gst::Sample) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
+    const SMALL: Layout = Layout::new(640, 480);
+
     #[test]
     fn every_encoder_of_this_machine_gives_back_what_it_was_given() {
-        let found = candidates(None);
+        let found = candidates(None, SMALL);
         assert!(!found.is_empty(), "no encoder is installed");
         for coder in found.into_iter().filter(|c| *c != Implementation::Hardware) {
             for (w, h) in [(640, 480), (322, 242)] {
@@ -310,10 +335,17 @@ mod tests {
 
     #[test]
     fn an_encoder_that_is_named_comes_first_and_hardware_only_when_asked() {
-        assert_ne!(candidates(Some(Implementation::OpenH264)).first(), Some(&Implementation::Hardware));
-        assert!(!candidates(Some(Implementation::X264)).contains(&Implementation::Hardware));
-        let software = |named| candidates(named).into_iter().filter(|c| *c != Implementation::Hardware).collect::<Vec<_>>();
+        assert_ne!(candidates(Some(Implementation::OpenH264), SMALL).first(), Some(&Implementation::Hardware));
+        assert!(!candidates(Some(Implementation::X264), SMALL).contains(&Implementation::Hardware));
+        let software =
+            |named| candidates(named, SMALL).into_iter().filter(|c| *c != Implementation::Hardware).collect::<Vec<_>>();
         if door::has("x264enc") && door::has("openh264enc") {
+            assert_eq!(candidates(Some(Implementation::OpenH264), Layout::new(4056, 3040)), [Implementation::X264]);
+            let why = none_for(Layout::new(8192, 6144)).what;
+            assert!(
+                why.contains("8192x6144, which are 50331648 pixels: ") && why.contains("x264 takes up to 35651584, "),
+                "{why}"
+            );
             assert_eq!(software(None), [Implementation::X264, Implementation::OpenH264]);
             assert_eq!(software(Some(Implementation::OpenH264)), [Implementation::OpenH264, Implementation::X264]);
         }

@@ -166,7 +166,10 @@ impl Feeder {
         // By name it is used without a test; otherwise it is tested before the first viewer comes, who would have to wait.
         let hardware = match wish.encoder {
             Some(coder) => coder == Implementation::Hardware,
-            None => crate::gst::has(Implementation::Hardware.element()) && choose::trusts_hardware(size, wish.settings.fps),
+            None => {
+                choose::candidates(None, size).contains(&Implementation::Hardware)
+                    && choose::trusts_hardware(size, wish.settings.fps)
+            }
         };
         self.hardware.store(hardware, Relaxed);
         let mut failures = EncoderFailures::default();
@@ -362,11 +365,11 @@ impl Session<'_> {
     }
 
     fn begin(&self, picture: (Layout, Colour), now: BootUs) -> Result<RunningEncoder> {
-        let mut all = choose::candidates(self.wish.encoder);
+        let size = self.wish.settings.size.unwrap_or(picture.0);
+        let mut all = choose::candidates(self.wish.encoder, size);
         all.retain(|c| (*c != Implementation::Hardware || self.hardware) && !self.failures.out.contains(c));
         let Some(coder) = all.first().copied() else {
-            let cure = "install gstreamer1.0-plugins-ugly (x264enc) or gstreamer1.0-plugins-bad (openh264enc)";
-            return Err(Error::new(Kind::Media, format!("encode the stream: no encoder works; {cure}")));
+            return Err(choose::none_for(size));
         };
         *self.f.at_work.lock().unwrap_or_else(PoisonError::into_inner) = Some(coder);
         let hub = self.f.hub.clone();
@@ -389,7 +392,8 @@ impl Session<'_> {
         if let Some(coder) = coder.filter(|c| self.failures.note(*c, now)) {
             log::warn!("The encoder {} is given up", coder.word());
         }
-        if choose::candidates(self.wish.encoder).iter().all(|c| self.failures.out.contains(c)) {
+        let size = self.wish.settings.size.unwrap_or(self.wish.camera);
+        if choose::candidates(self.wish.encoder, size).iter().all(|c| self.failures.out.contains(c)) {
             self.failures.out.clear();
             return NONE_LEFT;
         }

@@ -23,7 +23,7 @@ use std::thread::JoinHandle;
 
 use crate::clock::Clock;
 use crate::codec::{Codec, H264, Implementation};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::frame::Layout;
 use crate::health::Gauges;
 use crate::ring::Frames;
@@ -139,12 +139,23 @@ impl Video {
         self.wish.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Who is to encode the past: whoever encodes the present, else the first that may.
-    fn coder(&self) -> Result<Implementation> {
-        let trusted = self.hardware.load(Relaxed);
-        let mut all = choose::candidates(self.wish().encoder).into_iter().filter(|c| *c != Implementation::Hardware || trusted);
-        let missing = "encode: no encoder is installed; install gstreamer1.0-plugins-ugly (x264enc) or gstreamer1.0-plugins-bad (openh264enc)";
-        self.encoder().or_else(|| all.next()).ok_or_else(|| Error::new(Kind::Media, missing))
+    /// Whether a camera's own stream goes out now.
+    pub fn passes_through(&self) -> bool {
+        self.hub.passes_through()
+    }
+
+    /// Whether the stream can be encoded, where that is what it takes; the error has the cure.
+    pub fn check(&self) -> Result<()> {
+        if self.hub.passes_through() { Ok(()) } else { self.coder(self.wish().camera).map(drop) }
+    }
+
+    /// Who is to encode pictures of the past: whoever encodes the present, else the first that may.
+    fn coder(&self, picture: Layout) -> Result<Implementation> {
+        let (wish, trusted) = (self.wish(), self.hardware.load(Relaxed));
+        let size = wish.settings.size.unwrap_or(picture);
+        let mut all = choose::candidates(wish.encoder, size).into_iter().filter(|c| *c != Implementation::Hardware || trusted);
+        let same = self.encoder().filter(|c| c.takes(size.width, size.height));
+        same.or_else(|| all.next()).ok_or_else(|| choose::none_for(size))
     }
 
     /// Ends the encoder and its thread.

@@ -90,7 +90,6 @@ pub struct Past<'a> {
 /// Encodes them and hands the units to `to`. Frames that the ring has given away meanwhile are left out.
 pub fn encode(video: &Video, past: &Past<'_>, to: &mut dyn FnMut(&AccessUnit) -> Result<()>) -> Result<()> {
     let wish: Wish = video.wish();
-    let coder: Implementation = video.coder()?;
     let (mut work, mut drawn, mut next) = (None::<RunningEncoder>, Arc::default(), past.from);
     let mut since = Instant::now();
     while !(past.stop)() {
@@ -117,6 +116,7 @@ pub fn encode(video: &Video, past: &Past<'_>, to: &mut dyn FnMut(&AccessUnit) ->
         let work = match &mut work {
             Some(work) => work,
             none => {
+                let coder: Implementation = video.coder(if past.whole { wish.camera } else { meta.layout })?;
                 let (send, units) = channel();
                 // A receiver that has gone has no use for the unit.
                 let out = Box::new(move |unit: &AccessUnit| drop(send.send(unit.clone())));

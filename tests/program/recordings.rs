@@ -370,6 +370,22 @@ fn recordings_by_the_clock_begin_split_and_stay_stopped() {
 }
 
 #[test]
+fn an_encoder_that_finds_no_memory_or_no_level_is_refused_with_the_numbers() {
+    let r = Setup::new("memory").set("camera.width", 1280).set("camera.height", 960).set("limits.max_rss_mib", 50).start();
+    for (line, word) in [("record start", "record start"), ("record start before=0.1", "record start"), ("clip 0.1", "clip")] {
+        let said = r.ask(line);
+        assert!(said.starts_with(&format!("ERR media {word}: encoding takes up to ")), "{said}");
+        assert!(said.contains(" of limits.max_rss_mib 50 are in use; raise limits.max_rss_mib or set video.width"), "{said}");
+    }
+    assert!(r.ask("set video.width=320 video.height=240").starts_with("OK "));
+    assert!(r.ask("record start 0.2").starts_with("OK recording "));
+    drop(r);
+    let large = Setup::new("level").set("camera.width", 8192).set("camera.height", 6144).set("record.schedule", vec!["always"]);
+    let (code, said) = large.end();
+    assert!(code != 0 && said.contains("at most 35651584 pixels") && said.contains("not 8192x6144; set video.width"), "{said}");
+}
+
+#[test]
 fn files_are_listed_and_deleted_by_their_names_only() {
     let r = Setup::new("files").start();
     for line in ["save jpg", "save png tag=x", "clip 0.5"] {
