@@ -4,6 +4,8 @@
 //! `put`: a frame into the ring, against a plain copy of the same bytes, in pairs whose order alternates;
 //! `capture`: the real capture loop on a thread of its own with the pattern as its source: allocations and page faults of
 //! that thread per frame, and what a frame costs it;
+//! `turn`: the copy that turns a picture upright, against the plain one, in pairs, for the mirrors and the quarter turn, and for
+//! a quarter turn of YUYV;
 //! `average`: the mean of 8 frames against reading those bytes once, in pairs;
 //! `count-average N`, `count-read N`, `count-capture N`, `count-copy N`: N passes and nothing else, for a tool that counts
 //! instructions; `capture` is what the capture does with a frame (copy, sample of luma, night rule, ring), `copy` the copy alone.
@@ -26,15 +28,15 @@ use pastcam::capture::{Capture, SAMPLE_STEP};
 use pastcam::clock::{BootUs, Clock, SystemClock, WallUs};
 use pastcam::error::Result;
 use pastcam::events::Events;
-use pastcam::frame::{Ae, Colour, FrameMeta, Layout, Planes};
+use pastcam::frame::{Ae, Colour, FrameMeta, Layout, Packing, Planes};
 use pastcam::health::Gauges;
 use pastcam::night::level::Histogram;
 use pastcam::night::{Measurement, Night, Settings};
 use pastcam::ring::{Frames, Ring};
 use pastcam::shutdown::Shutdown;
-use pastcam::source::camera::Mount;
 use pastcam::source::{Camera, Spec};
 use pastcam::tuning::Presets;
+use pastcam::turn::Turn;
 
 use pastcam::stack;
 use pastcam::tuning::{Map, Tuner};
@@ -110,7 +112,7 @@ fn main() -> Result<()> {
     let only = after("--only").map(String::as_str);
     let mut out = serde_json::Map::new();
     out.insert("frame_bytes".into(), layout().bytes().into());
-    let cases: [(&str, Case); 3] = [("put", put), ("capture", capture), ("average", average)];
+    let cases: [(&str, Case); 4] = [("put", put), ("capture", capture), ("turn", turn), ("average", average)];
     for (name, case) in cases {
         if only.is_none_or(|o| o == name) {
             let value = case(quick)?;
@@ -267,7 +269,7 @@ fn capture(quick: bool) -> Result<Value> {
     let (_orders, orders) = channel();
     let mut capture = Capture {
         spec: Spec::parse("pattern")?,
-        camera: Camera { layout: layout(), fps: FPS, day_gain_ceiling: 8.0, mount: Mount::default() },
+        camera: Camera { layout: layout(), fps: FPS, day_gain_ceiling: 8.0, turn: Turn::default(), low: None },
         outlet: pastcam::source::no_outlet(),
         ring_layout: layout(),
         frames: frames.clone(),
@@ -317,6 +319,34 @@ fn capture(quick: bool) -> Result<Value> {
         "capture_thread_cpu_us_per_frame": cpu as f64 / n / 1e3,
         "fps": FPS,
     }))
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "every case may fail")]
+fn turn(quick: bool) -> Result<Value> {
+    let frames = pool_frames();
+    let mut source = vec![0; 2 * WIDTH as usize * HEIGHT as usize];
+    fill(&mut source, 7);
+    let planar = Planes::of(layout(), &source);
+    let packed =
+        Planes { layout: layout(), packing: Packing::Packed, data: [&source, &[], &[]], stride: [2 * WIDTH as usize, 0, 0] };
+    let mut pools = [0, 1].map(|_| vec![vec![1; layout().bytes()]; frames]);
+    let [turned, plain] = &mut pools;
+    let mut out = serde_json::Map::new();
+    for (word, planes, turn) in [
+        ("hflip", planar, Turn::new(0, true, false)),
+        ("vflip", planar, Turn::new(0, false, true)),
+        ("180", planar, Turn::new(180, false, false)),
+        ("90", planar, Turn::new(90, false, false)),
+        ("90 of YUYV", packed, Turn::new(90, false, false)),
+    ] {
+        let (ratio, ours, copy) = pairs(
+            if quick { 120 } else { 600 },
+            |i| turn.copy(black_box(&planes), &mut turned[i % frames]),
+            |i| planes.copy_to(&mut plain[i % frames]),
+        );
+        out.insert(word.into(), json!({ "ratio": ratio, "turned_us": ours, "copy_us": copy }));
+    }
+    Ok(out.into())
 }
 
 /// The sum of all bytes as 64-bit words: one pass over memory with as little arithmetic as a pass can have.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use pastcam::frame::{Layout, Packing, Planes};
-use pastcam::source::camera::Mount;
 use pastcam::source::{Camera, Polled, Spec};
+use pastcam::turn::Turn;
 
 /// Processor time of this thread (µs).
 fn used_us() -> f64 {
@@ -45,7 +45,7 @@ fn main() {
         let copy = each(200, || std::hint::black_box(&planes).copy_to(&mut slot));
         println!("one copy from {name}: {copy:.0} us, {:.2} x plain", copy / plain);
     }
-    let camera = Camera { layout, fps: 10.0, day_gain_ceiling: 8.0, mount: Mount::default() };
+    let camera = Camera { layout, fps: 10.0, day_gain_ceiling: 8.0, turn: Turn::default(), low: None };
     let mut camera = match Spec::Camera(String::new()).make(&camera, &pastcam::source::no_outlet()) {
         Ok(camera) => camera,
         Err(why) => return println!("SKIP: the path from the camera: {why}"),

@@ -553,13 +553,14 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// The one copy of the frame: as it is or, where it has outgrown the slot, made to fit the camera's configured size.
+    /// The one copy of the frame: turned upright, else as it is or, where it has outgrown the slot, made to fit the camera's
+    /// configured size.
     /// `None` when every slot is being read; the ring counts the loss and the camera goes on.
     fn fill_whole<'r>(&mut self, ring: &'r Ring, frame: &Incoming<'_>) -> Option<(Taken<'r>, Layout)> {
         let mut slot = ring.take()?;
-        let (sent, wanted) = (frame.main.layout, self.c.camera.layout);
+        let (sent, wanted) = (frame.turn.of(frame.main.layout), self.c.camera.layout);
         if sent.bytes() <= ring.slot_bytes() {
-            frame.main.copy_to(slot.pixels());
+            frame.turn.copy(&frame.main, slot.pixels());
             return Some((slot, sent));
         }
         let fit = self.fit.get_or_insert_with(|| {
@@ -572,16 +573,16 @@ impl Loop<'_> {
             );
             Shrink::new(wanted)
         });
-        fit.run(&frame.main, slot.pixels());
+        fit.turned(&frame.main, frame.turn, slot.pixels());
         Some((slot, wanted))
     }
 
     /// The frame at the ring's own size, by the source's hardware where it has made such a picture.
     fn fill_small<'r>(&mut self, ring: &'r Ring, frame: &Incoming<'_>) -> Option<(Taken<'r>, Layout)> {
         let (mut slot, layout) = (ring.take()?, self.c.ring_layout);
-        match (frame.low.as_ref().filter(|low| low.layout == layout), &mut self.shrink) {
-            (Some(low), _) => low.copy_to(slot.pixels()),
-            (None, Some(shrink)) => shrink.run(&frame.main, slot.pixels()),
+        match (frame.low.as_ref().filter(|low| frame.turn.of(low.layout) == layout), &mut self.shrink) {
+            (Some(low), _) => frame.turn.copy(low, slot.pixels()),
+            (None, Some(shrink)) => shrink.turned(&frame.main, frame.turn, slot.pixels()),
             (None, None) => return None,
         }
         Some((slot, layout))

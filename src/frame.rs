@@ -290,13 +290,16 @@ impl<'a> Planes<'a> {
 }
 
 /// Bytes 0, 2, 4 and 6 of eight. Eight at a time is 2.4 times as fast as one by one (Xeon, 1024 columns).
-fn every_other(eight: u64) -> [u8; 4] {
+#[inline]
+pub(crate) fn every_other(eight: u64) -> [u8; 4] {
     let pairs = eight & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
     ((fours | fours >> 16) as u32).to_le_bytes()
 }
 
-fn eight(bytes: &[u8]) -> u64 {
+/// Eight bytes, the first in the lowest.
+#[inline]
+pub(crate) fn eight(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(bytes.try_into().expect("chunks of eight are eight bytes long"))
 }
 

@@ -60,6 +60,7 @@ pub mod source;
 pub mod stack;
 pub mod threads;
 pub mod tuning;
+pub mod turn;
 pub mod update;
 pub mod verbs;
 #[cfg(feature = "media")]

@@ -1,7 +1,8 @@
 //! Owns the smaller picture for the ring where the camera has no hardware for it: the mean of the pixels under each pixel.
-//! Never allocates. Runs on the capture thread.
+//! Never allocates but for the first picture that is to be turned. Runs on the capture thread.
 
 use crate::frame::{Layout, Planes, Samples};
+use crate::turn::Turn;
 
 /// Columns of the widest picture: what `config` allows.
 const PIECE: usize = 8192;
@@ -10,18 +11,36 @@ const PIECE: usize = 8192;
 pub struct Shrink {
     to: Layout,
     sums: Box<[u32]>,
+    /// The small picture before it is set upright; empty as long as none is to be.
+    lying: Vec<u8>,
 }
 
 impl Shrink {
     /// To pictures of this size, not larger than the source's in either direction.
     pub fn new(to: Layout) -> Shrink {
-        Shrink { to, sums: vec![0; PIECE].into_boxed_slice() }
+        Shrink { to, sums: vec![0; PIECE].into_boxed_slice(), lying: Vec::new() }
     }
 
     /// Writes the small picture into `slot`. Each pixel is the rounded mean of the box of whole source pixels that it covers;
     /// where sizes divide evenly that is exact area averaging.
     pub fn run(&mut self, from: &Planes<'_>, slot: &mut [u8]) {
-        let to = self.to;
+        self.fill(self.to, from, slot);
+    }
+
+    /// The same, and turned: of the small picture, which costs least.
+    pub fn turned(&mut self, from: &Planes<'_>, turn: Turn, slot: &mut [u8]) {
+        if turn.is_none() {
+            return self.run(from, slot);
+        }
+        let to = turn.of(self.to);
+        let mut lying = std::mem::take(&mut self.lying);
+        lying.resize(to.bytes(), 0);
+        self.fill(to, from, &mut lying);
+        turn.copy(&Planes::of(to, &lying), slot);
+        self.lying = lying;
+    }
+
+    fn fill(&mut self, to: Layout, from: &Planes<'_>, slot: &mut [u8]) {
         let (full, half) = ((to.width as usize, to.height as usize), (to.width as usize / 2, to.c_height()));
         let plan = [(to.y(), to.y_stride(), full), (to.u(), to.c_stride(), half), (to.v(), to.c_stride(), half)];
         for (component, (range, pitch, to)) in plan.into_iter().enumerate() {
@@ -74,6 +93,18 @@ mod tests {
                 assert_eq!(u32::from(out[y * 4 + x]), (sum + 4) / 8);
             }
         }
+    }
+
+    #[test]
+    fn a_turned_picture_shrinks_to_the_size_it_has_upright() {
+        let (big, small) = (Layout::new(16, 8), Layout::new(4, 8));
+        let pixels: Vec<u8> = (0..big.bytes()).map(|i| (i * 37 % 251) as u8).collect();
+        let turn = Turn::new(90, false, false);
+        let (mut lying, mut expected, mut out) = (vec![0; small.bytes()], vec![0; small.bytes()], vec![0; small.bytes()]);
+        Shrink::new(Layout::new(8, 4)).run(&Planes::of(big, &pixels), &mut lying);
+        turn.copy(&Planes::of(Layout::new(8, 4), &lying), &mut expected);
+        Shrink::new(small).turned(&Planes::of(big, &pixels), turn, &mut out);
+        assert_eq!(out, expected);
     }
 
     #[test]

@@ -8,7 +8,6 @@ use crate::night;
 use crate::ring::persist::Store;
 use crate::ring::size::{self, Memory, Wish};
 use crate::source::Camera;
-use crate::source::camera::Mount;
 use crate::tuning;
 
 /// The floor of free space unless a number is given (MiB, % of the disk): a system card wants room to live.
@@ -49,12 +48,8 @@ pub(super) fn camera(config: &Config) -> Camera {
         layout: Layout::new(c.width, c.height),
         fps: c.framerate,
         day_gain_ceiling: config.night.day_gain_ceiling,
-        mount: Mount {
-            hflip: c.hflip,
-            vflip: c.vflip,
-            upside_down: c.rotation == 180,
-            low: config.ring.downscale.enable.then(|| ring_layout(config)),
-        },
+        turn: c.turn(),
+        low: config.ring.downscale.enable.then(|| ring_layout(config)),
     }
 }
 

@@ -130,6 +130,12 @@ impl Config {
     pub fn stream(&self) -> Stream {
         let c = &self.camera;
         let sound = self.rtsp.enable && self.rtsp.sound().is_some();
-        Stream { keys: self.video.clone(), camera: Layout::new(c.width, c.height), fps: c.framerate, sound }
+        Stream {
+            keys: self.video.clone(),
+            camera: Layout::new(c.width, c.height),
+            fps: c.framerate,
+            sound,
+            turned: !c.turn().is_none(),
+        }
     }
 }

@@ -8,7 +8,7 @@ mod units;
 use serde_json::{Map, Value};
 
 pub use leaf::{AutoMib, Kind, Leaf, Secret, Word, one_of, whole_path};
-pub use rule::{Refusal, Rule, any, at_least, bytes, from};
+pub use rule::{Refusal, Rule, any, at_least, bytes, from, multiples};
 
 use crate::error::{Error, Kind as ErrorKind, Result};
 

@@ -51,6 +51,8 @@ pub struct Rule {
     low: f64,
     high: f64,
     or_zero: bool,
+    /// Few enough to be named one by one.
+    listed: bool,
     /// What the number must be a multiple of; 0: of anything.
     step: f64,
     /// Bytes of a text, where they are bounded.
@@ -69,6 +71,7 @@ pub const fn any() -> Rule {
         low: f64::MIN,
         high: f64::MAX,
         or_zero: false,
+        listed: false,
         step: 0.0,
         bytes: usize::MAX,
         whole: false,
@@ -85,6 +88,11 @@ pub const fn from(low: f64, high: f64) -> Rule {
 /// Numbers from `low` on.
 pub const fn at_least(low: f64) -> Rule {
     from(low, f64::INFINITY)
+}
+
+/// The few multiples of `step` from 0 to `high`.
+pub const fn multiples(step: f64, high: f64) -> Rule {
+    Rule { step, listed: true, ..from(0.0, high) }
 }
 
 /// Texts of at most so many bytes, without control characters.
@@ -129,8 +137,12 @@ impl Rule {
         let shown = if real { v.to_string() } else { n.to_string() };
         if self.or_zero && v == 0.0 {
             Ok(())
+        } else if self.listed && !((self.low..=self.high).contains(&v) && v % self.step == 0.0) {
+            let all = self.all();
+            let (last, others) = all.split_last().map_or((String::new(), String::new()), |(l, o)| (l.clone(), o.join(", ")));
+            Err(Refusal::new(format!("{others} or {last}"), shown))
         } else if !(self.low..=self.high).contains(&v) {
-            Err(Refusal::new(if self.either() { self.words(" or ") } else { format!("from {}", self.words(" to ")) }, shown))
+            Err(Refusal::new(format!("from {}", self.words(" to ")), shown))
         } else if self.step > 0.0 && v % self.step != 0.0 {
             Err(Refusal::new("an even number of pixels", shown))
         } else {
@@ -152,17 +164,18 @@ impl Rule {
             () if self.bytes < usize::MAX => Some(format!("up to {} bytes", self.bytes)),
             () if self.low <= f64::MIN => None,
             () if self.high.is_infinite() => Some(format!("{} and up", self.low)),
-            () if self.either() => Some(self.words(" or ")),
+            () if self.listed => Some(self.all().join(", ")),
             () => Some(format!("{}{}", if self.or_zero { "0, " } else { "" }, self.words("–"))),
         }
     }
 
-    /// 0 or one other number.
-    fn either(&self) -> bool {
-        self.or_zero && self.low >= self.high
+    /// All numbers of a list.
+    fn all(&self) -> Vec<String> {
+        let count = (self.high / self.step) as u32;
+        (0..=count).map(|n| (f64::from(n) * self.step).to_string()).collect()
     }
 
     fn words(&self, between: &str) -> String {
-        format!("{}{between}{}", if self.either() { 0.0 } else { self.low }, self.high)
+        format!("{}{between}{}", self.low, self.high)
     }
 }

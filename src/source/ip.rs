@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use gstreamer_video as gst_video;
 
 use super::{Camera, Incoming, Polled, Source};
 use crate::clock::{Clock, SystemClock, monotonic_us};
@@ -84,15 +83,12 @@ impl UriSource {
         pipeline.add(&decode).map_err(failed)?;
         let container = tail.container.clone();
         pipeline.connect_deep_element_added(move |_, _, element| container.watch(element));
-        let (wanted, entry) = (self.camera.layout, tail.entry.clone());
+        let entry = tail.entry.clone();
         decode.connect_pad_added(move |_, pad| {
             let video = pad
                 .current_caps()
                 .or_else(|| Some(pad.query_caps(None)))
                 .is_some_and(|c| c.structure(0).is_some_and(|s| s.name().starts_with("video/")));
-            if let Some(info) = pad.current_caps().filter(|_| video).and_then(|c| gst_video::VideoInfo::from_caps(&c).ok()) {
-                tail::tell_size((info.width(), info.height()), wanted);
-            }
             if video && !entry.is_linked() {
                 // A pad that does not fit shows as an error of the pipeline, which `next` reports.
                 let _ = pad.link(&entry);

@@ -17,6 +17,7 @@ use crate::clock::BootUs;
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Ae, Colour, Exposure, Layout, Planes};
 use crate::secrets;
+use crate::turn::Turn;
 
 pub use barcode::read as read_barcode;
 pub use control::{Control, Setting, Value};
@@ -40,6 +41,8 @@ pub struct Incoming<'a> {
     pub main: Planes<'a>,
     /// The same picture made smaller by the source's own hardware, where it has such a thing.
     pub low: Option<Planes<'a>>,
+    /// What sets both upright.
+    pub turn: Turn,
     /// The source's own count: gaps are frames that it lost.
     pub id: u64,
     /// When the sensor delivered it.
@@ -289,14 +292,16 @@ impl Spec {
 /// What every source is asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Camera {
-    /// Picture size.
+    /// Size of the pictures once they are upright.
     pub layout: Layout,
     /// Frames a second by day.
     pub fps: f64,
     /// Largest gain by day.
     pub day_gain_ceiling: f64,
-    /// How a camera of this machine hangs.
-    pub mount: camera::Mount,
+    /// What is done to its pictures after what it tells of them itself: `camera.rotation`, then `camera.hflip`, `camera.vflip`.
+    pub turn: Turn,
+    /// Size of a second, smaller picture, upright, where a camera of this machine makes one.
+    pub low: Option<Layout>,
 }
 
 /// A source as it may be shown: addresses without their secrets.

@@ -4,15 +4,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Link, Spec, Tls, Transport, without_secrets_in_spec};
-use crate::settings::{Refusal, Word, any, from, one_of, settings, whole_path};
+use crate::settings::{Refusal, Word, any, from, multiples, one_of, settings, whole_path};
+use crate::turn::Turn;
 
 settings! {
     /// `camera` in the configuration.
     pub struct Settings {
         // 8192: the largest picture JPEG encoders and the Pi's ISP agree on. 16: the pattern's code blocks.
-        /// Columns (pixels), even.
+        /// Columns of the pictures as they come out (pixels), even.
         width: u32 = 1024, from(16.0, 8192.0).even().at_start();
-        /// Rows (pixels), even.
+        /// Rows of the pictures as they come out (pixels), even.
         height: u32 = 768, from(16.0, 8192.0).even().at_start();
         /// Frames a second by day.
         framerate: f64 = 10.0, from(0.1, 240.0).at_start();
@@ -32,12 +33,12 @@ settings! {
         tls_verify: bool = true, any();
         /// Which camera of this machine: its index, its id, its model or the model's beginning. Empty: the first.
         device: String = String::new(), any().at_start();
-        /// Mirror left and right, in the camera.
+        /// Mirror left and right, after the rotation.
         hflip: bool = false, any().at_start();
-        /// Mirror top and bottom, in the camera.
+        /// Mirror top and bottom, after the rotation.
         vflip: bool = false, any().at_start();
-        /// 180 where the camera hangs upside down, else 0.
-        rotation: u32 = 0, from(180.0, 180.0).or_zero().at_start();
+        /// Turn clockwise (degrees), after what the source itself tells of how its pictures lie.
+        rotation: u32 = 0, multiples(90.0, 270.0).at_start();
         /// A network stream that repeats one and the same picture for this long (s) counts as lost. 0: never.
         frozen_s: Duration = Duration::from_secs(30), from(0.0, 86_400.0).at_start();
     }
@@ -47,6 +48,11 @@ impl Settings {
     /// Which certificates of network cameras are trusted.
     pub fn tls(&self) -> Tls {
         Tls { ca: self.tls_ca.clone(), verify: self.tls_verify }
+    }
+
+    /// What is done to the source's pictures.
+    pub fn turn(&self) -> Turn {
+        Turn::new(self.rotation, self.hflip, self.vflip)
     }
 
     /// Where frames come from.

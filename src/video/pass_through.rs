@@ -30,6 +30,8 @@ pub enum PassThroughState {
     Sound,
     /// The camera sends another codec than the stream's.
     Codec,
+    /// `camera.rotation`, `camera.hflip` or `camera.vflip` is set, and viewers cannot be told to turn a stream.
+    Turned,
     /// Its pictures come in another order than they are shown in, which files and stamps here do not know.
     Order,
     /// Nothing has come yet, or nothing comes now.
@@ -46,6 +48,7 @@ impl PassThroughState {
             PassThroughState::Size => "size",
             PassThroughState::Sound => "sound",
             PassThroughState::Codec => "codec",
+            PassThroughState::Turned => "turned",
             PassThroughState::Order => "order",
             PassThroughState::Waiting => "waiting",
         }
@@ -77,6 +80,7 @@ fn refused(stream: &Stream) -> Option<PassThroughState> {
         () if !v.pass_through => Some(PassThroughState::Off),
         () if !v.overlay.is_empty() => Some(PassThroughState::Overlay),
         () if v.width > 0 => Some(PassThroughState::Size),
+        () if stream.turned => Some(PassThroughState::Turned),
         () if stream.sound => Some(PassThroughState::Sound),
         () => None,
     }
@@ -213,6 +217,8 @@ mod tests {
         assert_eq!(of(r#"{"video": {"pass_through": false}}"#), Some(PassThroughState::Off));
         assert_eq!(of(r#"{"video": {"overlay": "gate"}}"#), Some(PassThroughState::Overlay));
         assert_eq!(of(r#"{"video": {"width": 640, "height": 480}}"#), Some(PassThroughState::Size));
+        assert_eq!(of(r#"{"camera": {"rotation": 90}}"#), Some(PassThroughState::Turned));
+        assert_eq!(of(r#"{"camera": {"rotation": 180, "hflip": true, "vflip": true}}"#), None, "it comes to nothing");
         assert_eq!(of(r#"{"rtsp": {"enable": true, "audio": {"device": "hw:1"}}}"#), Some(PassThroughState::Sound));
         assert_eq!(of(r#"{"rtsp": {"audio": {"device": "hw:1"}}}"#), None, "nobody is served, so nobody hears");
     }

@@ -57,6 +57,8 @@ pub struct Stream {
     pub fps: f64,
     /// Viewers hear sound.
     pub sound: bool,
+    /// The camera's pictures are turned or mirrored on their way into the ring.
+    pub turned: bool,
 }
 
 settings! {

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use pastcam::clock::{Clock, SystemClock};
-use pastcam::frame::{Layout, Packing};
-use pastcam::source::camera::Mount;
+use pastcam::frame::{Layout, Packing, Planes};
 use pastcam::source::{Camera, Incoming, Light, Polled, Source, Spec, Value, no_outlet};
+use pastcam::turn::Turn;
 
 use crate::pictures::{self, REPEATED, SHOWN};
 
 fn wanted(width: u32, height: u32) -> Camera {
-    Camera { layout: Layout::new(width, height), fps: 30.0, day_gain_ceiling: 8.0, mount: Mount::default() }
+    Camera { layout: Layout::new(width, height), fps: 30.0, day_gain_ceiling: 8.0, turn: Turn::default(), low: None }
 }
 
 fn open(selector: &str, wanted: &Camera) -> Box<dyn Source> {
@@ -82,7 +82,7 @@ fn it_stops_starts_and_is_made_anew_in_another_size() {
 fn the_camera_makes_the_ring_s_smaller_picture_itself() {
     let small = Layout::new(320, 240);
     let mut camera = wanted(640, 480);
-    camera.mount.low = Some(small);
+    camera.low = Some(small);
     let mut source = open("Pictures", &camera);
     source.start(0).unwrap();
     frames(source.as_mut(), 10, &mut |f| {
@@ -92,6 +92,24 @@ fn the_camera_makes_the_ring_s_smaller_picture_itself() {
         let (layout, pixels) = copied(f);
         assert_eq!((low.layout, pictures::which(small, &slot)), (small, pictures::which(layout, &pixels)));
     });
+}
+
+#[test]
+fn quarter_turns_are_left_to_the_copy() {
+    let all = || (1..=8).map(Turn::exif);
+    // The virtual camera claims that it mirrors, and does not.
+    for turn in all().filter(|turn| turn.is_quarter() || turn.is_none()) {
+        let (lying, back) = (Layout::new(640, 480), all().find(|back| turn.then(*back).is_none()).unwrap());
+        let mut source = open("Pictures", &Camera { layout: turn.of(lying), turn, ..wanted(640, 480) });
+        source.start(0).unwrap();
+        frames(source.as_mut(), 3, &mut |f| {
+            let (mut upright, mut again) = (vec![0; lying.bytes()], vec![0; lying.bytes()]);
+            f.turn.copy(&f.main, &mut upright);
+            assert_eq!(f.turn.of(f.main.layout), turn.of(lying));
+            back.copy(&Planes::of(turn.of(lying), &upright), &mut again);
+            pictures::which(lying, &again);
+        });
+    }
 }
 
 #[test]

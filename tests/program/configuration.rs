@@ -97,7 +97,7 @@ fn every_wrong_value_is_named_with_its_key_and_rule() {
         ("ring.size", "99999999999999999999", &["whole number"]),
         // Sources.
         ("camera.source", "\"webcam\"", &["auto, camera", "webcam"]),
-        ("camera.rotation", "90", &["0 or 180", "90"]),
+        ("camera.rotation", "45", &["0, 90, 180 or 270", "45"]),
         ("camera.transport", "\"http\"", &["one of auto, tcp, udp", "\"http\""]),
         ("camera.source", "\"pattern:speed\"", &["lux=N", "speed"]),
         ("camera.source", "\"pattern:lux=-1\"", &["lux=N", "lux=-1"]),

@@ -41,6 +41,7 @@ mod sound;
 mod sources;
 mod supervision;
 mod trust;
+mod turned;
 mod update;
 mod viewers;
 mod vlc;

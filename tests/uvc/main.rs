@@ -18,8 +18,8 @@ use gstreamer::prelude::*;
 use gstreamer_app::{AppSink, AppSrc};
 use harness::{Setup, until};
 use pastcam::frame::{Colour, Layout};
-use pastcam::source::camera::Mount;
 use pastcam::source::{Camera, Incoming, Light, Polled, Source, Spec, Value};
+use pastcam::turn::Turn;
 use webcam::{AE_MODE, BRIGHTNESS, BY_HAND, EXPOSURE, PORT, SIZES, Webcam};
 
 fn jpeg(width: u16, height: u16, luma: u8) -> Vec<u8> {
@@ -52,7 +52,13 @@ fn plug() -> Option<Webcam> {
 }
 
 fn camera((width, height): (u16, u16)) -> Camera {
-    Camera { layout: Layout::new(width.into(), height.into()), fps: 15.0, day_gain_ceiling: 8.0, mount: Mount::default() }
+    Camera {
+        layout: Layout::new(width.into(), height.into()),
+        fps: 15.0,
+        day_gain_ceiling: 8.0,
+        turn: Turn::default(),
+        low: None,
+    }
 }
 
 fn open(size: (u16, u16)) -> Box<dyn Source> {

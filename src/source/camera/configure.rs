@@ -17,6 +17,7 @@ use super::pick::Found;
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Colour, Layout, Matrix, Span};
 use crate::source::Camera;
+use crate::turn::Turn;
 
 /// Buffers asked for: one being filled, one waiting, one in the pipeline, one in our hands.
 const BUFFERS: u32 = 4;
@@ -43,18 +44,25 @@ pub(super) fn list(manager: &CameraManager) -> Vec<Found> {
         .collect()
 }
 
+/// What was settled with a camera.
+pub(super) struct Settled {
+    pub config: CameraConfiguration,
+    pub main: Format,
+    pub low: Option<Format>,
+    /// What is left to turn: the camera's own hardware mirrors, and no more than that.
+    pub turn: Turn,
+}
+
 /// The camera's configuration with one output or, where a smaller picture is wished for and the camera makes one, with two.
-pub(super) fn configuration(
-    active: &ActiveCamera<'static>,
-    camera: &Camera,
-) -> Result<(CameraConfiguration, Format, Option<Format>)> {
+pub(super) fn configuration(active: &ActiveCamera<'static>, camera: &Camera) -> Result<Settled> {
     let roles = [StreamRole::VideoRecording, StreamRole::ViewFinder];
-    if let Some(small) = camera.mount.low.filter(|low| *low != camera.layout) {
+    let whole = camera.turn.of(camera.layout);
+    if let Some(small) = camera.low.map(|low| camera.turn.of(low)).filter(|low| *low != whole) {
         let two = active.generate_configuration(&roles).filter(|c| c.len() == 2);
-        if let Some((config, formats)) = two.and_then(|c| settle(c, &[camera.layout, small], camera).ok()) {
-            let exact = [camera.layout, small].iter().enumerate().all(|(i, l)| size(&config, i) == Some(*l));
+        if let Some((config, formats, turn)) = two.and_then(|c| settle(c, &[whole, small], camera.turn).ok()) {
+            let exact = [whole, small].iter().enumerate().all(|(i, l)| size(&config, i) == Some(*l));
             if exact && !formats.contains(&Format::Mjpeg) {
-                return Ok((config, formats[0], Some(formats[1])));
+                return Ok(Settled { config, main: formats[0], low: Some(formats[1]), turn });
             }
         }
     }
@@ -62,12 +70,12 @@ pub(super) fn configuration(
         .generate_configuration(&roles[..1])
         .or_else(|| active.generate_configuration(&roles[1..]))
         .ok_or_else(|| Error::new(Kind::Source, "ask the camera for pictures: it offers no configuration"))?;
-    let (config, formats) = settle(one, &[camera.layout], camera)?;
-    Ok((config, formats[0], None))
+    let (config, formats, turn) = settle(one, &[whole], camera.turn)?;
+    Ok(Settled { config, main: formats[0], low: None, turn })
 }
 
-/// Asks for these sizes, and takes what the camera makes of it.
-fn settle(mut config: CameraConfiguration, sizes: &[Layout], camera: &Camera) -> Result<(CameraConfiguration, Vec<Format>)> {
+/// Asks for these sizes and this turn, and takes what the camera makes of it; what is left to turn.
+fn settle(mut config: CameraConfiguration, sizes: &[Layout], turn: Turn) -> Result<(CameraConfiguration, Vec<Format>, Turn)> {
     let refused = |why: &str| Error::new(Kind::Source, format!("ask the camera for pictures: {why}"));
     for (i, layout) in sizes.iter().enumerate() {
         let wanted = Size::new(layout.width, layout.height);
@@ -87,26 +95,26 @@ fn settle(mut config: CameraConfiguration, sizes: &[Layout], camera: &Camera) ->
         // JPEG's own colour, so that pictures need no conversion. A camera that cannot do it says what it does.
         stream.set_color_space(Some(ColorSpace::sycc()));
     }
-    let wanted = match camera.mount.mirrors() {
-        (false, false) => Orientation::Rotate0,
-        (true, false) => Orientation::Rotate0Mirror,
-        (true, true) => Orientation::Rotate180,
-        (false, true) => Orientation::Rotate180Mirror,
+    // The library's orientations are EXIF's, in that order. Sensors mirror; rows that become columns are for the copy.
+    let wanted = match turn.orientation() {
+        2 => Orientation::Rotate0Mirror,
+        3 => Orientation::Rotate180,
+        4 => Orientation::Rotate180Mirror,
+        _ => Orientation::Rotate0,
     };
     config.set_orientation(wanted);
     if config.validate().is_invalid() {
         return Err(refused("it refuses every configuration of this size"));
     }
-    if config.orientation() != wanted {
-        log::warn!("The camera cannot mirror or turn its pictures (camera.hflip, camera.vflip, camera.rotation)");
-    }
+    let given = config.orientation();
+    let left = if given == wanted && !turn.is_quarter() { Turn::default() } else { Turn::exif(given as u8 + 1).then(turn) };
     let formats = (0..sizes.len()).map(|i| {
         let pixel = config.get(i).map(|c| c.get_pixel_format());
         let format = pixel.and_then(|p| Format::of(p.fourcc()));
         format.ok_or_else(|| refused("it insists on a format that this program does not take"))
     });
     let formats = formats.collect::<Result<Vec<_>>>()?;
-    Ok((config, formats))
+    Ok((config, formats, left))
 }
 
 fn size(config: &CameraConfiguration, i: usize) -> Option<Layout> {

@@ -14,7 +14,7 @@ use libcamera::framebuffer_allocator::{FrameBuffer, FrameBufferAllocator};
 use libcamera::request::{Request, RequestStatus, ReuseFlag};
 
 use super::catalogue::Catalogue;
-use super::configure::{Output, configuration, list, map, output};
+use super::configure::{Output, Settled, configuration, list, map, output};
 use super::exposure;
 use super::format::{self, Format};
 use super::jpeg::Jpeg;
@@ -24,6 +24,7 @@ use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Colour, Planes};
 use crate::source::{Camera, Control, Incoming, Light, Polled, Setting, Source, Value};
+use crate::turn::Turn;
 
 /// Requests in flight by night, where each takes seconds: a change has to wait for all that are queued before it.
 const NIGHT_FLIGHT: usize = 2;
@@ -71,6 +72,7 @@ pub(super) struct Library {
     name: String,
     catalogue: Catalogue,
     jpeg: Option<Jpeg>,
+    turn: Turn,
     fps: f64,
     pace: Pace,
     state: State,
@@ -119,7 +121,7 @@ impl Library {
             .map_err(|e| Error::caused(Kind::Source, format!("{}: another program may have it; stop that", failed("open")), e))?;
         let (to_us, events) = channel();
         listen(&mut active, &to_us);
-        let (mut config, main_format, low_format) = configuration(&active, camera)?;
+        let Settled { mut config, main: main_format, low: low_format, turn } = configuration(&active, camera)?;
         active.configure(&mut config).map_err(|e| Error::caused(Kind::Source, failed("configure"), e))?;
         let mut allocator = FrameBufferAllocator::new(&active);
         let (mut main, buffers) = output(&config, 0, main_format, &mut allocator, chosen)?;
@@ -159,13 +161,13 @@ impl Library {
             camera.fps,
             manager.version()
         );
-        if l != camera.layout {
+        if turn.of(l) != camera.layout {
             log::warn!(
                 "The camera {chosen} makes no pictures of {}x{} (camera.width, camera.height) but of {}x{}",
                 camera.layout.width,
                 camera.layout.height,
-                l.width,
-                l.height
+                turn.of(l).width,
+                turn.of(l).height
             );
         }
         if let Some(low) = &low {
@@ -190,6 +192,7 @@ impl Library {
             name,
             catalogue,
             jpeg,
+            turn,
             fps: camera.fps,
             pace: Pace::new(camera.fps),
             state,
@@ -323,7 +326,7 @@ impl Library {
     }
 
     fn show(&mut self, request: &Request, carried: Vec<Setting>, sink: &mut dyn FnMut(&Incoming<'_>)) -> Result<bool> {
-        let Library { main, low, catalogue, jpeg, pace, state, .. } = self;
+        let Library { main, low, catalogue, jpeg, turn, pace, state, .. } = self;
         let slot = request.cookie() as usize;
         state.shown.clear();
         let facts = catalogue.look(request.metadata(), &mut state.shown);
@@ -363,6 +366,7 @@ impl Library {
             sink(&Incoming {
                 main: planes,
                 low,
+                turn: *turn,
                 id,
                 boot,
                 colour,

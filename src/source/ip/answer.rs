@@ -9,7 +9,7 @@ use gstreamer as gst;
 use gstreamer_app::AppSrc;
 
 use super::jpeg::{Found, Splitter};
-use super::tail::{self, RateLimiter};
+use super::tail::RateLimiter;
 use crate::clock::{BootUs, Clock, SystemClock};
 use crate::source::Camera;
 
@@ -34,7 +34,6 @@ pub(super) struct Answer {
 }
 
 struct Inner {
-    camera: Camera,
     splitter: Splitter,
     decoder: AppSrc,
     answer: Answer,
@@ -44,7 +43,6 @@ struct Inner {
     next: u64,
     last: BootUs,
     inside: VecDeque<(BootUs, u64)>,
-    size: (u32, u32),
 }
 
 /// See the module's first lines.
@@ -56,7 +54,6 @@ impl Receiver {
     /// Frames are numbered from `first`; JPEG pictures go to `decoder`, whose time stamps are boot-time instants.
     pub fn new(camera: &Camera, first: u64, decoder: AppSrc) -> Receiver {
         let inner = Inner {
-            camera: *camera,
             splitter: Splitter::new(most_pixels(camera)),
             decoder,
             answer: Answer::default(),
@@ -65,7 +62,6 @@ impl Receiver {
             next: first,
             last: BootUs(0),
             inside: VecDeque::new(),
-            size: (0, 0),
         };
         Receiver { inner: Mutex::new(inner) }
     }
@@ -135,9 +131,6 @@ impl Inner {
                 }
                 Found::Whole(picture) => {
                     self.answer.pictures += 1;
-                    if std::mem::replace(&mut self.size, picture.size) != picture.size {
-                        tail::tell_size(picture.size, self.camera.layout);
-                    }
                     self.decode(picture.bytes);
                 }
             }

@@ -130,7 +130,9 @@ impl Pictures {
                     leaky-type=downstream ! jpegdec name=decoder";
         let decoder = Pipe::launch(line, what)?;
         let tail = DecoderTail::new(&decoder.pipeline, camera, false, |_| true)?;
-        let exit = decoder.named::<gst::Element>("decoder").static_pad("src").expect("a decoder has a src pad");
+        let jpeg = decoder.named::<gst::Element>("decoder");
+        tail.container.watch(&jpeg);
+        let exit = jpeg.static_pad("src").expect("a decoder has a src pad");
         exit.link(&tail.entry).map_err(|e| Error::caused(Kind::Media, what, e))?;
         decoder.play(Kind::Media, || "start the decoder of pictures over HTTP".into())?;
         let receiver = Arc::new(Receiver::new(camera, first, decoder.named::<AppSrc>("in")));

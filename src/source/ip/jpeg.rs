@@ -14,6 +14,7 @@ pub(crate) struct Picture {
     /// From its first mark to its last.
     pub bytes: Vec<u8>,
     /// Width and height (pixels).
+    #[cfg_attr(not(any(test, fuzzing)), allow(dead_code, reason = "what tests and fuzzers hold a picture to"))]
     pub size: (u32, u32),
 }
 

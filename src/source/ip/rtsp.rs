@@ -110,7 +110,6 @@ impl RtspSource {
             came: came.clone(),
             broken: broken.clone(),
             outlet: self.outlet.clone(),
-            camera: self.camera,
         };
         source.connect_pad_added(move |_, pad| branch.attach(pad));
         Ok(Running { pipe: pipeline.into(), tail, timestamps, came, described, broken, over, first })
@@ -186,7 +185,6 @@ struct Branch {
     came: Arc<AtomicBool>,
     broken: Arc<Mutex<Option<Error>>>,
     outlet: Outlet,
-    camera: Camera,
 }
 
 impl Branch {
@@ -270,12 +268,9 @@ impl Branch {
                 }
             });
         }
-        let (came, camera) = (self.came.clone(), self.camera);
+        let came = self.came.clone();
         decode.connect_pad_added(move |_, pad| {
             came.store(true, Relaxed);
-            if let Some(info) = pad.current_caps().and_then(|c| gstreamer_video::VideoInfo::from_caps(&c).ok()) {
-                tail::tell_size((info.width(), info.height()), camera.layout);
-            }
             if !entry.is_linked() {
                 // A pad that does not fit shows as an error of the pipeline, which `next` reports.
                 let _ = pad.link(&entry);
@@ -315,7 +310,6 @@ struct Gate {
     timestamps: Arc<TimestampMap>,
     came: Arc<AtomicBool>,
     outlet: Outlet,
-    camera: Camera,
     pipeline: glib::WeakRef<gst::Pipeline>,
     queue: glib::WeakRef<gst::Element>,
     keyframes: KeyframeGate,
@@ -328,7 +322,6 @@ impl Gate {
             timestamps: b.timestamps.clone(),
             came: b.came.clone(),
             outlet: b.outlet.clone(),
-            camera: b.camera,
             pipeline: pipeline.downgrade(),
             queue: queue.downgrade(),
             keyframes: KeyframeGate::default(),
@@ -341,10 +334,7 @@ impl Gate {
         else {
             return false;
         };
-        if !self.came.swap(true, Relaxed) {
-            let size = |name| caps.structure(0).and_then(|s| s.get::<i32>(name).ok()).unwrap_or(0) as u32;
-            tail::tell_size((size("width"), size("height")), self.camera.layout);
-        }
+        self.came.store(true, Relaxed);
         let (id, boot) = self.timestamps.arrived(buffer.pts(), instant_on(pad, buffer.pts(), pipeline.base_time()));
         let key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         (self.outlet)(Coded::AccessUnit(CodedAccessUnit { codec: self.codec, buffer: buffer.clone(), caps, key, id, boot }));

@@ -2,6 +2,7 @@
 //! camera's configured size, and lent to the capture. Probes run on `GStreamer`'s threads, `lend` on the capture thread.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -16,6 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::frame::{Ae, Layout, Packing, Planes};
 use crate::gst::{self as door, ToldColour};
 use crate::source::{Camera, Incoming};
+use crate::turn::Turn;
 
 /// Thins a faster stream out to the wished rate.
 pub(super) struct RateLimiter {
@@ -69,7 +71,12 @@ impl DecoderTail {
         // A picture of another shape keeps it, between black bars.
         scale.set_property("add-borders", true);
         // Two frames at most: when the capture is late the oldest goes, and the decoder never waits for it.
-        let sink = gst_app::AppSink::builder().caps(&wanted(camera.layout, None)).max_buffers(2).drop(true).sync(sync).build();
+        let sink = gst_app::AppSink::builder()
+            .caps(&wanted(camera.turn.of(camera.layout), None))
+            .max_buffers(2)
+            .drop(true)
+            .sync(sync)
+            .build();
         let chain = [&convert, &scale, sink.upcast_ref()];
         let failed = |e: gst::glib::BoolError| Error::caused(Kind::Media, "build the end of the decoder", e);
         pipeline.add_many(chain).map_err(failed)?;
@@ -77,20 +84,33 @@ impl DecoderTail {
         let entry = convert.static_pad("sink").expect("videoconvert has a sink pad");
         // Not `videorate`: on a stream without a frame rate (MJPEG over HTTP) GStreamer 1.22's fails an assertion and takes
         // the process with it, or drops every frame that has no time.
-        entry.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let container = Arc::<Container>::default();
+        let known = container.clone();
+        entry.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            if known.has_news() {
+                // Told again, and with what is new, to all that follows.
+                let _ = pad.current_caps().is_none_or(|caps| pad.send_event(gst::event::Caps::new(&caps)));
+            }
             let keeps = info.buffer().is_none_or(|b| keeps(b));
             // `Handled` gives the frame back here; with `Drop` GStreamer 1.22 would do that once more and complain.
             if keeps { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Handled }
         });
-        let container = Arc::<Container>::default();
-        let (known, exit, layout) = (container.clone(), sink.clone(), camera.layout);
+        let size_told = AtomicU64::new(0);
+        let (known, exit, layout, wish) = (container.clone(), sink.clone(), camera.layout, camera.turn);
         entry.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
             let told = info.event().and_then(|e| match e.view() {
                 gst::EventView::Caps(caps) => whole_colour(caps.caps(), &known),
                 _ => None,
             });
-            if let Some((caps, colorimetry)) = told {
-                exit.set_caps(Some(&wanted(layout, Some(&colorimetry))));
+            if let Some((mut caps, sent, colorimetry)) = told {
+                let turn = known.turn().then(wish);
+                let upright = turn.of(sent);
+                let size = u64::from(upright.width) << 32 | u64::from(upright.height);
+                if size_told.swap(size, Relaxed) != size {
+                    tell_size(upright, layout);
+                }
+                exit.set_caps(Some(&wanted(turn.of(layout), Some(&colorimetry))));
+                note_turn(&mut caps, turn);
                 info.data = Some(gst::PadProbeData::Event(gst::event::Caps::new(&caps)));
             }
             gst::PadProbeReturn::Ok
@@ -115,25 +135,42 @@ fn wanted(layout: Layout, colorimetry: Option<&gst_video::VideoColorimetry>) -> 
         .build()
 }
 
-/// The caps of decoded pictures with their colour told in full, so that every element behind understands it, and the colorimetry
-/// that they keep as I420: it only changes its place, no sample is converted. `None` where these are no raw pictures.
-fn whole_colour(caps: &gst::CapsRef, container: &Container) -> Option<(gst::Caps, gst_video::VideoColorimetry)> {
+/// The caps of decoded pictures with their colour told in full, so that every element behind understands it; their size, and the
+/// colorimetry that they keep as I420: no sample is converted. `None` where these are no raw pictures.
+fn whole_colour(caps: &gst::CapsRef, container: &Container) -> Option<(gst::Caps, Layout, gst_video::VideoColorimetry)> {
     let info = gst_video::VideoInfo::from_caps(caps).ok()?;
     let colorimetry = door::colorimetry(ToldColour::of(caps).or(container.colour()).completed(&info));
     let mut caps = caps.to_owned();
     if !info.is_rgb() {
         caps.make_mut().set("colorimetry", colorimetry.to_string());
     }
-    Some((caps, colorimetry))
+    Some((caps, Layout::new(info.width(), info.height()), colorimetry))
 }
 
-/// Says once how to spare the scaling.
-pub(super) fn tell_size(sent: (u32, u32), wanted: Layout) {
-    if sent != (wanted.width, wanted.height) {
+/// The field of raw caps that says how their pictures lie, as EXIF does: elements hand on what they do not know.
+const TURN: &str = "turn";
+
+fn note_turn(caps: &mut gst::Caps, turn: Turn) {
+    if let Some(fields) = caps.make_mut().structure_mut(0) {
+        fields.remove_field(TURN);
+        if !turn.is_none() {
+            fields.set(TURN, i32::from(turn.orientation()));
+        }
+    }
+}
+
+fn turn_in(caps: &gst::CapsRef) -> Turn {
+    let told = caps.structure(0).and_then(|s| s.get::<i32>(TURN).ok());
+    told.map_or(Turn::default(), |n| Turn::exif(n as u8))
+}
+
+/// Says how to spare the scaling.
+fn tell_size(sent: Layout, wanted: Layout) {
+    if sent != wanted {
         log::info!(
             "The source sends {}x{}; set camera.width and camera.height to that to spare the scaling to {}x{}",
-            sent.0,
-            sent.1,
+            sent.width,
+            sent.height,
             wanted.width,
             wanted.height
         );
@@ -157,6 +194,7 @@ pub(super) fn lend(sample: &gst::Sample, id: u64, boot: BootUs, shown: &str, sin
             stride: [0, 1, 2].map(|i| frame.plane_stride()[i] as usize),
         },
         low: None,
+        turn: turn_in(caps),
         id,
         boot,
         colour,

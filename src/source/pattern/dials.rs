@@ -300,7 +300,7 @@ mod tests {
     use super::*;
 
     fn camera() -> Camera {
-        Camera { layout: Layout::new(320, 240), fps: 10.0, day_gain_ceiling: 8.0, mount: crate::source::camera::Mount::default() }
+        Camera { layout: Layout::new(320, 240), fps: 10.0, day_gain_ceiling: 8.0, turn: crate::turn::Turn::default(), low: None }
     }
 
     #[test]

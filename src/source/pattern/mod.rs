@@ -52,6 +52,8 @@ impl Pattern {
     pub fn new(options: &Options, camera: &Camera) -> Result<Pattern> {
         let trace = options.trace.as_deref().map(Trace::read).transpose()?;
         let longest_us = options.longest_us.unwrap_or(dials::LONGEST_US);
+        // It draws what lies as the turned picture does before it is set upright.
+        let camera = &Camera { layout: camera.turn.of(camera.layout), ..*camera };
         let this = Pattern {
             options: options.clone(),
             camera: *camera,
@@ -89,7 +91,7 @@ impl Pattern {
 
 impl Source for Pattern {
     fn name(&self) -> String {
-        let l = self.camera.layout;
+        let l = self.camera.turn.of(self.camera.layout);
         format!("pattern {}x{} at {} fps", l.width, l.height, self.camera.fps)
     }
 
@@ -127,6 +129,7 @@ impl Source for Pattern {
         sink(&Incoming {
             main: shot.rows.planes(&shot.pixels),
             low: shot.low.as_ref().map(|(pixels, layout)| Planes::of(*layout, pixels)),
+            turn: self.camera.turn,
             id: shot.id,
             boot: shot.boot,
             colour: Colour::default(),
