@@ -178,16 +178,16 @@ impl Loop<'_> {
             let step = ladder.next(self.c.clock.boot(), attempt, policy);
             let pause = match step {
                 RecoveryStep::Restart => {
-                    self.c.gauges.restarts.fetch_add(1, Relaxed);
-                    log::info!("Recovery: the source is stopped and started");
+                    let n = self.c.gauges.restarts.fetch_add(1, Relaxed) + 1;
+                    log::info!("Recovery: the source is stopped and started ({n} times since the start)");
                     if let Some(s) = &mut source {
                         s.stop();
                     }
                     SETTLE
                 }
                 RecoveryStep::Rebuild => {
-                    self.c.gauges.rebuilds.fetch_add(1, Relaxed);
-                    log::info!("Recovery: the source is made anew");
+                    let n = self.c.gauges.rebuilds.fetch_add(1, Relaxed) + 1;
+                    log::info!("Recovery: the source is made anew ({n} times since the start)");
                     source = None;
                     3 * SETTLE
                 }

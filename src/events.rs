@@ -66,6 +66,19 @@ pub enum Disk {
     Back,
 }
 
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// Frames the source lost.
+    Lost,
+    /// Frames that found every slot of the ring in use.
+    Dropped,
+    /// Pictures sent again to viewers and recordings.
+    Repeated,
+    /// The source was started again.
+    Restarts,
+}
+
 /// What happened.
 #[allow(missing_docs, reason = "the line of each variant says what it carries")]
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +96,8 @@ pub enum Event {
     State { state: State, why: String },
     /// Something about the disk, with the sentence, or all is well again, without.
     Disk { disk: Disk, why: String },
+    /// A counter has grown: by how much since it was told last, and what it is now.
+    Counted { counter: Counter, more: u64, total: u64 },
     /// The wall clock was set, by so much (s).
     ClockStepped { by_s: f64 },
     /// The notes that `status` shows have changed to these.
@@ -108,6 +123,7 @@ impl Event {
             Event::Mode { night, level } => format!("EVENT mode={} level={level:.1}", if *night { "NIGHT" } else { "DAY" }),
             Event::State { state, why } => with_why(format!("EVENT state={}", state.word()), why),
             Event::Disk { disk, why } => with_why(format!("EVENT disk={}", word(disk)), why),
+            Event::Counted { counter, more, total } => format!("EVENT counter={} more={more} total={total}", word(counter)),
             Event::ClockStepped { by_s } => format!("EVENT clock=stepped by={by_s:+.3}"),
             Event::Notes(notes) => with_why(format!("EVENT notes={}", notes.len()), notes.first().map_or("", String::as_str)),
             Event::Thread { name, why } => format!("EVENT failed=thread name={name} why={why}"),
@@ -269,6 +285,7 @@ mod tests {
             (Event::State { state: State::Lost, why: "no frame for 5.0 s".into() }, "state=LOST why=no frame for 5.0 s"),
             (Event::State { state: State::Running, why: String::new() }, "state=RUNNING"),
             (Event::Disk { disk: Disk::Back, why: String::new() }, "disk=back"),
+            (Event::Counted { counter: Counter::Lost, more: 3, total: 120 }, "counter=lost more=3 total=120"),
             (Event::ClockStepped { by_s: -3600.0 }, "clock=stepped by=-3600.000"),
             (Event::Notes(vec!["wifi.txt was not taken over".into()]), "notes=1 why=wifi.txt was not taken over"),
             (Event::Thread { name: "recorder".into(), why: "a bug".into() }, "failed=thread name=recorder why=a bug"),

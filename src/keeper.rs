@@ -1,18 +1,20 @@
 //! Owns the round of checks once a second: memory, swap, watchdogs, which are fed while frames come and no watched thread hangs;
-//! asks for periodic pictures, tells what is the matter with the pictures' disk.
+//! asks for periodic pictures, tells what is the matter with the pictures' disk and what was counted.
 //! Never touches the camera, pixels or a disk, which may hang and would starve the watchdogs. Runs on the thread `keeper`.
 
+mod counters;
 mod periodic;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use self::counters::Counters;
 use self::periodic::Periodic;
 use crate::budget::Budget;
 use crate::clock::{self, BootUs, Clock};
 use crate::commands::Commands;
-use crate::events::{self, Disk, Event};
+use crate::events::{self, Counter, Disk, Event};
 use crate::health::{self, State};
 use crate::logging::Tally;
 use crate::notify::{Hardware, Systemd};
@@ -53,6 +55,7 @@ impl Keeper {
         let mut fed = self.commands.frames.past.published();
         let (mut ready, mut hungry) = (false, false);
         let (mut periodic, mut offset, mut disk) = (Periodic::default(), Offset::default(), None);
+        let mut counters = Counters::default();
         let tally = Tally::default();
         // A third of the supervisor's limit or one round, whichever is shorter: a limit of a second is kept as well.
         let round = Systemd::watchdog().map_or(ROUND, |w| ROUND.min(w / 3));
@@ -88,6 +91,7 @@ impl Keeper {
                 }
             }
             self.disk(&mut disk);
+            self.count(&mut counters);
             // Reading /proc costs more than all the rest of a round.
             if rounds % per_look == 0 {
                 if self.memory_is_out() {
@@ -145,6 +149,23 @@ impl Keeper {
             None => log::info!("The disk of the pictures is well again"),
         }
         self.commands.events.publish(Event::Disk { disk: disk.unwrap_or(Disk::Back), why });
+    }
+
+    /// Tells of counters that have grown. Restarts are told when the camera is back: until then each attempt is one.
+    fn count(&self, counters: &mut Counters) {
+        let gauges = &self.commands.gauges;
+        let restarts =
+            if gauges.state() == State::Running { gauges.restarts.load(Relaxed) + gauges.rebuilds.load(Relaxed) } else { 0 };
+        let counts = [
+            (Counter::Lost, gauges.source_lost.load(Relaxed)),
+            (Counter::Dropped, self.commands.frames.dropped()),
+            (Counter::Repeated, gauges.repeated.load(Relaxed)),
+            (Counter::Restarts, restarts),
+        ];
+        for (event, level, line) in counters.look(counts, self.commands.clock.boot()) {
+            log::log!(level, "{line}");
+            self.commands.events.publish(event);
+        }
     }
 
     /// An end on purpose: nobody's watchdog shall bite.

@@ -152,6 +152,7 @@ impl Commands {
                 "encoder": self.video.encoder().map(crate::codec::Implementation::word),
                 "pass_through": self.video.pass_through_state().map(crate::video::PassThroughState::word),
                 "viewers": self.rtsp.as_ref().map(crate::video::rtsp::Rtsp::viewers),
+                "repeated": g.repeated.load(Relaxed),
             },
             "recording": recording.map(|u| json!({
                 "name": u.name,

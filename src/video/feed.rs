@@ -322,6 +322,7 @@ impl Session<'_> {
         }
         self.sent.times = if fresh { 1 } else { self.sent.times + 1 };
         self.sent.frame = self.sent.frame.max(meta.boot);
+        self.f.gauges.repeated.fetch_add(u64::from(!fresh), Relaxed);
         let pixels = dressed(slot, &self.wish.overlay, &mut self.drawn);
         // A picture that is sent again is shown at once, so it is of the moment whose own frame would have arrived now: of no
         // later one, or the next frame could not keep its instant.

@@ -43,6 +43,21 @@ fn a_camera_that_is_lost_and_comes_back_is_told() {
 }
 
 #[test]
+fn counters_that_grow_are_told_in_the_log_and_to_subscribers() {
+    let setup = Setup::new("event-counters").controlled("lux=400");
+    let (r, mut s) = subscribed(setup.clone());
+    setup.control("fail=1");
+    event(&mut s, "EVENT state=LOST");
+    setup.control("lux=400");
+    let restarts = event(&mut s, "EVENT counter=restarts");
+    assert!(restarts.starts_with("EVENT counter=restarts more=") && restarts.contains(" total="), "{restarts}");
+    let total: u64 = restarts.rsplit('=').next().unwrap().parse().unwrap();
+    let source = &r.status()["source"];
+    assert_eq!(source["restarts"].as_u64().unwrap() + source["rebuilds"].as_u64().unwrap(), total);
+    r.until_logged(&format!("times the source was started again ({total} since the start)"));
+}
+
+#[test]
 fn pictures_that_fail_are_told_whoever_asked() {
     // A file stands where the folder should be: nothing can be written.
     let setup = Setup::new("event-failed");
