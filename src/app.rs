@@ -320,7 +320,8 @@ fn build_ring(config: &Config, camera: Layout) -> Result<(Arc<Frames>, u64)> {
         log::warn!("Ring buffer size adjusted: requested={} → effective={}", config.ring.size, plan.frames);
     }
     let budget = Budget::of(config, 0);
-    log::info!("{}\n{}", plan.words(), budget.words(plan.leaves()));
+    log::info!("{}", plan.words());
+    log::info!("Memory beside the ring:\n{}", budget.words(plan.leaves()));
     if let Some((why, _)) = budget.complaint() {
         log::warn!("{why}");
     }

@@ -124,10 +124,15 @@ impl Keeper {
     fn status(&self, before: &mut String) {
         let (gauges, config) = (&self.commands.gauges, self.commands.config());
         let source = config.camera.source.shown();
+        // `camera` and `auto` name none, and some reasons begin with the name.
+        let name = if matches!(source.as_str(), "auto" | "camera") { String::new() } else { format!(" {source}") };
         let mut now = match (gauges.state(), gauges.lost_because()) {
             (State::Running, _) => format!("STATUS=frames come from {source}"),
             (State::Starting, _) => format!("STATUS=waiting for the first frame of {source}"),
-            (State::Lost, why) => format!("STATUS=waiting for the camera {source}: {}", why.unwrap_or_default()),
+            (State::Lost, why) => {
+                let why = why.unwrap_or_default();
+                format!("STATUS=waiting for the camera{name}: {}", why.strip_prefix(&format!("{source}: ")).unwrap_or(&why))
+            }
         };
         now = now.replace('\n', " ");
         while now.len() > STATUS_MAX {
