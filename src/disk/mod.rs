@@ -178,12 +178,18 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     rename_new_by_link(from, to)
 }
 
+/// Whether a file system says by this that it has no links; each has its own way.
+fn has_no_links(e: &io::Error) -> bool {
+    use nix::errno::Errno::{EMLINK, ENOSYS, EOPNOTSUPP, EPERM};
+    [EPERM, EOPNOTSUPP, ENOSYS, EMLINK].iter().any(|no| e.raw_os_error() == Some(*no as i32))
+}
+
 /// The same through a hard link, and where there are none (FAT) through a look and a rename: there the in-process claim on
 /// the name is all that guards it.
 fn rename_new_by_link(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Ok(()) => fs::remove_file(from),
-        Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => {
+        Err(e) if has_no_links(&e) => {
             if fs::symlink_metadata(to).is_ok() {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
@@ -200,7 +206,7 @@ pub fn point(dir: &Path, name: &str, target: &str) -> io::Result<bool> {
     // On the draft's name, so that nobody sweeps it meanwhile.
     let step = Step::begin("change the link", &temporary);
     match symlink(target, &temporary) {
-        Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => {
+        Err(e) if has_no_links(&e) => {
             drop(step);
             return copy(dir, name, target).map(|()| false);
         }

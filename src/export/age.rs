@@ -53,7 +53,7 @@ impl Present {
 /// The clocks, watched since the start of the program.
 #[derive(Debug, Clone)]
 pub(super) struct Ages {
-    /// Both clocks at the start.
+    /// Both clocks at the start, or when the clock was first set.
     start: (BootUs, WallUs),
     /// When the wall clock was last set, and by how much (s); the first setting since boot is none.
     stepped: Option<(BootUs, f64)>,
@@ -86,6 +86,11 @@ impl Ages {
         Ages { known: None, recalled: false, ..self.clone() }
     }
 
+    /// Since when files that were there are witnesses.
+    pub fn start(&self) -> BootUs {
+        self.start.0
+    }
+
     /// The folder was changed at this time, by the clock of that time. What this run wrote itself proves nothing.
     pub fn witness(&mut self, changed: WallUs) {
         let (boot, wall) = self.start;
@@ -111,6 +116,9 @@ impl Ages {
             self.runs = boot;
             if WallUs(before + boot.0 as i64).is_set() {
                 self.stepped = Some((boot, by as f64 / 1e6));
+            } else {
+                // Until now nothing was known of the time: what is in the folder is to be looked at again.
+                (self.start, self.known) = ((boot, wall), self.known.filter(|_| self.recalled));
             }
         }
         let ran = boot.since(self.runs);
@@ -231,9 +239,13 @@ mod tests {
         let mut ages = Ages::watch(&clock);
         let (now, why) = ages.look(&clock, DAY);
         assert_eq!((now.age(ago(7200)), why.as_deref()), (Duration::ZERO, Some("the clock is not set")));
-        ages.witness(ago(600));
-        clock.step_wall(T.0 - 5_000_000);
+        clock.advance(Duration::from_secs(1));
+        clock.step_wall(T.0 - 6_000_000);
         assert_eq!(ages.look(&clock, DAY).0.age(ago(YEAR_S)), Duration::ZERO, "set by whom?");
+        assert_eq!(ages.start(), BootUs(6_000_000));
+        ages.witness(ago(7200));
+        let (now, why) = ages.look(&clock, DAY);
+        assert_eq!((now.age(ago(10_800)), why.is_some()), (Duration::from_secs(3600), true));
         clock.synced(true);
         let (now, why) = ages.look(&clock, DAY);
         assert_eq!((now.age(ago(YEAR_S)).as_secs() as i64, why), (YEAR_S, None));

@@ -205,6 +205,7 @@ impl Exporter {
     /// Our files of these kinds, newest first, at most `last` of them.
     pub fn list(&self, kinds: &[Format], last: usize) -> Result<Vec<Listed>> {
         let dir = self.settings().dir.clone();
+        self.home.check(&dir)?;
         let step = Step::begin("read the folder", &dir);
         let entries = fs::read_dir(&dir).map_err(|e| disk::error("read the folder", &dir, e))?;
         let mut newest = std::collections::BinaryHeap::new();

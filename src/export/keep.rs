@@ -132,7 +132,13 @@ impl RetentionKeeper {
             return (self.ages.look(clock, Duration::MAX).0, None);
         };
         self.front(0);
-        let (present, why) = self.ages.look(clock, longest);
+        let start = self.ages.start();
+        let (mut present, mut why) = self.ages.look(clock, longest);
+        if self.ages.start() != start {
+            self.scanned = None;
+            self.front(0);
+            (present, why) = self.ages.look(clock, longest);
+        }
         self.remember(clock.boot(), present, why.is_some());
         (present, why)
     }
@@ -155,7 +161,7 @@ impl RetentionKeeper {
     /// What [`Self::remember`] left.
     fn recall(&mut self) {
         let path = self.dir.join(name::CERTAIN);
-        let text = Step::on("read", &path).run(|| fs::read_to_string(&path)).unwrap_or_default();
+        let text = Step::on("read", &path).run(|| disk::read_text(&path, disk::SMALL)).unwrap_or_default();
         if let Ok(s) = text.trim_end().parse::<u32>() {
             self.ages.recall(WallUs(i64::from(s) * 1_000_000));
             self.remembered = Some(BootUs(0));

@@ -160,7 +160,7 @@ fn a_disk_that_is_unmounted_is_missed_and_its_return_is_noticed() {
     let name = said::single(&r.ask("save jpg")).path.file_name().unwrap().to_string_lossy().into_owned();
     let before = r.status();
     unmount(&stick);
-    for command in ["save jpg png", "pastStack npy", "record start", "clip 1", &format!("delete {name}")] {
+    for command in ["save jpg png", "pastStack npy", "record start", "clip 1", "files", &format!("delete {name}")] {
         let answer = r.ask(command);
         assert!(
             answer.starts_with("ERR disk ") && answer.contains("lies on another disk than at the start"),

@@ -134,6 +134,20 @@ fn a_disk_that_does_not_answer_is_told_and_so_is_its_return() {
 }
 
 #[test]
+fn periodic_pictures_do_not_pile_up_on_a_slow_disk() {
+    let Some((_dir, library)) = library() else { return };
+    let setup = slow("pile", &library).set("export.auto_save_interval_s", 0.1);
+    let r = setup.start();
+    until("a periodic picture", || r.names().iter().any(|n| n == "latest.jpg").then_some(()));
+    take(&setup, "fsync=1");
+    let (begun, mut most) = (Instant::now(), 0);
+    while begun.elapsed() < Duration::from_secs(2) {
+        most = most.max(r.status()["jobs"].as_u64().unwrap());
+    }
+    assert_eq!(most, 1);
+}
+
+#[test]
 fn a_disk_without_links_has_a_copy_of_the_latest_picture() {
     let Some((_dir, library)) = library() else { return };
     let setup = slow("links", &library);
