@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use gstreamer_rtsp_server as rtsp;
@@ -12,6 +12,7 @@ use gstreamer_rtsp_server::glib;
 use gstreamer_rtsp_server::prelude::*;
 use log::Level;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::connections::{Connection, Shared};
@@ -29,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_secs(1);
 /// Descriptors that must be free before a connection is taken: the library's threads, its media and an encoder need some of them, and
 /// `GLib` aborts the process where it gets none.
-const SPARE: usize = 32;
+const SPARE: u64 = 32;
 /// Connections that are taken in a row before others are looked after.
 const BATCH: usize = 64;
 
@@ -76,15 +77,18 @@ pub(super) fn run(shared: &Shared, server: &rtsp::RTSPServer, listeners: &[TcpLi
     shared.lock().connections.iter_mut().for_each(Connection::end);
 }
 
-/// Whether a viewer's descriptors are there; ends by itself what was opened for the look.
-fn has_room(listener: &TcpListener) -> std::io::Result<()> {
-    (0..SPARE).map(|_| listener.try_clone()).collect::<std::io::Result<Vec<_>>>().map(drop)
+/// Whether enough descriptors are free: the lowest free one is given out first, so its number tells.
+fn has_room(socket: &TcpStream) -> std::io::Result<()> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if socket.as_raw_fd() as u64 + SPARE < limit {
+        return Ok(());
+    }
+    Err(std::io::Error::other(format!("fewer than {SPARE} of {limit} open files are left; raise LimitNOFILE")))
 }
 
 /// Takes the connections that wait; fails where the machine has no room for one.
 fn take(shared: &Shared, listener: &TcpListener, lobby: &mut Lobby) -> std::io::Result<()> {
     for _ in 0..BATCH {
-        has_room(listener)?;
         let (socket, peer) = match listener.accept() {
             Ok(accepted) => accepted,
             Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -94,6 +98,7 @@ fn take(shared: &Shared, listener: &TcpListener, lobby: &mut Lobby) -> std::io::
         };
         let ip = peer.ip().to_canonical();
         if shared.lock().allow.contains(ip) {
+            has_room(&socket)?;
             lobby.enter(socket, peer, shared);
         } else {
             shared.tell("stranger", ip, "is not in rtsp.allow; its connection was closed");

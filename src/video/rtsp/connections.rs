@@ -179,7 +179,8 @@ impl Shared {
     pub fn look(&self, encrypted: bool) {
         let mut inside = self.lock();
         for c in &mut inside.connections {
-            let silent = !c.asked && c.since.elapsed() > lobby::PATIENCE;
+            // The lobby cannot see whole requests of encrypted ones; these need a handshake, too.
+            let silent = encrypted && !c.asked && c.since.elapsed() > 2 * lobby::PATIENCE;
             if c.ended {
                 c.cut();
             } else if silent || (!c.watches() && c.since.elapsed() > IDLE) {
