@@ -447,9 +447,7 @@ impl EventLoop {
                         if self.short.replace(now()).is_none() {
                             warn!("accept a client: {e}; idle connections are closed to make room (raise LimitNOFILE)");
                         }
-                        let idle = |c: &Conn| c.is_silent() || matches!(c.phase, Phase::Draining { .. });
-                        let oldest = self.conns.iter().find(|(_, c)| idle(c)).map(|(&id, _)| id);
-                        if oldest.and_then(|id| self.conns.remove(&id)).is_none() {
+                        if !self.close_one() {
                             self.accept_paused = Some(now() + ACCEPT_PAUSE);
                             return;
                         }
@@ -461,8 +459,21 @@ impl EventLoop {
         }
     }
 
+    /// Closes the oldest connection that is idle, else one that dawdles; false where all are at work.
+    fn close_one(&mut self) -> bool {
+        let idle = |c: &Conn| c.is_silent() || matches!(c.phase, Phase::Draining { .. });
+        let oldest = |conns: &BTreeMap<u64, Conn>| conns.iter().find(|(_, c)| idle(c)).map(|(&id, _)| id);
+        // A dawdler is told why, which leaves it idle.
+        let found = oldest(&self.conns).or_else(|| self.make_place(u64::MAX).then(|| oldest(&self.conns))?);
+        found.and_then(|id| self.conns.remove(&id)).is_some()
+    }
+
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, channel: Channel) {
         let (limits, now) = (self.settings.limits, now());
+        if self.conns.len() >= limits.open && !self.close_one() {
+            debug!("{} {peer} finds no place", channel.word());
+            return;
+        }
         let stays_open = channel == Channel::Persistent;
         let rules = self.rules(limits.lines, stays_open);
         let wire = if stays_open { self.settings.wire() } else { Wire::default() };

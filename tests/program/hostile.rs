@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::client::{self, exchange};
-use crate::harness::{Setup, until};
+use crate::harness::{Setup, free_port, until};
 use crate::said;
 
 /// Bytes that look random and are the same in every run.
@@ -151,6 +151,38 @@ fn five_hundred_connections_at_once() {
     let status = r.status();
     assert_eq!((&status["state"], &status["ring"]["dropped"]), (&"RUNNING".into(), &0.into()));
     until("the crowd to be gone", || (r.status()["clients"] == 1).then_some(()));
+}
+
+#[test]
+fn clients_leave_the_rest_of_the_program_its_descriptors() {
+    let setup =
+        Setup::new("descriptors").set("rtsp.enable", true).set("rtsp.port", free_port()).set("rtsp.bind", vec!["127.0.0.1"]);
+    drop(setup.command());
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 150; exec \"$0\" --config config.json 2>/dev/null", env!("CARGO_BIN_EXE_pastcam")])
+        .current_dir(&**setup.dir)
+        .spawn()
+        .unwrap();
+    until("a picture", || client::try_ask(setup.port, "save jpg").filter(|a| a.starts_with("Saved ")));
+    // Silent ones, and ones that never finish their line.
+    let crowd = |n: u8| {
+        let mut c = client::connect(setup.port);
+        if n % 2 == 0 {
+            let _ = c.write_all(b"s");
+        }
+        c
+    };
+    let _crowd: Vec<TcpStream> = (0..=250).map(crowd).collect();
+    for _ in 0..5 {
+        said::single(&client::ask(setup.port, "save jpg"));
+    }
+    assert!(client::ask(setup.port, "record start").starts_with("OK recording "));
+    assert!(client::ask(setup.port, "record stop").starts_with("Saved recording: "));
+    let open = std::fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap().count();
+    assert!(open < 150, "{open}");
+    assert!(child.try_wait().unwrap().is_none());
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

@@ -8,6 +8,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_rtsp_server::gio::{TlsCertificate, TlsCertificateFlags as Flags, TlsDatabase, TlsFileDatabase, prelude::*};
 
+use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::source::Tls;
 
@@ -28,7 +29,7 @@ impl Trust {
         let mut trust = Trust { anybody: !tls.verify, ..Trust::default() };
         if let Some(file) = &tls.ca {
             let what = || format!("camera.tls_ca: read {}", file.display());
-            let whole = std::fs::canonicalize(file).and_then(|whole| std::fs::read(&whole).map(|_| whole));
+            let whole = std::fs::canonicalize(file).and_then(|whole| disk::read(&whole, disk::SMALL).map(|_| whole));
             let whole = whole.map_err(|e| Error::caused(Kind::Config, what(), e))?;
             let known = certificates(&whole).ok_or_else(|| {
                 Error::new(
