@@ -18,7 +18,7 @@ mod told;
 mod trust;
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -50,6 +50,8 @@ struct Playing {
     tail: DecoderTail,
     first: u64,
     next: u64,
+    /// What is too large to be decoded.
+    excess: Arc<Mutex<Option<String>>>,
 }
 
 impl UriSource {
@@ -83,6 +85,19 @@ impl UriSource {
         pipeline.add(&decode).map_err(failed)?;
         let container = tail.container.clone();
         pipeline.connect_deep_element_added(move |_, _, element| container.watch(element));
+        let excess = Arc::<Mutex<Option<String>>>::default();
+        let (seen, most) = (excess.clone(), tail::most_pixels(&self.camera));
+        // Asked with what is known of the coded pictures, before there is a decoder for them.
+        decode.connect("autoplug-continue", false, move |values| {
+            let caps = values[2].get::<gst::Caps>().ok();
+            let field = |name| Some(caps.as_ref()?.structure(0)?.get::<i32>(name).ok()?.max(0) as u32);
+            let much = field("width").zip(field("height")).and_then(|size| jpeg::too_large(size, most));
+            let goes_on = much.is_none();
+            if !goes_on {
+                *seen.lock().unwrap_or_else(PoisonError::into_inner) = much;
+            }
+            Some(goes_on.to_value())
+        });
         let entry = tail.entry.clone();
         decode.connect_pad_added(move |_, pad| {
             let video = pad
@@ -111,11 +126,15 @@ impl UriSource {
                 None
             });
         }
-        Ok(Playing { pipe: pipeline.into(), tail, first, next: first })
+        Ok(Playing { pipe: pipeline.into(), tail, first, next: first, excess })
     }
 
     /// What the pipeline has to say since the last look.
     fn heard(&self, running: &Playing) -> Result<()> {
+        if let Some(excess) = running.excess.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let cure = "choose smaller pictures, or raise camera.width and camera.height";
+            return Err(Error::new(Kind::Source, format!("{}: {excess}; {cure}", self.address.shown)));
+        }
         while let Some(message) = running.pipe.bus.pop_filtered(&[gst::MessageType::Error, gst::MessageType::Eos]) {
             match message.view() {
                 gst::MessageView::Eos(_) if !self.live => {

@@ -9,7 +9,7 @@ use gstreamer as gst;
 use gstreamer_app::AppSrc;
 
 use super::jpeg::{Found, Splitter};
-use super::tail::RateLimiter;
+use super::tail::{self, RateLimiter};
 use crate::clock::{BootUs, Clock, SystemClock};
 use crate::source::Camera;
 
@@ -54,7 +54,7 @@ impl Receiver {
     /// Frames are numbered from `first`; JPEG pictures go to `decoder`, whose time stamps are boot-time instants.
     pub fn new(camera: &Camera, first: u64, decoder: AppSrc) -> Receiver {
         let inner = Inner {
-            splitter: Splitter::new(most_pixels(camera)),
+            splitter: Splitter::new(tail::most_pixels(camera)),
             decoder,
             answer: Answer::default(),
             pace: RateLimiter::new(camera.fps),
@@ -131,7 +131,7 @@ impl Inner {
                 }
                 Found::Whole(picture) => {
                     self.answer.pictures += 1;
-                    self.decode(picture.bytes);
+                    self.decode(picture);
                 }
             }
         }
@@ -168,9 +168,4 @@ impl Inner {
         // A decoder that is too slow loses the oldest; one that has failed says so on its bus.
         let _ = self.decoder.push_buffer(buffer);
     }
-}
-
-/// What is decoded here at most (pixels): a 4K picture, or four times the configured size. A decoder takes up to 12 bytes for each.
-fn most_pixels(camera: &Camera) -> u64 {
-    (4 * u64::from(camera.layout.width) * u64::from(camera.layout.height)).max(4096 * 2160)
 }

@@ -126,7 +126,7 @@ impl Pictures {
     fn new(address: &Address, camera: &Camera, first: u64) -> Result<Pictures> {
         let what = "build the decoder of pictures over HTTP";
         // Two pictures may wait; then the oldest goes, and the receiver never waits.
-        let line = "appsrc name=in caps=image/jpeg format=time is-live=true max-buffers=2 max-bytes=0 max-time=0 \
+        let line = "appsrc name=in caps=image/jpeg format=time is-live=true max-buffers=2 max-bytes=8388608 max-time=0 \
                     leaky-type=downstream ! jpegdec name=decoder";
         let decoder = Pipe::launch(line, what)?;
         let tail = DecoderTail::new(&decoder.pipeline, camera, false, |_| true)?;

@@ -147,6 +147,12 @@ fn whole_colour(caps: &gst::CapsRef, container: &Container) -> Option<(gst::Caps
     Some((caps, Layout::new(info.width(), info.height()), colorimetry))
 }
 
+/// What is decoded at most (pixels): a 4K picture, or four times the configured size. A progressive JPEG of 4096×2160 with full colour
+/// takes 70 MiB.
+pub(super) fn most_pixels(camera: &Camera) -> u64 {
+    (4 * u64::from(camera.layout.width) * u64::from(camera.layout.height)).max(4096 * 2160)
+}
+
 /// The field of raw caps that says how their pictures lie, as EXIF does: elements hand on what they do not know.
 const TURN: &str = "turn";
 
