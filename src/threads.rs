@@ -60,6 +60,7 @@ threads! {
     Capture   "capture"   512 End     false;
     Tuning    "tuning"    512 Restart false;
     Sensor    "sensor"    256 Ignore  false;
+    Relay     "relay"     256 Ignore  false;
     Video     "video"     512 Restart false;
     VideoEnd  "video-end" 2048 Ignore false;
     Rtsp      "rtsp"      512 Restart false;

@@ -12,6 +12,7 @@ mod http;
 mod intake;
 pub(crate) mod jpeg;
 mod reach;
+mod relay;
 mod rtsp;
 mod tail;
 mod told;

@@ -107,3 +107,15 @@ fn a_picture_without_end_is_a_lost_camera_and_costs_bounded_memory() {
     let beyond = r.status()["rss_beyond_ring_bytes"].as_u64().unwrap() >> 20;
     assert!(beyond < 130, "{beyond} MiB");
 }
+
+#[test]
+fn a_camera_that_does_not_name_its_channels_plays() {
+    let camera = OddCamera::new(Odd::NoChannels);
+    let Some(setup) = in_front("channels", &camera.url("")) else { return };
+    let r = setup.start();
+    r.until_logged("the camera may not say on which channel it sends");
+    r.until_logged("Frames come");
+    r.until_more_frames(10);
+    let asked = camera.requests.lock().unwrap().iter().filter(|q| q.starts_with("PLAY")).count();
+    assert_eq!((asked, &r.status()["source"]["rebuilds"]), (2, &1.into()), "the second attempt holds");
+}

@@ -13,6 +13,7 @@ use crate::encrypted::encrypted;
 use crate::events::{event, subscribed};
 use crate::film::has_ffmpeg;
 use crate::harness::{PATIENCE, Running, Setup, until};
+use crate::odd::{Odd, OddCamera};
 use crate::recordings::films;
 use crate::supervision::Supervisor;
 use crate::viewers::served;
@@ -71,6 +72,18 @@ fn the_camera_s_thread_ends_the_program_and_its_sensor_comes_back() {
     let r = faulty("sensor/start").start();
     told(&r, "sensor");
     r.until_more_frames(3);
+}
+
+#[test]
+fn a_relay_that_fails_costs_one_attempt_on_its_camera() {
+    if !["x264enc", "rtph264pay", "rtph264depay", "h264parse", "avdec_h264"].iter().all(|e| pastcam::gst::has(e)) {
+        println!("SKIP: no x264, parser or decoder of H.264 here");
+        return;
+    }
+    let camera = OddCamera::new(Odd::NoChannels);
+    let r = faulty("relay/start").set("camera.source", camera.url("")).frameless().start();
+    told(&r, "relay");
+    r.until_logged("Frames come");
 }
 
 #[test]

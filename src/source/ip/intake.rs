@@ -2,7 +2,7 @@
 //! the parts are dropped, and the source is told to end. Called on the stream's own thread for each packet; adds up and nothing more.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -12,18 +12,20 @@ pub(super) const MOST: u64 = 16 << 20;
 
 /// See the module's first lines.
 #[derive(Clone, Default)]
-pub(super) struct Intake(Arc<AtomicU64>);
+pub(super) struct Intake(Arc<(AtomicU64, AtomicBool)>);
 
 impl Intake {
     /// Counts what leaves this pad; `beyond` is called once when it is too much.
     pub fn count(&self, pad: &gst::Pad, beyond: impl Fn() + Send + Sync + 'static) {
-        let sum = self.0.clone();
+        let both = self.0.clone();
         pad.add_probe(gst::PadProbeType::BUFFER | gst::PadProbeType::BUFFER_LIST, move |_, info| {
             let bytes = match &info.data {
                 Some(gst::PadProbeData::Buffer(buffer)) => buffer.size(),
                 Some(gst::PadProbeData::BufferList(list)) => list.calculate_size(),
                 _ => 0,
             };
+            let (sum, came) = &*both;
+            came.store(true, Relaxed);
             let before = sum.fetch_add(bytes as u64, Relaxed);
             if before + bytes as u64 <= MOST {
                 return gst::PadProbeReturn::Ok;
@@ -36,11 +38,16 @@ impl Intake {
         });
     }
 
+    /// Whether anything has come.
+    pub fn has_come(&self) -> bool {
+        self.0.1.load(Relaxed)
+    }
+
     /// A picture has become whole. One that comes after the bound was passed changes nothing.
     pub fn whole(&self) {
         // Nobody adds and resets at once: both happen on the stream's thread.
-        if self.0.load(Relaxed) <= MOST {
-            self.0.store(0, Relaxed);
+        if self.0.0.load(Relaxed) <= MOST {
+            self.0.0.store(0, Relaxed);
         }
     }
 

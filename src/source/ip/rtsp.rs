@@ -10,7 +10,7 @@
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gstreamer as gst;
 use gstreamer::ResourceError as Refused;
@@ -23,6 +23,7 @@ use super::coded::{Coded, CodedAccessUnit, Outlet, TimestampMap, instant_in, ins
 use super::explain::{explain, status};
 use super::intake::{self, Intake};
 use super::play;
+use super::relay::Relay;
 use super::tail::{self, DecoderTail};
 use crate::codec::Codec;
 use crate::error::{Error, Kind, Result};
@@ -31,10 +32,16 @@ use crate::source::{Camera, Incoming, Link, Polled, Source, Transport};
 
 /// Seconds without data after which the stream is lost (µs): the library's default is longer than the capture's patience.
 const SILENT_US: u64 = 5_000_000;
+/// A camera that has sent nothing for so long sends nothing that can be seen; less than the capture's patience.
+const SILENT: Duration = Duration::from_secs(4);
 /// How long a missing packet is waited for (ms); over TCP none can be missing.
 const REORDER_MS: u32 = 200;
 /// Units that may wait for the decoder: then it is too slow, and what follows up to the next key frame is not decoded.
 const WAITING: u32 = 50;
+
+/// The camera of this process sent nothing over TCP, though it had described its stream: the next attempt is made the other way,
+/// with a [`Relay`] or without. A source lasts for one attempt, so this stands beside it.
+static BY_RELAY: AtomicBool = AtomicBool::new(false);
 
 /// The source. See the module's first lines.
 pub struct RtspSource {
@@ -53,6 +60,11 @@ struct Running {
     came: Arc<AtomicBool>,
     /// The camera has described its stream.
     described: Arc<AtomicBool>,
+    /// Anything of the stream has come.
+    intake: Intake,
+    /// Between the camera and the library, where there must be something.
+    relay: Option<Relay>,
+    begun: Instant,
     /// Why what comes cannot be decoded.
     broken: Arc<Mutex<Option<Error>>>,
     /// By which way; never `Auto`.
@@ -83,7 +95,9 @@ impl RtspSource {
         // Pictures are not held back for the sake of an even rhythm: their instants are known.
         let tail = DecoderTail::new(&pipeline, &self.camera, false, move |b| judge.keeps(b.pts()))?;
         let source = door::element("rtspsrc")?;
-        source.set_property("location", &self.address.location);
+        let relay = if over == Transport::Tcp && BY_RELAY.load(Relaxed) { self.relay()? } else { None };
+        let location = relay.as_ref().map_or(&self.address.location, |(_, location)| location);
+        source.set_property("location", location);
         self.address.log_in(&source);
         self.address.trust.tell(&source);
         source.set_property_from_str("protocols", if over == Transport::Udp { "udp" } else { "tcp" });
@@ -103,7 +117,9 @@ impl RtspSource {
         let failed = |e: glib::BoolError| Error::caused(Kind::Media, "build the receiver", e);
         pipeline.add(&source).map_err(failed)?;
         let (came, broken) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
+        let intake = Intake::default();
         let branch = Branch {
+            intake: intake.clone(),
             pipeline: pipeline.downgrade(),
             entry: tail.entry.downgrade(),
             timestamps: timestamps.clone(),
@@ -112,7 +128,31 @@ impl RtspSource {
             outlet: self.outlet.clone(),
         };
         source.connect_pad_added(move |_, pad| branch.attach(pad));
-        Ok(Running { pipe: pipeline.into(), tail, timestamps, came, described, broken, over, first })
+        let relay = relay.map(|(relay, _)| relay);
+        Ok(Running {
+            pipe: pipeline.into(),
+            tail,
+            timestamps,
+            came,
+            described,
+            intake,
+            relay,
+            begun: Instant::now(),
+            broken,
+            over,
+            first,
+        })
+    }
+
+    /// A way to the camera that mends its answers, and the address of that; `None` over TLS, into which nobody can look.
+    fn relay(&self) -> Result<Option<(Relay, String)>> {
+        let (Some((host, port)), Some(rest)) = (self.address.server(), self.address.location.strip_prefix("rtsp://")) else {
+            return Ok(None);
+        };
+        let relay = Relay::start(host, port)?;
+        let place = &rest[rest.find(['/', '?']).unwrap_or(rest.len())..];
+        let location = format!("rtsp://127.0.0.1:{}{place}", relay.port);
+        Ok(Some((relay, location)))
     }
 
     /// What the pipeline has to say since the last look; true where the other way is to be tried.
@@ -179,6 +219,7 @@ fn ask_once(source: &gst::Element, described: &Arc<AtomicBool>) {
 
 /// What is put behind the camera's stream once it is known what that is.
 struct Branch {
+    intake: Intake,
     pipeline: glib::WeakRef<gst::Pipeline>,
     entry: glib::WeakRef<gst::Pad>,
     timestamps: Arc<TimestampMap>,
@@ -196,7 +237,7 @@ impl Branch {
             return;
         }
         let coding = field("encoding-name").unwrap_or_default();
-        let intake = Intake::default();
+        let intake = self.intake.clone();
         let (broken, weak, kind) = (self.broken.clone(), self.pipeline.clone(), coding.clone());
         intake.count(pad, move || {
             let what = format!("{} MiB of {kind} came and no picture was complete; restart the camera", intake::MOST >> 20);
@@ -396,6 +437,16 @@ impl Source for RtspSource {
 
     fn stop(&mut self) {
         if let Some(running) = self.running.take() {
+            let silent = running.described.load(Relaxed) && !running.intake.has_come() && running.begun.elapsed() > SILENT;
+            if silent && running.over == Transport::Tcp && self.address.location.starts_with("rtsp:") {
+                let direct = running.relay.is_none();
+                if direct {
+                    log::info!(
+                        "Nothing came over TCP: the camera may not say on which channel it sends, which is added from now on"
+                    );
+                }
+                BY_RELAY.store(direct, Relaxed);
+            }
             drop(running);
             (self.outlet)(Coded::End);
         }
