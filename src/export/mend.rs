@@ -62,28 +62,39 @@ impl Track {
 /// Makes a plain file of what a crash left; how many bytes of it were of use, 0 where it holds no picture with an index.
 pub(crate) fn mend(path: &Path) -> io::Result<u64> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    let whole = cut(&mut file)?;
-    if whole > 0 {
-        if let Err(e) = flatten(&mut file) {
-            // As it is some players show it.
-            log::warn!("export: write an index for {}: {e}", path.display());
-            file.set_len(whole)?;
+    let mut whole = cut(&mut file, u64::MAX)?;
+    while whole > 0 {
+        let Err(e) = flatten(&mut file) else { break };
+        file.set_len(whole)?;
+        if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            // On a full disk the room for the index is that of the last pictures.
+            let shorter = cut(&mut file, whole)?;
+            if shorter > 0 {
+                whole = shorter;
+                continue;
+            }
         }
+        // As it is some players show it.
+        log::warn!("export: write an index for {}: {e}", path.display());
+        break;
     }
     Ok(whole)
 }
 
-/// Cuts a recording behind the last box that says where pictures are (`moov`, `moof`); how many bytes are left.
-fn cut(file: &mut File) -> io::Result<u64> {
+/// Cuts a recording behind the last box before `end` that says where pictures are (`moov`, `moof`); how many bytes are left, which is
+/// nothing where there is none, and then the file stays as it is.
+fn cut(file: &mut File, end: u64) -> io::Result<u64> {
     let length = file.metadata()?.len();
     let (mut at, mut whole) = (0u64, 0u64);
-    while let Some((kind, end)) = next_box(file, at, length)? {
-        if matches!(&kind, b"moov" | b"moof") {
-            whole = end;
+    while let Some((kind, next)) = next_box(file, at, length)? {
+        if matches!(&kind, b"moov" | b"moof") && next < end {
+            whole = next;
         }
-        at = end;
+        at = next;
     }
-    file.set_len(whole)?;
+    if whole > 0 {
+        file.set_len(whole)?;
+    }
     Ok(whole)
 }
 
