@@ -2,6 +2,7 @@
 //! queue with a limit; a slow card loses units of its own and nobody else's. Runs on the threads `recorder` and `clip`, which
 //! may wait for the disk; callers only leave an order.
 
+mod attempt;
 mod take;
 mod work;
 
