@@ -162,10 +162,16 @@ fn send_command(words: &[String], options: &Options) -> ExitCode {
     }
 }
 
-fn simulate_night(trace: &str, a: &Arguments) -> Result<Exit> {
+fn simulate_night(path: &str, a: &Arguments) -> Result<Exit> {
     let config = a.options.load()?;
     // A bad row is no fault of the command line.
-    let trace = Trace::read(trace.as_ref()).map_err(|e| Error { kind: Kind::Source, ..e })?;
+    let trace = Trace::read(path.as_ref()).map_err(|e| Error { kind: Kind::Source, ..e })?;
+    let frames = (trace.end() - trace.start()) * config.camera.framerate;
+    if frames > simulate::FRAMES_MAX {
+        let rule = format!("a scene has at most {} frames by day", simulate::FRAMES_MAX);
+        let cure = "shorten it or lower camera.framerate";
+        return Err(Error::new(Kind::Source, format!("simulate {path}: {rule}, not {frames:.0}; {cure}")));
+    }
     let report = simulate::run(&trace, &app::night_settings(&config));
     say(if a.json { report.to_json() } else { report.to_text() }.trim_end())?;
     Ok(Exit::Done)

@@ -27,6 +27,8 @@ pub const AE_TARGET: f64 = 0.2;
 const AE_SPEED: f64 = 0.2;
 /// Auto-exposure calls itself converged within this ratio of its target.
 const AE_NEAR: f64 = 0.05;
+/// Most frames a scene may have at the day's rate: 31 days at ten a second, half a minute of work on a desktop machine.
+pub const FRAMES_MAX: f64 = 31.0 * 86_400.0 * 10.0;
 /// Frames until a control shows: at full rate, and at night with few requests queued.
 const LATENCY_DAY: u64 = 7;
 const LATENCY_NIGHT: u64 = 4;

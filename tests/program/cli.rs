@@ -277,6 +277,13 @@ fn a_day_of_light_is_simulated_in_a_moment() {
     let out = never.command().args(["simulate-night", slope.to_str().unwrap(), "--json"]).output().unwrap();
     assert_eq!(serde_json::from_str::<Value>(text(&out.stdout)).unwrap()["count"], 0);
 
+    let fast = Setup::new("fast").set("camera.framerate", 240);
+    let month = fast.dir.join("month.csv");
+    std::fs::write(&month, "0,5\n0,50\n2678400,5\n").unwrap();
+    let out = fast.command().args(["simulate-night", month.to_str().unwrap()]).output().unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out.stderr).contains("at most 26784000 frames by day, not 642816000"), "{}", text(&out.stderr));
+
     for (content, word) in
         [(None, "no-such.csv"), (Some("t_s,lux\n0,dark\n"), "dark"), (Some("0,5\n1e15,5\n"), "31 days"), (Some(""), "")]
     {
