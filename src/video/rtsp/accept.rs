@@ -12,7 +12,7 @@ use gstreamer_rtsp_server::glib;
 use gstreamer_rtsp_server::prelude::*;
 use log::Level;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::connections::{Connection, Shared};
@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_secs(1);
 /// Descriptors that must be free before a connection is taken: the library's threads, its media and an encoder need some of them, and
 /// `GLib` aborts the process where it gets none.
-const SPARE: u64 = 32;
+const SPARE: rlim_t = 32;
 /// Connections that are taken in a row before others are looked after.
 const BATCH: usize = 64;
 
@@ -80,7 +80,7 @@ pub(super) fn run(shared: &Shared, server: &rtsp::RTSPServer, listeners: &[TcpLi
 /// Whether enough descriptors are free: the lowest free one is given out first, so its number tells.
 fn has_room(socket: &TcpStream) -> std::io::Result<()> {
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if socket.as_raw_fd() as u64 + SPARE < limit {
+    if rlim_t::try_from(socket.as_raw_fd()).is_ok_and(|next| next + SPARE < limit) {
         return Ok(());
     }
     Err(std::io::Error::other(format!("fewer than {SPARE} of {limit} open files are left; raise LimitNOFILE")))
