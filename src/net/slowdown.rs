@@ -55,6 +55,17 @@ impl Slowdown {
         wait
     }
 
+    /// Takes back the last failures of this address: they were none, as what followed shows.
+    pub fn forgive(&self, ip: IpAddr, failures: u32) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ip = Some(ip.to_canonical());
+        let key = if known.contains_key(&ip) { ip } else { None };
+        if let Some(record) = known.get_mut(&key) {
+            record.failures = record.failures.saturating_sub(failures);
+            record.until = record.last;
+        }
+    }
+
     /// How long this address still has to wait before its next try; zero for who has not failed.
     pub fn wait(&self, ip: IpAddr, now: BootUs) -> Duration {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,6 +103,16 @@ mod tests {
             (vec![0, 0, 250], Duration::from_millis(250)),
             "one address, however written"
         );
+    }
+
+    #[test]
+    fn a_failure_that_was_none_is_taken_back() {
+        let slow = Slowdown::default();
+        let waits: Vec<u128> = (0..4).map(|_| slow.failed(ip(1), at(0)).as_millis()).collect();
+        assert_eq!(waits[3], 250);
+        slow.forgive(ip(1), 1);
+        slow.forgive(ip(2), 1);
+        assert_eq!((slow.wait(ip(1), at(0)), slow.failed(ip(1), at(1)).as_millis()), (Duration::ZERO, 250));
     }
 
     #[test]

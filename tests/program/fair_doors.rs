@@ -150,6 +150,7 @@ fn wrong_logins_are_slowed_down_and_told_once() {
     let begun = Instant::now();
     assert!(from(3, &url).ask("DESCRIBE", &url, DESCRIBE).contains(" 401 "));
     assert!(begun.elapsed() < SOON, "another waits for the guesser");
+    r.until_logged("127.0.0.2 sent a wrong user or password");
     assert_eq!(told(&r, "wrong user or password"), 1, "{}", r.log());
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Connection {
     pub since: Instant,
     /// It has sent a whole request.
     pub asked: bool,
+    /// Wrong logins since the last right one.
+    wrong: u32,
     /// When it asked for the description.
     pub described: Option<Instant>,
     /// Its sessions, so that they end with it: a player that was killed would otherwise be sent pictures for a minute.
@@ -56,11 +58,28 @@ impl Connection {
             client: WeakRef::new(),
             since,
             asked: false,
+            wrong: 0,
             described: None,
             sessions: Vec::new(),
             ended: false,
             floods: 0,
             ahead,
+        }
+    }
+
+    /// It has sent a user and password. Players that come again begin with what the last connection was asked: wrong once, then right.
+    pub fn tried_to_log_in(&mut self, right: bool, slow: &Slowdown) {
+        if right {
+            let wrong = std::mem::take(&mut self.wrong);
+            if wrong > 0 {
+                slow.forgive(self.ip, wrong);
+            }
+            return;
+        }
+        self.wrong += 1;
+        if !slow.failed(self.ip, SystemClock.boot()).is_zero() && self.wrong > 1 {
+            // The answer still goes out; the next try comes over a connection that waits.
+            let _ = self.socket.shutdown(Shutdown::Read);
         }
     }
 
@@ -169,6 +188,9 @@ impl Shared {
         let at = inside.connections.iter().position(|c| c.number == number);
         let gone = at.map(|i| inside.connections.remove(i));
         drop(inside);
+        if let Some(c) = gone.as_ref().filter(|c| c.wrong > 0) {
+            self.tell("login", c.ip, "sent a wrong user or password (rtsp.user, rtsp.password); its next tries have to wait");
+        }
         for session in gone.iter().flat_map(|c| &c.sessions) {
             // One that was torn down is no longer there.
             let _ = self.sessions.remove(session);

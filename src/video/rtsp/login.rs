@@ -1,7 +1,5 @@
-//! Owns the look at each request's login, on its way to the library's own check: wrong ones slow their address down and are told once a
-//! minute. Runs on the server library's threads.
+//! Owns the look at each request's login, on its way to the library's own check: wrong ones slow their address down. Runs on the server library's threads.
 
-use std::net::Shutdown;
 use std::sync::{Arc, OnceLock};
 
 use gstreamer_rtsp_server as rtsp;
@@ -35,14 +33,9 @@ impl RTSPAuthImpl for Inner {
         let done = self.parent_authenticate(request);
         // Who sends no login asks how to.
         let tried = request.request().is_some_and(|r| !r.parse_auth_credentials().is_empty());
-        if let (true, None, Some(shared), Some(client)) = (tried, request.token(), self.0.get(), request.client()) {
-            if let Some(ip) = shared.with_client(client, |c| c.ip) {
-                shared.tell("login", ip, "sent a wrong user or password (rtsp.user, rtsp.password); its next tries have to wait");
-                if !shared.failed(ip).is_zero() {
-                    // The answer still goes out; the next try comes over a connection that waits.
-                    shared.with_client(client, |c| drop(c.socket.shutdown(Shutdown::Read)));
-                }
-            }
+        if let (true, Some(shared), Some(client)) = (tried, self.0.get(), request.client()) {
+            let right = request.token().is_some();
+            shared.with_client(client, |c| c.tried_to_log_in(right, &shared.slow));
         }
         done
     }
