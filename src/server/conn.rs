@@ -268,11 +268,9 @@ impl Conn {
         }
     }
 
-    /// Sends this answer, which is the last one, at `due`.
+    /// Sends this answer at `due`; until then no further line is taken.
     pub(super) fn hold_back(&mut self, answer: Answer, due: BootUs) {
-        self.framer.close();
         self.busy = true;
-        self.last = true;
         self.held_back = Some((answer, due));
     }
 

@@ -54,6 +54,17 @@ fn a_failure_after_a_success_keeps_the_connection() {
 }
 
 #[test]
+fn a_wrong_token_after_a_success_is_late_and_keeps_the_connection() {
+    let r = open_port();
+    let mut c = r.persistent();
+    c.write_all(b"save\nguess\nguess\nguess\nguess\nsave\n").unwrap();
+    let began = std::time::Instant::now();
+    let got: Vec<String> = (0..6).map(|_| line(&mut c)).collect();
+    assert_eq!((got[0].as_str(), got[4].as_str(), got[5].as_str()), ("Saved save\n", "ERR denied wrong token\n", "Saved save\n"));
+    assert!(began.elapsed() >= std::time::Duration::from_millis(250));
+}
+
+#[test]
 fn more_than_eight_waiting_lines_are_refused_in_one_line() {
     let r = open_port();
     let mut c = r.persistent();
