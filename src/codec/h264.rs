@@ -1,6 +1,10 @@
 //! Owns the little that must be known of H.264's NAL units: where they begin in a byte stream (annex B), their `nal_unit_type`,
 //! whether a picture is a B picture. Pure; any thread.
 
+mod vui;
+
+pub use vui::{Signal, signal, with_signal};
+
 /// `nal_unit_type` (H.264, table 7-1).
 const SLICE_NON_IDR: u8 = 1;
 const SLICE_IDR: u8 = 5;

@@ -14,10 +14,10 @@ use gstreamer_video as gst_video;
 
 use super::access_unit::AccessUnit;
 use crate::clock::WallUs;
-use crate::codec::Implementation;
+use crate::codec::{Implementation, h264};
 use crate::error::{Error, Kind, Result};
 use crate::export::Pixels;
-use crate::frame::{Colour, Layout};
+use crate::frame::{Colour, Layout, Matrix, Span};
 use crate::gst::{self as door, Pipe};
 
 /// The part of a pipeline that encodes, its element called `encoder`.
@@ -127,11 +127,16 @@ impl Encoder {
         pipe.keep_times();
         let in_flight = Arc::new(InFlight::default());
         let inside = in_flight.clone();
+        // x264 tells the colour itself.
+        let colour = (coder != Implementation::X264).then(|| signal(picture.1));
         sink.set_callbacks(
             gst_app::AppSinkCallbacks::builder()
                 .new_sample(move |sink| {
                     let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                    if let Some(unit) = unit(&sample, &inside) {
+                    if let Some(mut unit) = unit(&sample, &inside) {
+                        if let Some(colour) = colour.filter(|_| unit.keyframe) {
+                            tell(&mut unit, colour);
+                        }
                         inside.out.fetch_add(1, Relaxed);
                         out(&unit);
                     }
@@ -226,6 +231,27 @@ impl Encoder {
 pub(super) fn scaled(to: Layout, bars: bool) -> String {
     let (w, h) = (to.width, to.height);
     format!("videoscale add-borders={bars} ! video/x-raw,width={w},height={h},pixel-aspect-ratio=1/1 ! ")
+}
+
+/// Our colour as H.264 tells it; transfer and primaries as [`door::colorimetry`] has them.
+fn signal(colour: Colour) -> h264::Signal {
+    let codes = match (colour.matrix, colour.span) {
+        (Matrix::Bt601, Span::Full) => [1, 13, 6],
+        (Matrix::Bt601, Span::Limited) => [6, 1, 6],
+        (Matrix::Bt709, _) => [1, 1, 1],
+    };
+    h264::Signal { full: colour.span == Span::Full, codes: Some(codes) }
+}
+
+/// Makes a key frame tell the colour where its encoder did not; players would take it for video's limited range.
+fn tell(unit: &mut AccessUnit, colour: h264::Signal) {
+    let told = unit.buffer.map_readable().ok().and_then(|bytes| h264::with_signal(&bytes, colour));
+    let Some(told) = told else { return };
+    let mut buffer = gst::Buffer::from_mut_slice(told);
+    let new = buffer.get_mut().expect("a buffer just made has one owner");
+    if unit.buffer.copy_into(new, gst::BufferCopyFlags::FLAGS | gst::BufferCopyFlags::TIMESTAMPS, ..).is_ok() {
+        unit.buffer = buffer;
+    }
 }
 
 /// What came out, in the time of what went in: an encoder may shift its time stamps (x264enc by 1000 hours) and says so in its segment.

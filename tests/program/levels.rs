@@ -174,20 +174,36 @@ fn a_grey_ramp_comes_out_of_every_exit_as_it_came_in_by_every_door() {
         return;
     }
     let wrong: Vec<String> = std::thread::scope(|s| {
-        let doors = DOORS.map(|(door, source)| s.spawn(move || through(door, source)));
+        let doors = DOORS.map(|(door, source)| s.spawn(move || through(door, source, "x264", "")));
         doors.into_iter().flat_map(|d| d.join().unwrap()).collect()
     });
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// What is wrong behind this door.
-fn through(door: &str, source: fn(&Path) -> (String, Held)) -> Vec<String> {
+#[test]
+fn openh264_tells_and_hears_the_range_as_others_do() {
+    if !has_ffmpeg() || !["openh264enc", "openh264dec"].iter().all(|e| pastcam::gst::has(e)) {
+        println!("SKIP: no openh264 here");
+        return;
+    }
+    // Where FFmpeg's decoder is not installed.
+    let without = "avdec_h264:NONE";
+    let wrong: Vec<String> = std::thread::scope(|s| {
+        let doors = [0, 7].map(|k| s.spawn(move || through(DOORS[k].0, DOORS[k].1, "openh264", without)));
+        doors.into_iter().flat_map(|d| d.join().unwrap()).collect()
+    });
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// What is wrong behind this door, with this encoder and these ranks of the library's elements.
+fn through(door: &str, source: fn(&Path) -> (String, Held), encoder: &str, ranks: &str) -> Vec<String> {
     let (setup, url) = served("levels");
     let (source, _held) = source(&setup.dir);
     let r = setup
         .set("camera.source", source)
         .set("camera.frozen_s", 0)
-        .set("video.encoder", "x264")
+        .set("video.encoder", encoder)
+        .env("GST_PLUGIN_FEATURE_RANK", ranks)
         .set("video.bitrate_kbps", 8000)
         .set("export.jpeg_quality", 97)
         .frameless()

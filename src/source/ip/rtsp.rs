@@ -25,6 +25,7 @@ use super::intake::{self, Intake};
 use super::play;
 use super::relay::Relay;
 use super::tail::{self, DecoderTail};
+use super::told::Container;
 use crate::codec::Codec;
 use crate::error::{Error, Kind, Result};
 use crate::gst::{self as door, Pipe};
@@ -122,6 +123,7 @@ impl RtspSource {
             intake: intake.clone(),
             pipeline: pipeline.downgrade(),
             entry: tail.entry.downgrade(),
+            container: tail.container.clone(),
             timestamps: timestamps.clone(),
             came: came.clone(),
             broken: broken.clone(),
@@ -222,6 +224,7 @@ struct Branch {
     intake: Intake,
     pipeline: glib::WeakRef<gst::Pipeline>,
     entry: glib::WeakRef<gst::Pad>,
+    container: Arc<Container>,
     timestamps: Arc<TimestampMap>,
     came: Arc<AtomicBool>,
     broken: Arc<Mutex<Option<Error>>>,
@@ -264,6 +267,7 @@ impl Branch {
         let [depay, parse, caps, queue] = [codec.depayloader, codec.parser.0, "capsfilter", "queue"].map(door::element);
         let (depay, parse, caps, queue) = (depay?, parse?, caps?, queue?);
         let decoder = decoder(codec)?;
+        self.container.watch(&decoder);
         // Parameter sets in front of every key frame, so that anybody may begin there.
         if let Some((property, value)) = codec.parser.1.split_once('=') {
             parse.set_property_from_str(property, value);

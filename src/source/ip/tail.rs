@@ -139,7 +139,7 @@ fn wanted(layout: Layout, colorimetry: Option<&gst_video::VideoColorimetry>) -> 
 /// colorimetry that they keep as I420: no sample is converted. `None` where these are no raw pictures.
 fn whole_colour(caps: &gst::CapsRef, container: &Container) -> Option<(gst::Caps, Layout, gst_video::VideoColorimetry)> {
     let info = gst_video::VideoInfo::from_caps(caps).ok()?;
-    let colorimetry = door::colorimetry(ToldColour::of(caps).or(container.colour()).completed(&info));
+    let colorimetry = door::colorimetry(container.colour(ToldColour::of(caps)).completed(&info));
     let mut caps = caps.to_owned();
     if !info.is_rgb() {
         caps.make_mut().set("colorimetry", colorimetry.to_string());

@@ -10,7 +10,8 @@ use exif::{In, Reader, Tag};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 
-use crate::frame::Span;
+use crate::codec::{H264, h264};
+use crate::frame::{Matrix, Span};
 use crate::gst::ToldColour;
 use crate::turn::Turn;
 
@@ -18,6 +19,8 @@ use crate::turn::Turn;
 #[derive(Default)]
 pub(super) struct Container {
     colour: Mutex<ToldColour>,
+    /// What the SPS of H.264 tells: openh264's decoder passes it over.
+    stream: Mutex<ToldColour>,
     /// How the pictures lie, as EXIF says it; 0: nothing is told.
     orientation: AtomicU8,
     /// The same as [`Container::turn`] was last asked for it.
@@ -25,9 +28,11 @@ pub(super) struct Container {
 }
 
 impl Container {
-    /// The container's word for the colour of its pictures.
-    pub fn colour(&self) -> ToldColour {
-        *self.colour.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The colour of decoded pictures: the stream's own word, then the decoder's, which is made of it and may have lost a part, then
+    /// the container's.
+    pub fn colour(&self, decoded: ToldColour) -> ToldColour {
+        let read = |told: &Mutex<ToldColour>| *told.lock().unwrap_or_else(PoisonError::into_inner);
+        read(&self.stream).or(decoded).or(read(&self.colour))
     }
 
     /// What sets the pictures upright.
@@ -51,9 +56,15 @@ impl Container {
         if is("Demux") {
             let (container, mp4) = (self.clone(), factory.name() == "qtdemux");
             element.connect_pad_added(move |_, pad| container.listen(pad, mp4));
-        } else if is("Codec/Decoder") && factory.can_sink_any_caps(&gst::Caps::new_empty_simple("image/jpeg")) {
-            let (container, sink) = (self.clone(), element.static_pad("sink"));
-            sink.and_then(|pad| pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| container.look(info)));
+        }
+        // Not `decodebin`, which is made of decoders.
+        let takes = |media| factory.can_sink_any_caps(&gst::Caps::new_empty_simple(media));
+        let Some(pad) = element.static_pad("sink").filter(|_| is("Decoder") && !is("Bin")) else { return };
+        let container = self.clone();
+        if takes(H264.media_type()) {
+            pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| container.look_at_key_frame(info));
+        } else if takes("image/jpeg") {
+            pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| container.look(info));
         }
     }
 
@@ -92,6 +103,22 @@ impl Container {
         let mut caps = caps.to_owned();
         caps.make_mut().structure_mut(0)?.remove_field("colorimetry");
         Some(caps)
+    }
+
+    /// Reads the SPS of H.264 on its way to the decoder.
+    fn look_at_key_frame(&self, info: &gst::PadProbeInfo<'_>) -> gst::PadProbeReturn {
+        let key = info.buffer().filter(|b| !b.flags().contains(gst::BufferFlags::DELTA_UNIT));
+        if let Some(signal) = key.and_then(|b| b.map_readable().ok()).and_then(|bytes| h264::signal(&bytes)) {
+            let matrix = signal.codes.and_then(|[_, _, matrix]| match matrix {
+                // Table E-5: FCC, BT.470BG, SMPTE 170M; BT.709, SMPTE 240M, BT.2020. The nearest of our two.
+                4..=6 => Some(Matrix::Bt601),
+                1 | 7 | 9 | 10 => Some(Matrix::Bt709),
+                _ => None,
+            });
+            let span = Some(if signal.full { Span::Full } else { Span::Limited });
+            *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = ToldColour { matrix, span };
+        }
+        gst::PadProbeReturn::Ok
     }
 
     /// Reads the EXIF of a JPEG picture on its way to the decoder.
