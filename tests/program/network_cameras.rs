@@ -10,7 +10,7 @@ use gstreamer_rtsp_server::gst_rtsp::{RTSPAuthMethod, RTSPLowerTrans};
 use serde_json::Value;
 
 use crate::film::{decoded, has_ffmpeg, probed};
-use crate::harness::{Running, Setup, free_port, until};
+use crate::harness::{Running, Setup, free_port, is_quiet, until};
 use crate::image::Image;
 use crate::peer::{Make, Peer, Snapshots, units};
 use crate::recordings::{file_of, films};
@@ -185,6 +185,12 @@ fn a_recording_begins_at_once_between_two_key_frames_of_a_camera() {
         Some((from, sent[from..].iter().map(Vec::len).sum::<usize>()))
     };
     r.until_more_frames(20);
+    // Its seconds are over before the camera's next key frame.
+    let (key, _) = until("more than is kept", || since_key().filter(|(_, bytes)| *bytes > 4 << 20));
+    assert!(r.ask("record start 0.5").starts_with("OK recording "));
+    let seconds = until("its end", || r.status()["recorded"]["seconds"].as_f64());
+    assert!((0.2..0.8).contains(&seconds), "{seconds}");
+    assert!(!is_quiet() || since_key().unwrap().0 == key, "it waited for the key frame");
     for (start, back) in [("record start", 0), ("record start before=2", 20)] {
         let (key, _) = until("more than is kept", || since_key().filter(|(_, bytes)| *bytes > 4 << 20));
         let now = r.newest_id().unwrap();

@@ -86,6 +86,9 @@ impl Shared {
             if let Some(end) = ended.into_inner() {
                 return Ok(end);
             }
+            if end_of(from).is_some_and(|end| queue.first().is_none_or(|unit| time(&unit) >= end)) {
+                return Ok((Ended::Over, String::new()));
+            }
         }
         loop {
             let stopped = self.lock().stopped;
