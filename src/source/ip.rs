@@ -5,6 +5,7 @@
 
 pub(crate) mod address;
 mod answer;
+mod brake;
 mod coded;
 mod explain;
 mod fetch;

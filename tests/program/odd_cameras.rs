@@ -119,3 +119,21 @@ fn a_camera_that_does_not_name_its_channels_plays() {
     let asked = camera.requests.lock().unwrap().iter().filter(|q| q.starts_with("PLAY")).count();
     assert_eq!((asked, &r.status()["source"]["rebuilds"]), (2, &1.into()), "the second attempt holds");
 }
+
+#[test]
+fn answers_without_end_are_a_lost_camera_and_cost_bounded_memory() {
+    for (odd, asks, why) in [
+        (Odd::EndlessDescription, "DESCRIBE", "its description does not end; restart the camera"),
+        (Odd::EndlessHead, "OPTIONS", "the camera takes the connection and then closes it or does not answer"),
+    ] {
+        let camera = OddCamera::new(odd);
+        let Some(setup) = in_front("description", &camera.url("")) else { return };
+        let mut r = setup.start();
+        r.until_logged(why);
+        let tries = || camera.requests.lock().unwrap().iter().filter(|q| q.starts_with(asks)).count();
+        until("a second try", || (tries() >= 2).then_some(()));
+        r.expect_alive();
+        assert_eq!(r.terminate().code(), Some(0));
+        assert!(!r.log().contains("Not everything ended in time"), "{}", r.log());
+    }
+}

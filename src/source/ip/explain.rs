@@ -79,6 +79,14 @@ fn unreachable(error: &glib::Error, address: &Address, came: bool) -> Option<Str
     if !settled && !address.is_file() { reach::trouble(address) } else { None }
 }
 
+/// A camera that has not answered in time.
+pub(super) fn unanswered(address: &Address) -> Error {
+    let why = reach::trouble(address).unwrap_or_else(|| NO_ANSWER.into());
+    Error::new(Kind::Source, format!("{}: {why}", address.shown))
+}
+
+const NO_ANSWER: &str = "the camera takes the connection and then closes it or does not answer; check that camera.source names the right port and path";
+
 /// What the library's code means, where nothing better is known.
 fn what(error: &glib::Error, address: &Address, came: bool) -> &'static str {
     let file = address.is_file();
@@ -90,9 +98,7 @@ fn what(error: &glib::Error, address: &Address, came: bool) -> &'static str {
                 "the camera offers no video, or none that can be transported this way; check the path in camera.source"
             }
             _ if came => "the connection broke off",
-            _ => {
-                "the camera takes the connection and then closes it or does not answer; check that camera.source names the right port and path"
-            }
+            _ => NO_ANSWER,
         };
     }
     match (error.kind::<StreamError>(), error.kind::<CoreError>()) {

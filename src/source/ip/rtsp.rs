@@ -19,8 +19,9 @@ use gstreamer::prelude::*;
 use gstreamer_rtsp_server::gst_rtsp::rtsp_message::RTSPMessage;
 
 use super::address::Address;
+use super::brake::{self, Brake};
 use super::coded::{Coded, CodedAccessUnit, Outlet, TimestampMap, instant_in, instant_on};
-use super::explain::{explain, status};
+use super::explain::{explain, status, unanswered};
 use super::intake::{self, Intake};
 use super::play;
 use super::relay::Relay;
@@ -35,6 +36,10 @@ use crate::source::{Camera, Incoming, Link, Polled, Source, Transport};
 const SILENT_US: u64 = 5_000_000;
 /// A camera that has sent nothing for so long sends nothing that can be seen; less than the capture's patience.
 const SILENT: Duration = Duration::from_secs(4);
+/// A camera that has not described its stream after so long does not; less than the capture's patience, which knows no reason.
+const UNANSWERED: Duration = Duration::from_millis(4700);
+/// Between looks while the camera is being connected.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long a missing packet is waited for (ms); over TCP none can be missing.
 const REORDER_MS: u32 = 200;
 /// Units that may wait for the decoder: then it is too slow, and what follows up to the next key frame is not decoded.
@@ -66,6 +71,7 @@ struct Running {
     /// Between the camera and the library, where there must be something.
     relay: Option<Relay>,
     begun: Instant,
+    brake: Brake,
     /// Why what comes cannot be decoded.
     broken: Arc<Mutex<Option<Error>>>,
     /// By which way; never `Auto`.
@@ -140,6 +146,7 @@ impl RtspSource {
             intake,
             relay,
             begun: Instant::now(),
+            brake: Brake::new(),
             broken,
             over,
             first,
@@ -425,7 +432,16 @@ impl Source for RtspSource {
         let Some(running) = &self.running else {
             return Err(Error::new(Kind::Source, format!("wait for a frame of {shown}: it was not started")));
         };
-        let Some(sample) = running.tail.pull(wait) else {
+        let described = running.described.load(Relaxed);
+        let Some(sample) = running.tail.pull(if described { wait } else { wait.min(LOOK) }) else {
+            if let (false, true, Some((_, port))) = (described, running.brake.is_needed(), self.address.server()) {
+                brake::cut(port);
+                let what = "its description does not end; restart the camera".to_string();
+                end(Some(&running.pipe.pipeline), &running.broken, Error::new(Kind::Source, what));
+            }
+            if !described && running.begun.elapsed() > UNANSWERED {
+                return Err(unanswered(&self.address));
+            }
             if self.heard(running)? {
                 let first = running.first;
                 self.begin(Transport::Udp, first)?;
@@ -450,6 +466,10 @@ impl Source for RtspSource {
                     );
                 }
                 BY_RELAY.store(direct, Relaxed);
+            }
+            if let (false, Some((_, port))) = (running.described.load(Relaxed), self.address.server()) {
+                // The library would wait for the end of an answer that has begun.
+                brake::cut(port);
             }
             drop(running);
             (self.outlet)(Coded::End);
