@@ -19,7 +19,7 @@ mod tail;
 mod told;
 mod trust;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use gstreamer::prelude::*;
 
 use super::{Camera, Incoming, Polled, Source};
 use crate::clock::{Clock, SystemClock, monotonic_us};
+use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::gst::{self as door, Pipe};
 use address::Address;
@@ -59,7 +60,10 @@ struct Playing {
 impl UriSource {
     /// A video file, repeated for ever at its own speed.
     pub fn file(path: &Path, camera: &Camera) -> Result<UriSource> {
+        // Opening a pipe would wait for its writer, and nothing could end that.
+        let plain = |whole: &PathBuf| disk::regular(std::fs::metadata(whole)?.file_type());
         let whole = std::fs::canonicalize(path)
+            .and_then(|whole| plain(&whole).map(|()| whole))
             .map_err(|e| Error::caused(Kind::Source, format!("open the video file {}", path.display()), e))?;
         let uri = gst::glib::filename_to_uri(&whole, None)
             .map_err(|e| Error::caused(Kind::Source, format!("name the video file {}", path.display()), e))?;

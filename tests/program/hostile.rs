@@ -288,6 +288,14 @@ fn what_is_no_plain_file_is_refused_and_the_port_opens() {
         // The same as a configuration.
         let config = setup.dir.join("odd.json");
         make(&config);
+        if why.contains("regular") {
+            // As a video.
+            drop(r);
+            let mut r = setup.clone().set("camera.source", format!("file:{}", notes.display())).frameless().start();
+            r.until_logged(&format!("open the video file {}: {why}", notes.display()));
+            assert_eq!(r.terminate().code(), Some(0));
+            assert!(!r.log().contains("Not everything ended in time"));
+        }
         for option in ["--config", "--defaults"] {
             let mut command = setup.command();
             let out = command.args(["check-config", option]).arg(&config).output().unwrap();
