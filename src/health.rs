@@ -73,7 +73,7 @@ pub struct Gauges {
     pub sent_pixels: AtomicU64,
     /// Frames the source lost on its way here.
     pub source_lost: AtomicU64,
-    /// Pictures sent again to viewers and recordings.
+    /// Pictures sent again to viewers and recordings because the next frame takes long.
     pub repeated: AtomicU64,
     /// Steps of the recovery ladder taken: stop and start again.
     pub restarts: AtomicU64,

@@ -28,14 +28,12 @@ impl Counters {
             let more = total - *told;
             (*told, *at) = (total, Some(now));
             let (level, what) = match counter {
-                Counter::Lost => (Level::Warn, "frames were lost by the source"),
-                Counter::Dropped => (Level::Warn, "frames found every slot of the ring in use and were dropped"),
-                Counter::Repeated => {
-                    (Level::Info, "pictures were sent again to viewers and recordings, as the next frame takes long")
-                }
-                Counter::Restarts => (Level::Warn, "times the source was started again"),
+                Counter::Lost => (Level::Warn, "Frames lost by the source"),
+                Counter::Dropped => (Level::Warn, "Frames dropped because every slot of the ring was in use"),
+                Counter::Repeated => (Level::Info, "Pictures sent again because the next frame takes long"),
+                Counter::Restarts => (Level::Warn, "Restarts of the source"),
             };
-            out.push((Event::Counted { counter, more, total }, level, format!("{more} {what} ({total} since the start)")));
+            out.push((Event::Counted { counter, more, total }, level, format!("{what}: {more} ({total} since the start)")));
         }
         out
     }

@@ -255,7 +255,7 @@ impl Session<'_> {
             return Ok(FULL);
         }
         let due = match self.f.gauges.state() {
-            State::Running => self.due(key, gap, again, now).map(|slot| self.of_slot(slot, now)),
+            State::Running => self.due(key, gap, again, now).map(|slot| self.of_slot(slot, key, now)),
             State::Starting if now.since(self.begun) < STARTING => None,
             State::Starting | State::Lost => (key || asleep >= stand_in).then(|| self.stand_in(now)),
         };
@@ -313,7 +313,7 @@ impl Session<'_> {
         (key || again).then_some(newest)
     }
 
-    fn of_slot(&mut self, slot: Arc<Slot>, now: BootUs) -> Shot {
+    fn of_slot(&mut self, slot: Arc<Slot>, key: bool, now: BootUs) -> Shot {
         let meta: FrameMeta = *slot.meta();
         let fresh = meta.boot > self.sent.frame;
         // The first frame of all may have lain there for any time.
@@ -322,7 +322,8 @@ impl Session<'_> {
         }
         self.sent.times = if fresh { 1 } else { self.sent.times + 1 };
         self.sent.frame = self.sent.frame.max(meta.boot);
-        self.f.gauges.repeated.fetch_add(u64::from(!fresh), Relaxed);
+        // A key frame for whoever joins bridges nothing.
+        self.f.gauges.repeated.fetch_add(u64::from(!fresh && !key), Relaxed);
         let pixels = dressed(slot, &self.wish.overlay, &mut self.drawn);
         // A picture that is sent again is shown at once, so it is of the moment whose own frame would have arrived now: of no
         // later one, or the next frame could not keep its instant.

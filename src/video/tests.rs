@@ -153,6 +153,7 @@ fn by_day_no_frame_is_sent_again_because_the_machine_was_late() {
     let ids: Vec<u64> = std::iter::from_fn(|| Some(next(&from).id)).take_while(|id| *id < 5).collect();
     // Whoever joins is given the newest frame as a key frame.
     assert!(ids.len() <= 1, "frame 4 came {} times more", ids.len());
+    assert_eq!(rig.gauges.repeated.load(Relaxed), 0);
 }
 
 #[test]
@@ -169,6 +170,7 @@ fn who_joins_at_night_is_given_pictures_in_short_order_and_then_few() {
     rig.publish(2);
     let copies = |wait| std::iter::from_fn(|| from.recv_timeout(wait).ok()).filter(|u| u.id == 2).count();
     assert_eq!(copies(Duration::from_millis(600)), 3, "a night frame for who has joined");
+    assert!(rig.gauges.repeated.load(Relaxed) > 27);
 }
 
 #[test]

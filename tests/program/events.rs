@@ -54,7 +54,7 @@ fn counters_that_grow_are_told_in_the_log_and_to_subscribers() {
     let total: u64 = restarts.rsplit('=').next().unwrap().parse().unwrap();
     let source = &r.status()["source"];
     assert_eq!(source["restarts"].as_u64().unwrap() + source["rebuilds"].as_u64().unwrap(), total);
-    r.until_logged(&format!("times the source was started again ({total} since the start)"));
+    r.until_logged(&format!("Restarts of the source: {total} ({total} since the start)"));
 }
 
 #[test]
