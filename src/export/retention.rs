@@ -478,7 +478,9 @@ mod tests {
         assert!(e.kind == Kind::Disk && e.what.contains("min_free_mib"), "{e}");
         // Who waits for room is answered first.
         retention.rest();
-        assert!(matches!(retention.trouble(), Some((Disk::Low, why)) if why == e.what), "{:?}", retention.trouble());
+        // Other programs fill and free the disk meanwhile.
+        let same = |why: &str| why.split(" only ").next() == e.what.split(" only ").next();
+        assert!(matches!(retention.trouble(), Some((Disk::Low, why)) if same(&why)), "{:?}", retention.trouble());
         retention.close();
         assert_eq!(retention.make_room(&dir, 0).unwrap_err().kind, Kind::Busy);
         retention.rest();
