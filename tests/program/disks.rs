@@ -174,7 +174,11 @@ fn a_disk_that_is_unmounted_is_missed_and_its_return_is_noticed() {
     works_again(&r);
     let name = said::single(&r.ask("save jpg")).path.file_name().unwrap().to_string_lossy().into_owned();
     let before = r.status();
+    assert!(r.ask("record start").starts_with("OK recording "));
+    until("a recording that grows", || (r.status()["recording"]["bytes"].as_u64()? > 0).then_some(()));
     unmount(&stick);
+    let answer = r.ask("record stop");
+    assert!(answer.starts_with("ERR disk ") && answer.contains("lies on another disk than at the start"), "{answer}");
     for command in ["save jpg png", "pastStack npy", "record start", "clip 1", "files", &format!("delete {name}")] {
         let answer = r.ask(command);
         assert!(

@@ -318,6 +318,28 @@ fn requests_at_the_same_time_get_files_of_their_own() {
     assert!(paths.contains(&r.captures().join(latest)));
 }
 
+/// Cut to the millisecond everywhere, or rounded everywhere: of eight frames some are near the next one.
+#[test]
+fn name_exif_and_answer_show_one_instant() {
+    let r = Setup::new("instant").set("camera.framerate", 7.3).env("TZ", "UTC").start();
+    for _ in 0..8 {
+        let answer = r.ask("save jpg");
+        let path = said::single(&answer).path;
+        let exif = exif::Reader::new().read_from_container(&mut std::io::Cursor::new(std::fs::read(&path).unwrap())).unwrap();
+        let shown = |tag| exif.get_field(tag, exif::In::PRIMARY).unwrap().display_value().to_string();
+        let digits = |s: &str| s.chars().filter(char::is_ascii_digit).collect::<String>();
+        let (date, ms) = (digits(&shown(exif::Tag::DateTimeOriginal)), digits(&shown(exif::Tag::SubSecTimeOriginal)));
+        let (seconds, told) = answer.split_once("timestamp: ").unwrap().1.split_once(',').unwrap().0.split_once('.').unwrap();
+        assert_eq!(
+            (ms.as_str(), &date[12..]),
+            (told, format!("{:02}", seconds.parse::<u64>().unwrap() % 60).as_str()),
+            "{answer}"
+        );
+        assert_eq!(digits(&path.file_name().unwrap().to_string_lossy()[..15]), date, "{answer}");
+        assert_eq!(shown(exif::Tag::OffsetTimeOriginal), "\"+00:00\"");
+    }
+}
+
 #[test]
 fn periodic_pictures_keep_their_beat() {
     for (interval, use_ring, n) in [(0.2, true, 12), (0.5, false, 8), (1.5, true, 4)] {
