@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::fd::RawFd;
 
-use nix::sys::socket::{Shutdown, SockaddrStorage, getpeername, shutdown};
+use nix::sys::socket::{Shutdown, SockaddrIn, SockaddrIn6, SockaddrStorage, getpeername, shutdown};
 
 use crate::health;
 
@@ -35,7 +35,7 @@ pub(super) fn cut(port: u16) {
     for entry in fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
         let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else { continue };
         let Ok(peer) = getpeername::<SockaddrStorage>(fd) else { continue };
-        let there = peer.as_sockaddr_in().map(|a| a.port()).or_else(|| peer.as_sockaddr_in6().map(|a| a.port()));
+        let there = peer.as_sockaddr_in().map(SockaddrIn::port).or_else(|| peer.as_sockaddr_in6().map(SockaddrIn6::port));
         if there == Some(port) {
             // One that is closed already needs nothing.
             let _ = shutdown(fd, Shutdown::Both);
