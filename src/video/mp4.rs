@@ -56,8 +56,8 @@ impl Mp4Writer {
         source.set_max_bytes(INSIDE);
         source.set_caps(Some(&unit.caps));
         element.static_pad("video_0").expect("the line above links it").set_property("trak-timescale", TICKS);
-        // The muxer refuses other parameter sets than the first ones. They stand in front of their key frame too, where decoders read
-        // them, so it need not know.
+        // Other parameter sets than the first ones are other caps, which a muxer may refuse or take for those of the whole file. They
+        // stand in front of their key frame too, where decoders read them, so it need not know.
         let entry = element.static_pad("video_0").expect("as above");
         entry.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |pad, info| {
             let caps = info.event().is_some_and(|e| e.type_() == gst::EventType::Caps);
