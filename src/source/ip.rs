@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use gstreamer as gst;
 use gstreamer::prelude::*;
+use gstreamer_app::AppSrc;
 
 use super::{Camera, Incoming, Polled, Source};
 use crate::clock::{Clock, SystemClock, monotonic_us};
@@ -45,6 +46,8 @@ pub struct UriSource {
     live: bool,
     camera: Camera,
     outlet: Outlet,
+    /// What takes the bytes of [`UriSource::fed`], once it has started.
+    feed: Arc<Mutex<Option<AppSrc>>>,
     running: Option<Playing>,
 }
 
@@ -69,12 +72,17 @@ impl UriSource {
             .map_err(|e| Error::caused(Kind::Source, format!("name the video file {}", path.display()), e))?;
         let shown = format!("file {}", whole.display());
         let address = Address { location: uri.into(), login: None, shown, trust: Trust::default() };
-        Ok(UriSource { address, live: false, camera: *camera, outlet: no_outlet(), running: None })
+        Ok(UriSource { address, live: false, camera: *camera, outlet: no_outlet(), feed: Arc::default(), running: None })
     }
 
     /// A stream over HTTP.
     fn stream(address: Address, camera: &Camera, outlet: &Outlet) -> UriSource {
-        UriSource { address, live: true, camera: *camera, outlet: outlet.clone(), running: None }
+        UriSource { address, live: true, camera: *camera, outlet: outlet.clone(), feed: Arc::default(), running: None }
+    }
+
+    /// A stream whose bytes are brought by somebody else.
+    fn fed(address: Address, camera: &Camera, outlet: &Outlet) -> UriSource {
+        UriSource::stream(Address { location: "appsrc://".into(), ..address }, camera, outlet)
     }
 
     fn build(&self, first: u64) -> Result<Playing> {
@@ -116,9 +124,14 @@ impl UriSource {
             }
         });
         if self.live {
-            let address = self.address.clone();
+            let (address, feed) = (self.address.clone(), self.feed.clone());
             decode.connect("source-setup", false, move |values| {
                 let source = values[1].get::<gst::Element>().ok()?;
+                if let Some(fed) = source.downcast_ref::<AppSrc>() {
+                    // The connection waits for the decoder.
+                    fed.set_property("block", true);
+                    *feed.lock().unwrap_or_else(PoisonError::into_inner) = Some(fed.clone());
+                }
                 if source.has_property_with_type("user-pw", String::static_type()) {
                     address.log_in(&source);
                     address.trust.tell(&source);

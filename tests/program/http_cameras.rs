@@ -93,18 +93,26 @@ fn serve(mut client: TcpStream, answer: &Answer, heads: &Mutex<Vec<String>>) -> 
     }
 }
 
-/// White pictures of 320×240: what is missing of one shows as grey.
-static WHITE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+/// White pictures of 320×240, ten a second, encoded.
+fn white(pictures: u32, encoder: &str) -> Vec<u8> {
     pastcam::gst::init().unwrap();
-    let line =
-        "videotestsrc num-buffers=1 pattern=white ! video/x-raw,format=I420,width=320,height=240 ! jpegenc ! appsink name=out";
-    let pipeline = gstreamer::parse::launch(line).unwrap().downcast::<gstreamer::Pipeline>().unwrap();
+    let line = format!(
+        "videotestsrc num-buffers={pictures} pattern=white ! video/x-raw,format=I420,width=320,height=240,framerate=10/1 \
+         ! {encoder} ! appsink name=out sync=false max-buffers=0"
+    );
+    let pipeline = gstreamer::parse::launch(&line).unwrap().downcast::<gstreamer::Pipeline>().unwrap();
+    let out = pipeline.by_name("out").unwrap().downcast::<AppSink>().unwrap();
     pipeline.set_state(gstreamer::State::Playing).unwrap();
-    let sample = pipeline.by_name("out").unwrap().downcast::<AppSink>().unwrap().pull_sample().unwrap();
-    let bytes = sample.buffer().unwrap().map_readable().unwrap().to_vec();
+    let mut bytes = Vec::new();
+    while let Ok(sample) = out.pull_sample() {
+        bytes.extend_from_slice(&sample.buffer().unwrap().map_readable().unwrap());
+    }
     pipeline.set_state(gstreamer::State::Null).unwrap();
     bytes
-});
+}
+
+/// One as JPEG: what is missing of it shows as grey.
+static WHITE: LazyLock<Vec<u8>> = LazyLock::new(|| white(1, "jpegenc"));
 
 /// Sends a whole answer.
 fn send(client: &mut TcpStream, status: &str, content: &str, body: &[u8]) -> std::io::Result<bool> {
@@ -429,4 +437,24 @@ fn redirects_are_followed_and_no_other_server_is_shown_the_login() {
     r.until_logged("the camera sends to another server, which wants a login (401)");
     let seen = elsewhere.requests();
     assert!(seen.len() > 20 && seen.iter().all(|head| !head.contains("uthorization")), "{seen:?}");
+}
+
+#[test]
+fn a_stream_in_a_container_comes_over_the_one_connection_that_a_server_may_have() {
+    if !possible() || !pastcam::gst::has("matroskamux") {
+        println!("SKIP: no elements for Matroska here");
+        return;
+    }
+    let film = white(100, "jpegenc ! matroskamux streamable=true");
+    let camera = HttpCamera::new(move |client, _, n| {
+        if n == 0 {
+            client.write_all(b"HTTP/1.0 200 OK\r\n\r\n")?;
+            film.chunks(5000).try_for_each(|piece| client.write_all(piece))?;
+        }
+        Ok(false)
+    });
+    let r = watching("container", camera.url(""), 10.0);
+    r.until_frame(20);
+    assert_eq!((camera.connections(), r.status()["source"]["rebuilds"].as_u64()), (1, Some(0)), "{}", r.log());
+    all_white(&r);
 }

@@ -1,8 +1,8 @@
 //! Owns what an HTTP camera sends in answer to a request: finds the pictures in it, numbers them and hands them to the decoder.
-//! Never asks and never waits. Bytes come on the receiver's thread; the capture thread looks on.
+//! What is no JPEG it hands on as it is. Never asks. Bytes come on the library's thread; the capture thread looks on.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gstreamer as gst;
@@ -33,7 +33,18 @@ pub(super) struct Answer {
     pub over: bool,
 }
 
+/// Who takes what comes.
+enum Whose {
+    /// It may be JPEG.
+    Unknown,
+    /// It is looked through for pictures here.
+    Ours,
+    /// Somebody else decodes it.
+    Other(AppSrc),
+}
+
 struct Inner {
+    whose: Whose,
     splitter: Splitter,
     decoder: AppSrc,
     answer: Answer,
@@ -48,12 +59,14 @@ struct Inner {
 /// See the module's first lines.
 pub(super) struct Receiver {
     inner: Mutex<Inner>,
+    settled: Condvar,
 }
 
 impl Receiver {
     /// Frames are numbered from `first`; JPEG pictures go to `decoder`, whose time stamps are boot-time instants.
     pub fn new(camera: &Camera, first: u64, decoder: AppSrc) -> Receiver {
         let inner = Inner {
+            whose: Whose::Unknown,
             splitter: Splitter::new(tail::most_pixels(camera)),
             decoder,
             answer: Answer::default(),
@@ -63,7 +76,7 @@ impl Receiver {
             last: BootUs(0),
             inside: VecDeque::new(),
         };
-        Receiver { inner: Mutex::new(inner) }
+        Receiver { inner: Mutex::new(inner), settled: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -79,15 +92,34 @@ impl Receiver {
         k.answer = Answer::default();
     }
 
-    /// Takes the next bytes.
-    pub fn take(&self, bytes: &[u8]) {
-        self.lock().take(bytes);
+    /// Takes the next bytes; false where no more are wanted. Waits until it is settled whose they are.
+    pub fn take(&self, bytes: &[u8]) -> bool {
+        let mut k = self.lock();
+        if !matches!(k.whose, Whose::Other(_)) {
+            k.take(bytes);
+        }
+        let open = |k: &mut Inner| k.answer.foreign && matches!(k.whose, Whose::Unknown);
+        let k = self.settled.wait_while(k, open).unwrap_or_else(PoisonError::into_inner);
+        let Whose::Other(other) = &k.whose else { return true };
+        let other = other.clone();
+        drop(k);
+        other.push_buffer(gst::Buffer::from_mut_slice(bytes.to_vec())).is_ok()
+    }
+
+    /// Whose the bytes are from now on, with those that were just taken: `other`'s, or those of this receiver.
+    pub fn settle(&self, other: Option<AppSrc>) {
+        self.lock().whose = other.map_or(Whose::Ours, Whose::Other);
+        self.settled.notify_all();
     }
 
     /// The answer is over.
     pub fn end(&self) {
         let mut k = self.lock();
         k.answer.over = true;
+        if let Whose::Other(other) = &k.whose {
+            // It has gone already, or is told so by its own pipeline.
+            let _ = other.end_of_stream();
+        }
         if k.splitter.end() {
             k.broken();
         }
@@ -122,7 +154,11 @@ impl Inner {
         self.answer.bytes += bytes.len() as u64;
         let mut found = Vec::new();
         self.splitter.feed(bytes, &mut |f| found.push(f));
-        self.answer.foreign |= self.splitter.binary && self.answer.pictures == 0 && found.is_empty();
+        if self.splitter.binary && matches!(self.whose, Whose::Unknown) {
+            // What looks like pictures may be inside a container.
+            self.answer.foreign = true;
+            return;
+        }
         for one in found {
             match one {
                 Found::Broken(much) => {
@@ -131,6 +167,7 @@ impl Inner {
                 }
                 Found::Whole(picture) => {
                     self.answer.pictures += 1;
+                    self.whose = Whose::Ours;
                     self.decode(picture);
                 }
             }

@@ -25,6 +25,8 @@ pub(super) struct Head {
     pub status: u32,
     /// `Content-Type`, without its parameters, as it may be shown.
     pub content: String,
+    /// `Content-Length` is there: a file, and no stream.
+    pub measured: bool,
     location: Option<String>,
     /// The library's error, where there is one.
     pub failed: Option<gst::glib::Error>,
@@ -61,8 +63,8 @@ impl Fetch {
             .new_sample(move |sink| {
                 let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
                 let map = sample.buffer().and_then(|b| b.map_readable().ok());
-                takes.take(map.as_deref().unwrap_or_default());
-                Ok(gst::FlowSuccess::Ok)
+                let wanted = takes.take(map.as_deref().unwrap_or_default());
+                if wanted { Ok(gst::FlowSuccess::Ok) } else { Err(gst::FlowError::Eos) }
             })
             .eos(move |_| ends.end());
         pipe.named::<AppSink>("body").set_callbacks(callbacks.build());
@@ -111,6 +113,7 @@ impl Fetch {
                     if let Some(s) = e.structure().filter(|s| s.name() == "http-headers") {
                         self.head.status = s.get("http-status-code").unwrap_or(0);
                         self.head.content = header(s, "content-type").map_or_else(String::new, |c| kind(&c));
+                        self.head.measured = header(s, "content-length").is_some();
                         self.head.location = header(s, "location");
                     }
                 }

@@ -7,7 +7,7 @@
 //! fetch (souphttpsrc) ─► receiver (finds pictures) ─► appsrc ─► jpegdec ─► tail ─► capture
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use gstreamer as gst;
@@ -15,7 +15,7 @@ use gstreamer::prelude::*;
 use gstreamer_app::AppSrc;
 
 use super::address::Address;
-use super::answer::{Answer, Receiver};
+use super::answer::Receiver;
 use super::coded::{Coded, Outlet};
 use super::explain::{answered, first_error, refused};
 use super::fetch::Fetch;
@@ -42,7 +42,14 @@ pub struct HttpSource {
 enum Running {
     Pictures(Box<Pictures>),
     /// Video in a container, a playlist and the like.
-    Other(Box<UriSource>),
+    Other(Box<Other>),
+}
+
+/// Dropped in this order: whoever feeds waits for the decoder.
+struct Other {
+    decoder: UriSource,
+    /// Brings the bytes, where they come over the connection that is there.
+    feed: Option<Box<Pictures>>,
 }
 
 struct Pictures {
@@ -99,18 +106,14 @@ impl Source for HttpSource {
         if let Some(polled) = pictures.next(wait, sink)? {
             return Ok(polled);
         }
-        let (place, first) = (pictures.fetch.place(), pictures.first);
-        let mut other = UriSource::stream(place, &self.camera, &self.outlet);
-        // The connection is closed before another one is made: some cameras have but one.
-        self.running = None;
-        other.start(first)?;
-        self.running = Some(Running::Other(Box::new(other)));
+        let Some(Running::Pictures(pictures)) = self.running.take() else { return Ok(Polled::Nothing) };
+        self.running = Some(Running::Other(Box::new(Other::new(pictures, &self.camera, &self.outlet)?)));
         Ok(Polled::Nothing)
     }
 
     fn stop(&mut self) {
-        if let Some(Running::Pictures(pictures)) = self.running.take() {
-            drop(pictures);
+        if let Some(running) = self.running.take() {
+            drop(running);
             (self.outlet)(Coded::End);
         }
     }
@@ -119,6 +122,40 @@ impl Source for HttpSource {
 impl Drop for HttpSource {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+impl Other {
+    fn new(pictures: Box<Pictures>, camera: &Camera, outlet: &Outlet) -> Result<Other> {
+        let (place, first) = (pictures.fetch.place(), pictures.first);
+        if pictures.fetch.head.measured || pictures.receiver.answer().over {
+            // A file or a playlist: whoever plays it goes to and fro in it. The connection is closed first; some cameras have but one.
+            drop(pictures);
+            let mut decoder = UriSource::stream(place, camera, outlet);
+            decoder.start(first)?;
+            return Ok(Other { decoder, feed: None });
+        }
+        let mut decoder = UriSource::fed(place, camera, outlet);
+        decoder.start(first)?;
+        pictures.receiver.settle(decoder.feed.lock().unwrap_or_else(PoisonError::into_inner).take());
+        Ok(Other { decoder, feed: Some(pictures) })
+    }
+
+    fn next(&mut self, wait: Duration, sink: &mut dyn FnMut(&Incoming<'_>)) -> Result<Polled> {
+        if let Some(feed) = &mut self.feed {
+            feed.fetch.listen();
+            if feed.fetch.head.failed.is_some() {
+                feed.receiver.end();
+            }
+        }
+        self.decoder.next(wait, sink)
+    }
+}
+
+impl Drop for Pictures {
+    fn drop(&mut self) {
+        // The library's thread may wait for this, and is waited for.
+        self.receiver.settle(None);
     }
 }
 
@@ -197,24 +234,29 @@ impl Pictures {
 
     /// Looks at the answer under way; false where it is for somebody else.
     fn look(&mut self) -> Result<bool> {
-        self.fetch.listen();
+        // In this order: the head of an answer comes before its body.
         let answer = self.receiver.answer();
+        self.fetch.listen();
         let content = &self.fetch.head.content;
         let declared = content.starts_with("image/") || content.starts_with("multipart/");
         let list = answer.over && (content.contains("mpegurl") || content.contains("dash+xml"));
         if self.last.is_none() && answer.pictures == 0 && (list || (answer.foreign && !declared)) {
             return Ok(false);
         }
+        if answer.foreign && declared {
+            self.receiver.settle(None);
+        }
         if answer.over || self.fetch.head.failed.is_some() {
-            self.finish(&answer)?;
+            self.finish()?;
         }
         Ok(true)
     }
 
     /// The answer is over.
-    fn finish(&mut self, answer: &Answer) -> Result<()> {
+    fn finish(&mut self) -> Result<()> {
         self.fetch.rest()?;
         self.receiver.end();
+        let answer = self.receiver.answer();
         if self.fetch.follow()? {
             return Ok(());
         }

@@ -28,7 +28,9 @@ pub(crate) struct Splitter {
     most_pixels: u64,
     /// Bytes of the first mark that were seen at the end of what came.
     matched: u8,
-    /// Something stood ahead of the first picture that is no text.
+    /// The first picture has begun.
+    begun: bool,
+    /// Something stood ahead of it that is no text.
     pub binary: bool,
     /// The picture under way; empty between two.
     picture: Vec<u8>,
@@ -38,7 +40,7 @@ pub(crate) struct Splitter {
 impl Splitter {
     /// Pictures of more pixels than this are dropped.
     pub fn new(most_pixels: u64) -> Splitter {
-        Splitter { most_pixels, matched: 0, binary: false, picture: Vec::new(), walker: Walker::default() }
+        Splitter { most_pixels, matched: 0, begun: false, binary: false, picture: Vec::new(), walker: Walker::default() }
     }
 
     /// Takes the next bytes.
@@ -77,7 +79,7 @@ impl Splitter {
 
     /// Nothing more comes of this answer; whether a picture was cut off.
     pub fn end(&mut self) -> bool {
-        (self.matched, self.binary, self.walker) = (0, false, Walker::default());
+        (self.matched, self.begun, self.binary, self.walker) = (0, false, false, Walker::default());
         !std::mem::take(&mut self.picture).is_empty()
     }
 
@@ -86,14 +88,14 @@ impl Splitter {
         for (i, byte) in bytes.iter().enumerate() {
             self.matched = match (self.matched, byte) {
                 (2, 0xff) => {
-                    self.matched = 0;
+                    (self.matched, self.begun) = (0, true);
                     return Some(i);
                 }
                 (1, 0xd8) => 2,
                 (_, 0xff) => 1,
                 _ => 0,
             };
-            self.binary |= *byte < b' ' && !byte.is_ascii_whitespace();
+            self.binary |= !self.begun && *byte < b' ' && !byte.is_ascii_whitespace();
         }
         None
     }
