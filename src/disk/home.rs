@@ -67,8 +67,9 @@ impl Home {
     }
 }
 
-fn device_of(path: &Path) -> io::Result<u64> {
-    fs::metadata(path).map(|m| m.dev())
+/// The file system of a folder. Looked at from inside: a look at the folder itself does not mount what systemd mounts on demand.
+fn device_of(folder: &Path) -> io::Result<u64> {
+    fs::metadata(folder.join(".")).map(|m| m.dev())
 }
 
 /// The nearest folder on the way to `dir` that is there, and its file system.
