@@ -42,13 +42,12 @@ impl ToldColour {
         ToldColour { matrix: self.matrix.or(other.matrix), span: self.span.or(other.span) }
     }
 
-    /// The colour of such pictures once they are I420. Grey and RGB pictures become JPEG's own colour unless told otherwise. YUV
-    /// that tells nothing is video: limited range, with the weights that players take for the size (mpv's rule).
+    /// The colour of such pictures once they are I420. Grey and RGB pictures become JPEG's own colour, whatever they tell: `FFmpeg`,
+    /// which makes most grey streams, takes grey for full range and marks it as limited all the same. YUV that tells nothing is
+    /// video: limited range, with the weights that players take for the size (mpv's rule).
     pub fn completed(self, info: &video::VideoInfo) -> Colour {
         if !info.is_yuv() {
-            // RGB has no weights before it is converted, and its range is its own.
-            let span = self.span.filter(|_| info.is_gray()).unwrap_or(Span::Full);
-            return Colour { matrix: Matrix::Bt601, span };
+            return Colour::default();
         }
         let by_size = if info.width() >= 1280 || info.height() > 576 { Matrix::Bt709 } else { Matrix::Bt601 };
         Colour { matrix: self.matrix.unwrap_or(by_size), span: self.span.unwrap_or(Span::Limited) }
@@ -83,10 +82,9 @@ mod tests {
         ] {
             assert_eq!((colour("I420", sd, told), colour("NV12", hd, told)), (at_sd, at_hd), "{told:?}");
         }
-        for format in ["GRAY8", "RGB"] {
-            assert_eq!(colour(format, hd, None), Colour::default(), "{format}");
+        for (format, told) in [("GRAY8", None), ("RGB", None), ("GRAY8", Some("2:0:0:0"))] {
+            assert_eq!(colour(format, hd, told), Colour::default(), "{format} {told:?}");
         }
-        assert_eq!(colour("GRAY8", hd, Some("2:3:0:0")), is(Matrix::Bt601, Span::Limited));
     }
 
     #[test]

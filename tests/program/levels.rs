@@ -95,7 +95,7 @@ fn rtsp(file: &Path, line: &str) -> (String, Held) {
 /// Full range and nothing else told, as many network cameras have it.
 const FULL: &str = "-vf scale=out_range=full,format=yuvj420p -g 10 -bf 0";
 
-const DOORS: [Door; 9] = [
+const DOORS: [Door; 10] = [
     ("H.264 of full range in MP4 with its colr box", |dir| {
         let h264 = format!("{FULL} -c:v libx264 -qp 4 -movflags +write_colr");
         file(dir, "full.mp4", &h264)
@@ -123,6 +123,7 @@ const DOORS: [Door; 9] = [
         let h265 = made(dir, "full.h265", &format!("{FULL} -c:v libx265 -x265-params log-level=0:qp=4"));
         rtsp(&h265, "caps=video/x-h265,framerate=10/1 ! h265parse config-interval=-1 ! rtph265pay")
     }),
+    ("grey H.265", |dir| file(dir, "grey265.mkv", "-pix_fmt gray -g 10 -c:v libx265 -x265-params log-level=0:qp=4")),
 ];
 
 /// Means of the ramp's columns in grey samples.
