@@ -8,9 +8,9 @@ use std::time::Duration;
 use nix::poll::PollFlags;
 
 use super::Channel;
+use super::answer::{Answer, Wire};
 use super::body::Body;
 use super::line::{Framer, Rules};
-use super::reply::{Answer, Wire};
 use crate::clock::BootUs;
 
 /// A client that takes nothing for so long while output waits is given up.

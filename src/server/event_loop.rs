@@ -14,9 +14,10 @@ use log::{debug, error, info, warn};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::answer::{Answer, Wire};
 use super::conn::{Conn, Phase, Subscription};
 use super::line::{Framer, Item, LINE_MAX, Rules};
-use super::reply::{Answer, Message, Reply, Target, Wire};
+use super::reply::{Message, Reply, Target};
 use super::{Channel, Handler, Request, Settings, Shared};
 use crate::clock::{BootUs, Clock, SystemClock};
 use crate::error::Kind;

@@ -6,6 +6,7 @@
 //! bytes ─► line (image, telnet) ─► conn ─► event_loop ─► Handler ─► Reply ─► mailbox ─► event_loop ─► conn ─► bytes
 //! ```
 
+mod answer;
 mod body;
 mod conn;
 mod event_loop;
@@ -21,18 +22,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub use answer::{ANSWER_MAX, Answer, HEAD_MAX, LONG_MAX};
 pub use body::{Body, Got};
 pub use keys::Keys;
 pub use line::{Framer, Item, LINE_MAX, Rules};
-pub use reply::{ANSWER_MAX, Answer, HEAD_MAX, LONG_MAX, Notifier, Reply};
+pub use reply::{Notifier, Reply};
 
 use crate::clock::BootUs;
 use crate::error::{Error, Kind, Result};
 use crate::net::{AllowList, bind};
 use crate::threads::Thread;
 use crate::verbs::{self, Spec};
+use answer::Wire;
 use event_loop::EventLoop;
-use reply::{Mailbox, Wire};
+use reply::Mailbox;
 
 /// The way a line came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
