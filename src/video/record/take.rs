@@ -89,15 +89,38 @@ pub(super) struct Take<'a> {
     pictures: u64,
     /// Instants of the first and the last picture.
     span: Option<(BootUs, BootUs)>,
-    newest: u64,
+    gaps: Gaps,
+}
+
+/// Which frames are missing, by their numbers.
+#[derive(Default)]
+struct Gaps {
+    /// Number and instant of the first and of the newest frame.
+    seen: Option<[(u64, BootUs); 2]>,
     lost: u64,
     lost_us: u64,
+}
+
+impl Gaps {
+    /// Frames are numbered without gaps. The missing ones lay evenly between two others, and no further apart than the rest: while the
+    /// camera is away, the grey picture is there.
+    fn see(&mut self, id: u64, at: BootUs) {
+        let [first, newest] = *self.seen.get_or_insert([(id, at); 2]);
+        if id <= newest.0 {
+            return;
+        }
+        let (missing, us) = (id - newest.0 - 1, |later: BootUs, earlier| later.since(earlier).as_micros() as u64);
+        let usual = us(newest.1, first.1).checked_div(newest.0 - first.0).unwrap_or(u64::MAX);
+        self.lost += missing;
+        self.lost_us += (us(at, newest.1) / (missing + 1)).min(usual).saturating_mul(missing);
+        self.seen = Some([first, (id, at)]);
+    }
 }
 
 impl<'a> Take<'a> {
     pub(super) fn new(parts: &'a Parts, by: By, tag: Option<&'a Tag>) -> Take<'a> {
         let (segment, file, span) = (None, None, None);
-        Take { parts, by, tag, segment, file, files: 0, pictures: 0, span, newest: 0, lost: 0, lost_us: 0 }
+        Take { parts, by, tag, segment, file, files: 0, pictures: 0, span, gaps: Gaps::default() }
     }
 
     /// Adds a unit, to a new file where it cannot follow in the present one or that one is `full` of so many seconds.
@@ -116,21 +139,15 @@ impl<'a> Take<'a> {
             threads::fault("work");
         }
         let now = BootUs(unit.time().useconds());
-        let (first, last) = self.span.unwrap_or((now, now));
-        if self.pictures > 1 {
-            // Frames are numbered without gaps; the missing ones would have lain evenly between these two.
-            let missing = unit.id.saturating_sub(self.newest + 1);
-            self.lost += missing;
-            self.lost_us += (now.since(last).as_micros() as u64).saturating_mul(missing) / (missing + 1);
-        }
-        self.newest = self.newest.max(unit.id);
+        let (first, _) = *self.span.get_or_insert((now, now));
         self.span = Some((first, now));
+        self.gaps.see(unit.id, now);
         Ok(())
     }
 
     /// Notes what is missing behind the last picture.
     pub(super) fn missed_until(&mut self, end: BootUs) {
-        self.lost_us += self.span.map_or(0, |(_, last)| end.since(last).as_micros() as u64);
+        self.gaps.lost_us += self.span.map_or(0, |(_, last)| end.since(last).as_micros() as u64);
     }
 
     /// From the first picture to the last so far (s).
@@ -145,7 +162,7 @@ impl<'a> Take<'a> {
 
     /// Pictures that are missing so far.
     pub(super) fn lost(&self) -> u64 {
-        self.lost
+        self.gaps.lost
     }
 
     /// The name the present file will have, and its size so far (bytes).
@@ -173,8 +190,8 @@ impl<'a> Take<'a> {
             log::warn!("Recording: {e}");
         }
         let (seconds, why) = (self.seconds(), String::new());
-        let Take { files, pictures, lost_us, .. } = self;
-        let lost_s = lost_us as f64 / 1e6;
+        let Take { files, pictures, .. } = self;
+        let lost_s = self.gaps.lost_us as f64 / 1e6;
         self.file.map(|file| Ok(Recorded { file, files, seconds, pictures, lost_s, ended, why }))
     }
 
@@ -184,5 +201,28 @@ impl<'a> Take<'a> {
             drop(mp4);
             film.discard();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_counted_once_and_in_time() {
+        // Number and instant (s) of each picture; what is lost.
+        let lost = |pictures: &[(u64, f64)]| {
+            let mut gaps = Gaps::default();
+            for (id, at) in pictures {
+                gaps.see(*id, BootUs((at * 1e6) as u64));
+            }
+            (gaps.lost, gaps.lost_us)
+        };
+        assert_eq!(lost(&[(7, 1.0), (8, 1.5), (8, 1.75), (9, 2.0)]), (0, 0));
+        assert_eq!(lost(&[(7, 1.0), (10, 2.5)]), (2, 1_000_000));
+        // The newest picture was sent again before the next one came.
+        assert_eq!(lost(&[(7, 1.0), (8, 1.5), (8, 3.25), (12, 3.5)]), (3, 1_500_000));
+        // A minute of the grey picture, and one frame that never came.
+        assert_eq!(lost(&[(7, 1.0), (8, 1.5), (8, 2.0), (8, 60.0), (10, 61.5)]), (1, 500_000));
     }
 }
