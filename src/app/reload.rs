@@ -35,21 +35,31 @@ impl Reload {
         }
     }
 
-    /// One stream may take the place of another while the program runs; every other change of the source waits for the next start.
-    fn keep_source(new: &mut Config, old: &Config) {
+    /// Puts back what waits for the next start, and says so. One stream may take the place of another while the program runs; every
+    /// other change of the source waits.
+    fn keep(new: &mut Config, old: &Config) -> Result<()> {
         let both_remote = new.camera.spec().is_remote() && old.camera.spec().is_remote();
+        let mut camera = Vec::new();
         if new.camera.source != old.camera.source && !both_remote {
-            log::warn!("camera.source has changed and takes effect at the next start");
+            camera.push("camera.source".to_string());
             new.file.camera.source = old.camera.source.clone();
         }
+        settings::put_back(&mut new.file, &mut old.file.clone(), "", &mut |key| {
+            if key.starts_with("camera.") {
+                camera.push(key.to_string());
+            } else {
+                log::warn!("{key} has changed and takes effect at the next start");
+            }
+        })?;
+        if !camera.is_empty() {
+            log::warn!("camera has changed and takes effect at the next start: {}", camera.join(", "));
+        }
+        Ok(())
     }
 
     fn take(&self, mut new: Config) -> Result<()> {
         let old = self.commands.config();
-        Self::keep_source(&mut new, &old);
-        settings::put_back(&mut new.file, &mut old.file.clone(), "", &mut |key| {
-            log::warn!("{key} has changed and takes effect at the next start");
-        })?;
+        Self::keep(&mut new, &old)?;
         new.camera.tls().check()?;
         let serving = self.commands.rtsp.as_ref();
         let certificate = new.rtsp.tls().filter(|_| serving.is_some()).map(|tls| tls.load()).transpose()?;

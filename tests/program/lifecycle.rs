@@ -133,6 +133,7 @@ fn sighup_takes_over_what_can_change() {
     for key in ["camera", "network.trigger_port"] {
         assert!(r.log().contains(&format!("{key} has changed and takes effect at the next start")), "{key}");
     }
+    assert!(r.log().contains("takes effect at the next start: camera.width\n"));
     assert_eq!(Image::open(&s.path).width, 320);
 
     // A broken file changes nothing.
