@@ -4,13 +4,52 @@
 
 /// Stands where a secret was.
 const HIDDEN: &str = "***";
-/// A name with one of these in it has a secret value: `user`, `loginuse`, `pwd`, `passphrase`, `api_key`, `X-Auth`, `sid` and so on.
-const NAMES: [&str; 15] =
-    ["user", "usr", "login", "pas", "pw", "token", "key", "auth", "secret", "cred", "sig", "session", "sid", "account", "hash"];
+/// A name has a secret value if one of its words has one of these in it. Words end at `_`, `-`, a digit and before a capital.
+const PARTS: [&str; 12] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "login",
+    "token",
+    "secret",
+    "credential",
+    "session",
+    "account",
+    "signature",
+    "apikey",
+];
+/// If one of its words begins so: `username`, `loginpas` has a part above, `authkey`.
+const BEGINNINGS: [&str; 5] = ["pass", "user", "usr", "auth", "cred"];
+/// If one of its words ends so: `adminpass`, `accesskey`.
+const ENDINGS: [&str; 2] = ["pass", "key"];
+/// If it is one of its words.
+const WORDS: [&str; 9] = ["pas", "pw", "psw", "psk", "sig", "sign", "sid", "hash", "cookie"];
+/// If it is the whole name.
+const LETTERS: [&str; 2] = ["u", "p"];
+/// Words that only look like one of these.
+const INNOCENT: [&str; 8] = ["author", "authors", "authority", "compass", "bypass", "monkey", "hotkey", "passes"];
 
 fn speaks_of_secrets(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    NAMES.iter().any(|n| name.contains(n))
+    let mut words = vec![String::new()];
+    let mut small = false;
+    for c in name.chars() {
+        if !c.is_ascii_alphabetic() || small && c.is_ascii_uppercase() {
+            words.push(String::new());
+        }
+        if let (true, Some(word)) = (c.is_ascii_alphabetic(), words.last_mut()) {
+            word.push(c.to_ascii_lowercase());
+        }
+        small = c.is_ascii_lowercase();
+    }
+    let is_secret = |word: &String| {
+        !INNOCENT.contains(&word.as_str())
+            && (WORDS.contains(&word.as_str())
+                || PARTS.iter().any(|p| word.contains(p))
+                || BEGINNINGS.iter().any(|p| word.starts_with(p))
+                || ENDINGS.iter().any(|p| word.ends_with(p)))
+    };
+    words.iter().any(is_secret) || LETTERS.iter().any(|l| name.eq_ignore_ascii_case(l))
 }
 
 /// An address as it may be shown; a word that is none loses values with secret names only.
@@ -27,7 +66,7 @@ pub fn hidden(address: &str) -> String {
         Some(at) if authority.contains(['@', ':']) && !authority.starts_with('[') => &place[at + 1..],
         _ => place,
     };
-    format!("{scheme}://{}", pairs(&format!("{shown}{}", query.split('#').next().unwrap_or_default())))
+    pairs(&format!("{scheme}://{shown}{}", query.split('#').next().unwrap_or_default()))
 }
 
 /// A command line as it may be shown.
@@ -51,7 +90,7 @@ pub fn values(address: &str) -> Vec<String> {
     all
 }
 
-/// Hides the values with secret names in `NAME=VALUE`, however these are joined.
+/// Hides the values with secret names in `NAME=VALUE`, however these are joined, and the parts `USER:PASSWORD` of an address.
 fn pairs(text: &str) -> String {
     let hide = |text: &str| {
         let (mut out, mut at, found) = (String::new(), 0, spans(text));
@@ -71,7 +110,16 @@ fn pairs(text: &str) -> String {
 fn spans(text: &str) -> Vec<(usize, usize)> {
     let mut found: Vec<(usize, usize)> = Vec::new();
     let query = text.find('?').unwrap_or(text.len());
-    let mut from = 0;
+    let mut from = text[..query].find("://").map_or(query, |i| i + 3);
+    for part in text[from..query].split('/') {
+        let (name, value) = part.split_once(':').unwrap_or_default();
+        let host = found.is_empty() && text[..from].ends_with("://") && value.bytes().all(|b| b.is_ascii_digit());
+        if !name.is_empty() && !value.is_empty() && !part.contains('=') && !part.starts_with('[') && !host {
+            found.push((from, from + part.len()));
+        }
+        from += part.len() + 1;
+    }
+    from = 0;
     while let Some(equals) = text[from..].find('=').map(|i| from + i) {
         let name = text[from..equals].rfind(|c: char| "&;/?,# \"'".contains(c)).map_or(from, |i| from + i + 1);
         let name = name.max(from);
@@ -82,6 +130,7 @@ fn spans(text: &str) -> Vec<(usize, usize)> {
             from = end;
         }
     }
+    found.sort_unstable();
     found
 }
 
@@ -130,6 +179,11 @@ mod tests {
             ("http://cam/x?%70wd%3Db%26channel=1", "http://cam/x?pwd=***&channel=1"),
             ("http://cam/x?api_key=a;b&X-Token=c", "http://cam/x?api_key=***&X-Token=***"),
             ("https://cam/a#b", "https://cam/a"),
+            ("http://cam/snap?u=a&p=b&up=c", "http://cam/snap?u=***&p=***&up=c"),
+            ("rtsp://cam:554/admin:secret/a:b=c/live:", "rtsp://cam:554/***/a:b=c/live:"),
+            ("rtsp://cam/admin%3Asecret/x?t=1:2", "rtsp://cam/***/x?t=1:2"),
+            ("rtsp://me:secret/x", "rtsp://***/x"),
+            ("src/threads.rs:227", "src/threads.rs:227"),
             ("rtsp://cam/live@1", "rtsp://cam/live@1"),
             ("rtsp://[fe80::1]:554/live@1", "rtsp://[fe80::1]:554/live@1"),
             ("rtsp://me:se/cret@cam/x", "rtsp://cam/x"),
@@ -144,6 +198,23 @@ mod tests {
     }
 
     #[test]
+    fn names_of_secrets_are_known_and_no_others() {
+        for name in "user usr userName loginuse loginpas pas pass passwd password Password1 user2 adminpass pwd pw api_key apikey \
+                     APIKey AccessKeyId accesskey X-Auth auth authkey Authorization token access_token xToken secret cred session \
+                     SessionID sid sig signature account hash u p P"
+            .split_whitespace()
+        {
+            assert!(speaks_of_secrets(name), "{name}");
+        }
+        for name in "PASTCAM_FAULT pastcam past path compass bypass keyframe monkey author authors passes up 1080p ssid \
+                     side inside signal design channel stream size step crash pattern speed usage"
+            .split_whitespace()
+        {
+            assert!(!speaks_of_secrets(name), "{name}");
+        }
+    }
+
+    #[test]
     fn command_lines_lose_their_secrets() {
         let line =
             ["pastcam", "--source", "rtsp://u:p@cam/1", "--token", "abc", "--json", "token=def", "--password=g", "-p", "9"];
@@ -153,5 +224,6 @@ mod tests {
     #[test]
     fn the_secret_values_of_an_address_are_known() {
         assert_eq!(values("rtsp://cam/user=a_password=b%40c_x=1"), ["a", "b%40c", "a", "b@c"]);
+        assert_eq!(values("rtsp://cam:1/admin:b/?p=c"), ["admin:b", "c", "admin:b", "c"]);
     }
 }

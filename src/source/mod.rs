@@ -304,20 +304,53 @@ pub struct Camera {
     pub low: Option<Layout>,
 }
 
-/// A source as it may be shown: addresses without their secrets.
+/// A source as it may be shown: addresses without their secrets, also where they are written wrongly.
 pub fn without_secrets_in_spec(spec: &str) -> String {
-    let local = ["file:", "camera", "pattern"].iter().any(|kind| spec.starts_with(kind));
+    let (scheme, rest) = spec.split_once(':').unwrap_or((spec, ""));
+    let local = match scheme {
+        "camera" | "pattern" => !rest.starts_with("//"),
+        "file" => !rest.starts_with("//") || rest.starts_with("///"),
+        _ => false,
+    };
     match spec.rsplit_once('@') {
         _ if local => spec.to_string(),
+        _ if spec.contains("://") => secrets::hidden(spec),
         // A slip in front of the host.
-        Some((_, place)) if !spec.contains("://") => format!("***@{}", secrets::hidden(place)),
-        _ => secrets::hidden(spec),
+        Some((_, place)) => format!("***@{}", secrets::hidden(place)),
+        None => match rest.strip_prefix('/').map(|rest| secrets::hidden(&format!("{scheme}://{rest}"))) {
+            Some(shown) => shown.replacen("://", ":/", 1),
+            None if rest.starts_with(|c: char| !c.is_ascii_digit()) || rest.contains(':') => format!("{scheme}:***"),
+            None => secrets::hidden(spec),
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn specs_are_shown_without_their_secrets() {
+        for (spec, shown) in [
+            ("camera:/base/i2c@1:2/x", "camera:/base/i2c@1:2/x"),
+            ("pattern:speed=1", "pattern:speed=1"),
+            ("file:/a@b.mp4", "file:/a@b.mp4"),
+            ("file:///a:b/c.mp4", "file:///a:b/c.mp4"),
+            ("camerax://u:secret@h", "camerax://h"),
+            ("camera://u:secret@h", "camera://h"),
+            ("patterns://u:secret@h", "patterns://h"),
+            ("files:u:secret@h", "***@h"),
+            ("rtsp:/u:secret/x", "rtsp:/***/x"),
+            ("rtsp:/u:secret@h/x", "***@h/x"),
+            ("rtsp:u:secret/x", "rtsp:***"),
+            ("rtsp://h:554/u:secret/x", "rtsp://h:554/***/x"),
+            ("u:secret/x", "u:***"),
+            ("cam:554/live", "cam:554/live"),
+            ("webcam", "webcam"),
+        ] {
+            assert_eq!(without_secrets_in_spec(spec), shown, "{spec}");
+        }
+    }
 
     #[test]
     fn specs_are_read() {

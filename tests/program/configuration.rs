@@ -45,7 +45,7 @@ fn every_wrong_value_is_named_with_its_key_and_rule() {
         ("camera.width", "-2", &["whole number", "-2"]),
         ("camera.width", "null", &["whole number", "null"]),
         ("camera.framerate", "\"10\"", &["a number", "\"10\""]),
-        ("camera.source", "7", &["a text", "7"]),
+        ("camera.source", "7", &["a text", "not this value"]),
         ("camera", "[]", &["braces", "[]"]),
         // What is meant as a secret is not shown.
         ("network.token", "12345", &["a text in quotes, not this value"]),
