@@ -41,7 +41,6 @@ impl Budget {
     /// What this configuration needs; `sent` is the size of the pictures that the source really sends (pixels), 0 while that is unknown.
     pub fn of(config: &Config, sent: u64) -> Budget {
         let camera = Layout::new(config.camera.width, config.camera.height);
-        let pixels = |l: Layout| u64::from(l.width) * u64::from(l.height);
         let v = &config.video;
         let stream = if v.width == 0 { camera } else { Layout::new(v.width, v.height) };
         let (once, per_pixel) = match config.camera.spec() {
@@ -54,9 +53,9 @@ impl Budget {
         };
         let text = if config.letters().is_some() { 2 } else { 0 };
         Budget {
-            source: once + per_pixel * pixels(camera).max(sent),
-            pictures: PICTURES * (PICTURE_PER_PIXEL + text) * pixels(camera),
-            encoder: ENCODER + ENCODER_PER_PIXEL * pixels(stream),
+            source: once + per_pixel * camera.pixels().max(sent),
+            pictures: PICTURES * (PICTURE_PER_PIXEL + text) * camera.pixels(),
+            encoder: ENCODER + ENCODER_PER_PIXEL * stream.pixels(),
             explicit: Some(config.limits.max_rss_mib * MIB).filter(|limit| *limit > 0),
         }
     }

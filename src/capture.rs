@@ -482,8 +482,7 @@ impl Loop<'_> {
         self.last_frame = frame.boot;
         self.first_frame.get_or_insert(frame.boot);
         self.granted(frame);
-        let sent = frame.main.layout;
-        self.c.gauges.sent_pixels.fetch_max(u64::from(sent.width) * u64::from(sent.height), Relaxed);
+        self.c.gauges.sent_pixels.fetch_max(frame.sent, Relaxed);
         self.longest.frame_came(frame.exposure.map_or(0.0, |x| x.time_us));
         self.c.gauges.frame_us.store(self.longest.frame().as_micros() as u64, Relaxed);
         let pace = Duration::from_millis(u64::from(self.c.gauges.pace_ms.load(Relaxed)));

@@ -22,6 +22,10 @@ impl Layout {
     pub const fn new(width: u32, height: u32) -> Self {
         Layout { width, height }
     }
+    /// Columns times rows.
+    pub fn pixels(self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
     /// Bytes from one Y row to the next.
     pub const fn y_stride(self) -> usize {
         (self.width as usize).next_multiple_of(4)

@@ -89,7 +89,7 @@ impl<'a> Original<'a> {
     /// About how large a file of this format will be (bytes), where the last one had `last`; 0: there was none.
     pub fn expected(&self, format: Format, last: u64) -> u64 {
         let layout = self.picture.meta.layout;
-        let pixels = u64::from(layout.width) * u64::from(layout.height);
+        let pixels = layout.pixels();
         match format {
             Format::Npy => pixels * 3 + 128,
             _ if last > 0 => last,

@@ -201,7 +201,7 @@ impl Source for UriSource {
             return Err(Error::new(Kind::Source, format!("wait for a frame of {}: it was not started", self.address.shown)));
         };
         if let Some(sample) = running.tail.pull(wait) {
-            tail::lend(&sample, running.next, SystemClock.boot(), &self.address.shown, sink)?;
+            running.tail.lend(&sample, running.next, SystemClock.boot(), &self.address.shown, sink)?;
             running.next += 1;
             return Ok(Polled::Frame);
         }

@@ -39,6 +39,8 @@ pub fn no_outlet() -> Outlet {
 pub struct Incoming<'a> {
     /// The full picture.
     pub main: Planes<'a>,
+    /// Pixels of the picture that was sent and decoded; `main` may be made from it, smaller.
+    pub sent: u64,
     /// The same picture made smaller by the source's own hardware, where it has such a thing.
     pub low: Option<Planes<'a>>,
     /// What sets both upright.

@@ -157,7 +157,7 @@ impl PassThrough {
             let pixels = |name| caps.structure(0).and_then(|s| s.get::<i32>(name).ok()).map_or(0, |n| n as u32 / 2 * 2);
             let size = Layout::new(pixels("width"), pixels("height"));
             // One that claims more is not drawn for while its camera is away.
-            let believed = Some(size).filter(|s| u64::from(s.width) * u64::from(s.height) <= codec.max_pixels);
+            let believed = Some(size).filter(|s| s.pixels() <= codec.max_pixels);
             if std::mem::replace(&mut i.size, believed) != believed && self.remote {
                 log::info!("The camera sends {} of {}x{}", codec.name, size.width, size.height);
             }

@@ -306,6 +306,35 @@ fn network_is_possible() -> bool {
 }
 
 #[test]
+fn a_film_larger_than_the_camera_is_given_the_memory_that_it_takes() {
+    let Some(kind) = possible().into_iter().find(|k| KINDS[*k].2 != "ogv") else {
+        println!("SKIP: no elements for video files here");
+        return;
+    };
+    let setup = Setup::new("large");
+    let film = setup.dir.join("film");
+    let line = format!(
+        "videotestsrc num-buffers=10 ! video/x-raw,format=I420,width=3840,height=2160,framerate=10/1 ! queue ! {} ! filesink location={}",
+        KINDS[kind].1.replace("x264enc", "x264enc speed-preset=ultrafast"),
+        film.display()
+    );
+    pastcam::gst::init().unwrap();
+    let pipeline = gst::parse::launch(&line).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let ends = [gst::MessageType::Eos, gst::MessageType::Error];
+    pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(60), &ends).unwrap();
+    pipeline.set_state(gst::State::Null).unwrap();
+    let mut r = setup.set("camera.source", format!("file:{}", film.display())).start();
+    let memory = &r.status()["memory"];
+    assert!(memory["need_bytes"].as_u64().unwrap() > 30 * 3840 * 2160, "{memory}");
+    // Beyond the first look at the memory.
+    r.until_more_frames(35);
+    r.expect_alive();
+    let image = Image::open(&said::single(&r.ask("save png")).path);
+    assert_eq!((image.width, image.height), (320, 240), "the ring keeps the configured size");
+}
+
+#[test]
 fn a_network_camera_is_waited_for_and_found_again_and_its_password_is_kept() {
     if !network_is_possible() {
         return;

@@ -364,6 +364,7 @@ impl Library {
         let (by_hand, shown) = (state.by_hand, &state.shown);
         let mut give = |planes: Planes<'_>, low: Option<Planes<'_>>, colour: Colour| {
             sink(&Incoming {
+                sent: planes.layout.pixels(),
                 main: planes,
                 low,
                 turn: *turn,

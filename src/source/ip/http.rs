@@ -19,7 +19,7 @@ use super::answer::Receiver;
 use super::coded::{Coded, Outlet};
 use super::explain::{answered, first_error, refused};
 use super::fetch::Fetch;
-use super::tail::{self, DecoderTail};
+use super::tail::DecoderTail;
 use super::{UriSource, reach};
 use crate::error::{Error, Kind, Result};
 use crate::gst::Pipe;
@@ -200,7 +200,7 @@ impl Pictures {
             let idle = if self.asking { LOOK } else { self.due.saturating_duration_since(Instant::now()) };
             if let Some(sample) = self.tail.pull(idle.min(left)) {
                 let (id, boot) = self.receiver.of(sample.buffer().and_then(gst::BufferRef::pts));
-                tail::lend(&sample, id, boot, &self.shown, sink)?;
+                self.tail.lend(&sample, id, boot, &self.shown, sink)?;
                 (self.last, self.bad) = (Some(Instant::now()), None);
                 return Ok(Some(Polled::Frame));
             }

@@ -25,7 +25,7 @@ use super::explain::{explain, status, unanswered};
 use super::intake::{self, Intake};
 use super::play;
 use super::relay::Relay;
-use super::tail::{self, DecoderTail};
+use super::tail::DecoderTail;
 use super::told::Container;
 use crate::codec::Codec;
 use crate::error::{Error, Kind, Result};
@@ -451,7 +451,7 @@ impl Source for RtspSource {
         let pts = sample.buffer().and_then(gst::BufferRef::pts);
         let believed = sample.segment().and_then(|s| instant_in(s, pts, running.pipe.pipeline.base_time()));
         let (id, boot) = running.timestamps.shown(pts, believed);
-        tail::lend(&sample, id, boot, shown, sink)?;
+        running.tail.lend(&sample, id, boot, shown, sink)?;
         Ok(Polled::Frame)
     }
 

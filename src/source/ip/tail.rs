@@ -53,6 +53,8 @@ pub(super) struct DecoderTail {
     /// Decoded pictures go in here.
     pub entry: gst::Pad,
     sink: gst_app::AppSink,
+    /// Pixels of the decoded pictures, at most [`most_pixels`].
+    sent: Arc<AtomicU64>,
     /// What the container tells; see [`Container::watch`].
     pub container: Arc<Container>,
 }
@@ -96,13 +98,16 @@ impl DecoderTail {
             if keeps { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Handled }
         });
         let size_told = AtomicU64::new(0);
+        let sent = Arc::<AtomicU64>::default();
         let (known, exit, layout, wish) = (container.clone(), sink.clone(), camera.layout, camera.turn);
+        let (decoded, most) = (sent.clone(), most_pixels(camera));
         entry.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
             let told = info.event().and_then(|e| match e.view() {
                 gst::EventView::Caps(caps) => whole_colour(caps.caps(), &known),
                 _ => None,
             });
             if let Some((mut caps, sent, colorimetry)) = told {
+                decoded.store(sent.pixels().min(most), Relaxed);
                 let turn = known.turn().then(wish);
                 let upright = turn.of(sent);
                 let size = u64::from(upright.width) << 32 | u64::from(upright.height);
@@ -115,12 +120,51 @@ impl DecoderTail {
             }
             gst::PadProbeReturn::Ok
         });
-        Ok(DecoderTail { entry, sink, container })
+        Ok(DecoderTail { entry, sink, sent, container })
     }
 
     /// The next picture; `None` when none comes within `wait`.
     pub fn pull(&self, wait: Duration) -> Option<gst::Sample> {
         self.sink.try_pull_sample(gst::ClockTime::from_nseconds(wait.as_nanos() as u64))
+    }
+
+    /// Lends a picture to the capture; `shown` names the source in errors.
+    pub fn lend(
+        &self,
+        sample: &gst::Sample,
+        id: u64,
+        boot: BootUs,
+        shown: &str,
+        sink: &mut dyn FnMut(&Incoming<'_>),
+    ) -> Result<()> {
+        let broken = |what: &str| Error::new(Kind::Source, format!("{shown}: a frame without {what}"));
+        let caps = sample.caps().ok_or_else(|| broken("caps"))?;
+        let (layout, colour) = door::read_caps(caps)?;
+        let info = gst_video::VideoInfo::from_caps(caps).map_err(|_| broken("video caps"))?;
+        let buffer = sample.buffer().ok_or_else(|| broken("a buffer"))?;
+        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info).map_err(|_| broken("readable planes"))?;
+        let plane = |i: u32| frame.plane_data(i).map_err(|_| broken("three planes"));
+        sink(&Incoming {
+            main: Planes {
+                layout,
+                packing: Packing::Planar,
+                data: [plane(0)?, plane(1)?, plane(2)?],
+                stride: [0, 1, 2].map(|i| frame.plane_stride()[i] as usize),
+            },
+            sent: self.sent.load(Relaxed),
+            low: None,
+            turn: turn_in(caps),
+            id,
+            boot,
+            colour,
+            exposure: None,
+            ae: Ae::Off,
+            lux: None,
+            colour_temperature: None,
+            focus: None,
+            shown: &[],
+        });
+        Ok(())
     }
 }
 
@@ -150,7 +194,7 @@ fn whole_colour(caps: &gst::CapsRef, container: &Container) -> Option<(gst::Caps
 /// What is decoded at most (pixels): a 4K picture, or four times the configured size. A progressive JPEG of 4096×2160 with full colour
 /// takes 70 MiB.
 pub(super) fn most_pixels(camera: &Camera) -> u64 {
-    (4 * u64::from(camera.layout.width) * u64::from(camera.layout.height)).max(4096 * 2160)
+    (4 * camera.layout.pixels()).max(4096 * 2160)
 }
 
 /// The field of raw caps that says how their pictures lie, as EXIF does: elements hand on what they do not know.
@@ -181,37 +225,6 @@ fn tell_size(sent: Layout, wanted: Layout) {
             wanted.height
         );
     }
-}
-
-/// Lends a picture to the capture; `shown` names the source in errors.
-pub(super) fn lend(sample: &gst::Sample, id: u64, boot: BootUs, shown: &str, sink: &mut dyn FnMut(&Incoming<'_>)) -> Result<()> {
-    let broken = |what: &str| Error::new(Kind::Source, format!("{shown}: a frame without {what}"));
-    let caps = sample.caps().ok_or_else(|| broken("caps"))?;
-    let (layout, colour) = door::read_caps(caps)?;
-    let info = gst_video::VideoInfo::from_caps(caps).map_err(|_| broken("video caps"))?;
-    let buffer = sample.buffer().ok_or_else(|| broken("a buffer"))?;
-    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info).map_err(|_| broken("readable planes"))?;
-    let plane = |i: u32| frame.plane_data(i).map_err(|_| broken("three planes"));
-    sink(&Incoming {
-        main: Planes {
-            layout,
-            packing: Packing::Planar,
-            data: [plane(0)?, plane(1)?, plane(2)?],
-            stride: [0, 1, 2].map(|i| frame.plane_stride()[i] as usize),
-        },
-        low: None,
-        turn: turn_in(caps),
-        id,
-        boot,
-        colour,
-        exposure: None,
-        ae: Ae::Off,
-        lux: None,
-        colour_temperature: None,
-        focus: None,
-        shown: &[],
-    });
-    Ok(())
 }
 
 #[cfg(test)]

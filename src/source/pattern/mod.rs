@@ -126,8 +126,10 @@ impl Source for Pattern {
                 return Err(Error::new(Kind::Source, "wait for a frame of the pattern: its sensor ended"));
             }
         };
+        let main = shot.rows.planes(&shot.pixels);
         sink(&Incoming {
-            main: shot.rows.planes(&shot.pixels),
+            sent: main.layout.pixels(),
+            main,
             low: shot.low.as_ref().map(|(pixels, layout)| Planes::of(*layout, pixels)),
             turn: self.camera.turn,
             id: shot.id,
