@@ -47,7 +47,7 @@ settings! {
         dark_threshold: AsWritten = AsWritten(35.into()), from(1.0, 250.0);
         /// Level above which it is day again (0–255).
         bright_threshold: AsWritten = AsWritten(55.into()), from(1.0, 250.0);
-        /// Dark frames in a row before night begins.
+        /// Dark frames before night begins; a bright one takes half of one away.
         min_dark_frames: u32 = 20, from(1.0, 100_000.0);
         /// Kept for old files: the camera is never stopped for the night. Not used.
         mode: String = "still".into(), any();

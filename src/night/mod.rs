@@ -171,6 +171,30 @@ impl Hold {
     }
 }
 
+/// How dark it has been lately. Each second of light takes half a second of darkness away and not all of it: a light that blinks
+/// does not keep the day. More than a third of the time in the dark is dark.
+#[derive(Debug, Clone, Copy, Default)]
+struct Darkness {
+    /// The frame before, and whether it was dark: it stands for the time until the next one.
+    last: Option<(BootUs, bool)>,
+    time: Duration,
+    half_frames: u32,
+}
+
+impl Darkness {
+    /// Takes one frame; `Some(how long)` once there has been so much darkness, in frames and in time, and there still is.
+    fn frame(&mut self, dark: bool, now: BootUs, frames: u32, time: Duration) -> Option<Duration> {
+        if let Some((before, was_dark)) = self.last.replace((now, dark)) {
+            let past = now.since(before);
+            // More than the condition asks for would only delay its end. A frame's time comes with the next one: that much more.
+            self.time = if was_dark { (self.time + past).min(time + past) } else { self.time.saturating_sub(past / 2) };
+        }
+        let enough = frames.saturating_mul(2);
+        self.half_frames = if dark { self.half_frames.saturating_add(2).min(enough) } else { self.half_frames.saturating_sub(1) };
+        (dark && self.half_frames >= enough && self.time >= time).then_some(self.time)
+    }
+}
+
 /// Median of the last three values.
 #[derive(Debug, Clone, Copy, Default)]
 struct Median {
@@ -189,7 +213,7 @@ impl Median {
 }
 
 /// ```text
-///            level < dark for min_dark_frames and 10 s (5 s from the start on)
+///            level < dark for min_dark_frames and 10 s (5 s from the start on), light counting half against it
 ///   ┌─────┐ ─────────────────────────────────────────────────────────────────▶ ┌───────┐ ──┐ too bright, too dark or
 ///   │ Day │                                                                    │ Night │   │ undecidable for 4 s:
 ///   └─────┘ ◀───────────────────────────────────────────────────────────────── └───────┘ ◀─┘ another exposure
@@ -211,7 +235,7 @@ struct Day {
     since: Option<BootUs>,
     /// Nothing was decided since the start.
     first: bool,
-    dark: Hold,
+    dark: Darkness,
 }
 
 /// Data of [`State::Night`].
@@ -259,7 +283,7 @@ impl Night {
     /// Starts in day mode with nothing decided.
     pub fn new(settings: Settings) -> Self {
         Night {
-            state: State::Day(Day { settling: true, since: None, first: true, dark: Hold::default() }),
+            state: State::Day(Day { settling: true, since: None, first: true, dark: Darkness::default() }),
             day_gain: settings.day_gain_max,
             limits: Limits::default(),
             scale: Scale::default(),
@@ -320,7 +344,7 @@ impl Night {
         let ladder = self.ladder();
         match &mut self.state {
             State::Day(day) => {
-                *day = Day { settling: true, since: None, first: day.first, dark: Hold::default() };
+                *day = Day { settling: true, since: None, first: day.first, dark: Darkness::default() };
                 Command::Day
             }
             State::Night(dark) => {
@@ -475,7 +499,7 @@ impl Night {
     }
 
     fn enter_day(&mut self, now: BootUs, level: f64, held: Duration, reason: Reason) -> Outcome {
-        self.state = State::Day(Day { settling: true, since: Some(now), first: false, dark: Hold::default() });
+        self.state = State::Day(Day { settling: true, since: Some(now), first: false, dark: Darkness::default() });
         let (threshold, _) = self.settings.exit();
         let dwell = self.note_switch(now, Mode::Day);
         let switched = Some(Switch { to: Mode::Day, level, threshold, held, reason, dwell });

@@ -20,7 +20,7 @@ pub struct Settings {
     pub dark_threshold: f64,
     /// Above this score, and at least 1.5 times the light of `dark_threshold`, it is day. 0 to 255.
     pub bright_threshold: f64,
-    /// Consecutive dark frames before the night; 0 counts as 1.
+    /// Dark frames before the night; 0 counts as 1.
     pub min_dark_frames: u32,
     /// Longest night exposure (µs).
     pub exposure_us: u64,

@@ -186,6 +186,8 @@ pub struct Report {
     pub dark_by_day_s: f64,
     /// The longest stretch of it (s).
     pub dark_by_day_longest_s: f64,
+    /// The most of it within five minutes: a light that blinks breaks the stretches and not the darkness (s).
+    pub dark_by_day_in_5_min_s: f64,
 }
 
 /// Runs the rule over a trace with the simulated sensor.
@@ -203,18 +205,22 @@ pub fn run(trace: &Trace, settings: &Settings) -> Report {
         duration_s: trace.end() - trace.start(),
         dark_by_day_s: 0.0,
         dark_by_day_longest_s: 0.0,
+        dark_by_day_in_5_min_s: 0.0,
     };
+    let mut window = Window::default();
     loop {
         let f = sensor.frame(&mut h);
         let t = f.now.secs();
         if t > report.duration_s {
             (report.dark_by_day_s, report.dark_by_day_longest_s) = (tenths(total), tenths(longest));
+            report.dark_by_day_in_5_min_s = tenths(window.most);
             return report;
         }
         report.frames += 1;
         if night.mode() == Mode::Day && f.log_lux < black {
             (stretch, total) = (stretch + t - before, total + t - before);
             longest = longest.max(stretch);
+            window.add(before, t);
         } else {
             stretch = 0.0;
         }
@@ -245,6 +251,36 @@ pub fn run(trace: &Trace, settings: &Settings) -> Report {
 
 fn tenths(x: f64) -> f64 {
     (x * 10.0).round() / 10.0
+}
+
+/// The most of something within five minutes.
+#[derive(Debug, Default)]
+struct Window {
+    /// Its parts in the last five minutes: begin and end (s).
+    parts: VecDeque<(f64, f64)>,
+    sum: f64,
+    most: f64,
+}
+
+impl Window {
+    fn add(&mut self, from: f64, to: f64) {
+        match self.parts.back_mut() {
+            Some(last) if last.1 >= from => last.1 = to,
+            _ => self.parts.push_back((from, to)),
+        }
+        self.sum += to - from;
+        let begin = to - 300.0;
+        while let Some(first) = self.parts.front_mut().filter(|first| first.0 < begin) {
+            let gone = first.1.min(begin);
+            self.sum -= gone - first.0;
+            first.0 = gone;
+            if gone < first.1 {
+                break;
+            }
+            self.parts.pop_front();
+        }
+        self.most = self.most.max(self.sum);
+    }
 }
 
 /// When the light last passed a value.
