@@ -142,12 +142,14 @@ fn watch_client(client: &rtsp::RTSPClient, auth: &Login, hub: &Arc<Hub>, shared:
     }
     // Whole units or none, but never a growing queue.
     client.set_drop_backlog(true);
-    let (known, unpreparing) = (shared.clone(), unpreparing.clone());
+    let unpreparing = unpreparing.clone();
     client.connect_pre_describe_request(move |_, _| {
-        known.make_room(number);
         unpreparing.wait();
         RTSPStatusCode::Ok
     });
+    // Said only of a description that was given: whoever has no login, or asks for another address, throws nobody out.
+    let known = shared.clone();
+    client.connect_describe_request(move |_, _| known.make_room(number));
     let known = shared.clone();
     client.connect_pre_setup_request(move |_, context| {
         let may = context.session().is_some() || known.may_watch(number);

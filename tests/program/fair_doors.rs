@@ -128,6 +128,29 @@ fn one_connection_takes_two_places_and_one_address_makes_room_for_others() {
 }
 
 #[test]
+fn who_is_given_no_description_throws_nobody_out() {
+    let (setup, url) = served("no-description");
+    let login = ("door", "river42");
+    let r = setup.set("rtsp.max_clients", 3).set("rtsp.user", login.0).set("rtsp.password", login.1).start();
+    let known = |n: u8| from(n, &url).knowing(login);
+    let mut watching: Vec<Rude> = (0..3).map(|_| known(1)).collect();
+    assert!(watching.iter_mut().all(|v| v.play().contains(" 200 ")) && viewers(&r) == 3, "{}", r.log());
+    // Without a login, and with one but for what is not there.
+    assert!(from(3, &url).ask("DESCRIBE", &url, DESCRIBE).contains(" 401 "));
+    assert!(known(4).ask("DESCRIBE", &url.replace("/stream", "/other"), DESCRIBE).contains(" 404 "));
+    assert_eq!((viewers(&r), told(&r, "leaves, so that")), (3, 0), "{}", r.log());
+    // Nor is a place kept for them.
+    drop(watching.pop());
+    until("a place", || (viewers(&r) == 2).then_some(()));
+    assert!(from(3, &url).ask("DESCRIBE", &url, DESCRIBE).contains(" 401 "));
+    let mut third = known(1);
+    assert!(third.play().contains(" 200 "));
+    // Who knows the login has a place.
+    assert!(known(5).play().contains(" 200 "), "{}", r.log());
+    assert_eq!(told(&r, "leaves, so that"), 1, "{}", r.log());
+}
+
+#[test]
 fn wrong_logins_are_slowed_down_and_told_once() {
     let (setup, url) = served("guesses");
     let r = setup.set("rtsp.user", "door").set("rtsp.password", "river42").start();

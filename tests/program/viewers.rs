@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use gstreamer::glib;
 use pastcam::clock::{Clock, SystemClock};
 use pastcam::source::read_barcode;
 use serde_json::Value;
@@ -126,6 +127,9 @@ pub struct Rude {
     url: String,
     session: String,
     count: u32,
+    /// User and password, and the server's word for this connection.
+    login: Option<(&'static str, &'static str)>,
+    nonce: String,
 }
 
 impl Rude {
@@ -137,11 +141,36 @@ impl Rude {
     /// Over a connection that is there.
     pub fn over(socket: TcpStream, url: &str) -> Rude {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Rude { socket, url: url.into(), session: String::new(), count: 0 }
+        Rude { socket, url: url.into(), session: String::new(), count: 0, login: None, nonce: String::new() }
     }
 
-    /// Asks and returns the first line of the answer; an empty one where the connection was closed.
+    /// With this user and password, where it is asked for them.
+    pub fn knowing(self, login: (&'static str, &'static str)) -> Rude {
+        Rude { login: Some(login), ..self }
+    }
+
+    /// Asks, logging in where that is wanted, and returns the first line of the answer; an empty one where the connection was closed.
     pub fn ask(&mut self, method: &str, url: &str, more: &str) -> String {
+        let said = self.ask_once(method, url, &format!("{}{more}", self.authorization(method, url)));
+        if self.login.is_none() || !said.contains(" 401 ") {
+            return said;
+        }
+        self.ask_once(method, url, &format!("{}{more}", self.authorization(method, url)))
+    }
+
+    fn authorization(&self, method: &str, url: &str) -> String {
+        let (Some((user, password)), nonce) = (self.login.filter(|_| !self.nonce.is_empty()), &self.nonce) else {
+            return String::new();
+        };
+        let md5 = |text: String| glib::compute_checksum_for_string(glib::ChecksumType::Md5, &text).unwrap();
+        let (who, what) = (md5(format!("{user}:pastcam:{password}")), md5(format!("{method}:{url}")));
+        let proof = md5(format!("{who}:{nonce}:{what}"));
+        format!(
+            "Authorization: Digest username=\"{user}\", realm=\"pastcam\", nonce=\"{nonce}\", uri=\"{url}\", response=\"{proof}\"\r\n"
+        )
+    }
+
+    fn ask_once(&mut self, method: &str, url: &str, more: &str) -> String {
         self.count += 1;
         let session = if self.session.is_empty() { String::new() } else { format!("Session: {}\r\n", self.session) };
         let asked = format!("{method} {url} RTSP/1.0\r\nCSeq: {}\r\n{session}{more}\r\n", self.count);
@@ -160,6 +189,9 @@ impl Rude {
         let field = |name: &str| head.lines().find_map(|l| l.strip_prefix(name)).map(|v| v.trim().to_string());
         if let Some(session) = field("Session:") {
             self.session = session.split(';').next().unwrap().into();
+        }
+        if let Some(asked) = field("WWW-Authenticate:") {
+            self.nonce = asked.split("nonce=\"").nth(1).and_then(|n| n.split('"').next()).unwrap_or_default().into();
         }
         let mut body = vec![0; field("Content-Length:").and_then(|n| n.parse().ok()).unwrap_or(0)];
         self.socket.read_exact(&mut body).unwrap();

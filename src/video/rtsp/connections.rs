@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(15);
 const SESSIONS: usize = 2;
 /// Looks in a row after which whoever sends without a pause and without an end is closed: 2 s.
 const FLOODED: u32 = 8;
-/// A place is kept for so long for who has asked for a description.
+/// A place is kept for so long for who was given the description.
 const KEPT: Duration = Duration::from_secs(3);
 
 /// One connection; the socket is a second descriptor of the library's, to shut that down from here.
@@ -37,7 +37,7 @@ pub(super) struct Connection {
     pub asked: bool,
     /// Wrong logins since the last right one.
     wrong: u32,
-    /// When it asked for the description.
+    /// When it was given the description.
     pub described: Option<Instant>,
     /// Its sessions, so that they end with it: a player that was killed would otherwise be sent pictures for a minute.
     pub sessions: Vec<rtsp::RTSPSession>,
@@ -215,7 +215,7 @@ impl Shared {
         }
     }
 
-    /// Whoever asks for the description is going to watch. Where all places are taken, the newest viewer of the address that has
+    /// Whoever was given the description is going to watch. Where all places are taken, the newest viewer of the address that has
     /// most leaves, if that has more than the newcomer would have.
     pub fn make_room(&self, number: u64) {
         let full = self.sessions.n_sessions() as usize >= self.most;
