@@ -101,7 +101,7 @@ impl Lobby {
             if come > 0 && (encrypted || is_whole(&self.head[..come])) {
                 if shared.slow.wait(ip, SystemClock.boot()).is_zero() {
                     out.push(guest);
-                } else if guest.since.elapsed() < LONGEST {
+                } else if guest.since.elapsed() < LONGEST && !guest.has_ended() {
                     self.guests.push(guest);
                 }
             } else if come == HEAD {
@@ -112,5 +112,41 @@ impl Lobby {
             }
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use gstreamer_rtsp_server::RTSPSessionPool;
+    use nix::sys::eventfd::EventFd;
+
+    use super::*;
+    use crate::net::AllowList;
+
+    #[test]
+    fn who_must_wait_and_has_gone_keeps_the_thread_no_longer_busy() {
+        crate::gst::init().unwrap();
+        let shared = Shared::new(AllowList::default(), 4, EventFd::new().unwrap(), RTSPSessionPool::new());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut lobby = Lobby::default();
+        for _ in 0..12 {
+            shared.failed(Ipv4Addr::LOCALHOST.into());
+        }
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, peer) = listener.accept().unwrap();
+        client.write_all(b"DESCRIBE rtsp://camera/stream RTSP/1.0\r\nCSeq: 1\r\n\r\n").unwrap();
+        lobby.enter(socket, peer, &shared);
+        let wakes = |lobby: &Lobby| poll(&mut lobby.polled().collect::<Vec<_>>(), PollTimeout::MAX).unwrap();
+        assert_eq!(wakes(&lobby), 1);
+        assert!(lobby.ready(false, &shared).is_empty() && lobby.guests.len() == 1, "it waits");
+        let at_once = |lobby: &Lobby| poll(&mut lobby.polled().collect::<Vec<_>>(), PollTimeout::ZERO).unwrap();
+        assert_eq!(at_once(&lobby), 0, "what has come wakes nobody");
+        drop(client);
+        // Its end wakes once.
+        assert_eq!(wakes(&lobby), 1);
+        assert!(lobby.ready(false, &shared).is_empty() && lobby.guests.is_empty(), "it has gone");
     }
 }
