@@ -265,10 +265,14 @@ fn two_thousand_connections_cost_little_and_others_are_served() {
 fn descriptions_alone_make_one_encoder() {
     let (setup, url) = served("descriptions");
     let r = setup.start();
+    let mut answered = Vec::new();
     for _ in 0..10 {
         assert!(from(2, &url).ask("DESCRIBE", &url, DESCRIBE).contains(" 200 "));
+        answered.push(Instant::now());
     }
+    // The encoder is kept for 2 s; on a busy machine the next one may ask later.
+    let late = answered.windows(2).filter(|w| w[1] - w[0] >= Duration::from_secs(2)).count();
     until("the encoder to end", || r.status()["video"]["encoder"].is_null().then_some(()));
     let made = told(&r, "Encoding ");
-    assert!(made <= 2, "{made} encoders: {}", r.log());
+    assert!(made <= 2 + late, "{made} encoders, {late} late: {}", r.log());
 }
