@@ -16,8 +16,8 @@ const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(8);
 /// An address without a failure for so long starts anew.
 const FORGOTTEN: Duration = Duration::from_secs(600);
-/// Addresses that are remembered. All further ones count as one until one of these is forgotten, so that whoever has many
-/// addresses gains little.
+/// Addresses that are remembered. With more, the one that has failed least is forgotten, and of several the one that has been quiet
+/// longest: whoever tries again and again stays known.
 const REMEMBERED: usize = 256;
 
 #[derive(Clone, Copy)]
@@ -29,17 +29,29 @@ struct Record {
 
 /// Failures by address. See the module's first lines.
 #[derive(Default)]
-pub struct Slowdown(Mutex<HashMap<Option<IpAddr>, Record>>);
+pub struct Slowdown(Mutex<HashMap<IpAddr, Record>>);
+
+/// What counts as one address: of IPv6 the first 64 bits, for a host has all that begin with them.
+fn key(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
 
 impl Slowdown {
     /// Notes a failure of this address and returns how long it has to wait from now on: nothing for the first three, then
     /// 0.25 s, 0.5 s and so on up to 8 s.
     pub fn failed(&self, ip: IpAddr, now: BootUs) -> Duration {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED {
+        let ip = key(ip);
+        if known.len() >= REMEMBERED && !known.contains_key(&ip) {
             known.retain(|_, r| now.since(r.last) < FORGOTTEN);
+            let least = known.iter().min_by_key(|(_, r)| (r.failures, r.last)).map(|(ip, _)| *ip);
+            if let Some(least) = least.filter(|_| known.len() >= REMEMBERED) {
+                known.remove(&least);
+            }
         }
-        let ip = Some(ip.to_canonical()).filter(|ip| known.len() < REMEMBERED || known.contains_key(&Some(*ip)));
         let record = known.entry(ip).or_insert(Record { failures: 0, last: now, until: now });
         if now.since(record.last) >= FORGOTTEN {
             record.failures = 0;
@@ -58,9 +70,7 @@ impl Slowdown {
     /// Takes back the last failures of this address: they were none, as what followed shows.
     pub fn forgive(&self, ip: IpAddr, failures: u32) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let ip = Some(ip.to_canonical());
-        let key = if known.contains_key(&ip) { ip } else { None };
-        if let Some(record) = known.get_mut(&key) {
+        if let Some(record) = known.get_mut(&key(ip)) {
             record.failures = record.failures.saturating_sub(failures);
             record.until = record.last;
         }
@@ -69,8 +79,7 @@ impl Slowdown {
     /// How long this address still has to wait before its next try; zero for who has not failed.
     pub fn wait(&self, ip: IpAddr, now: BootUs) -> Duration {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let record = known.get(&Some(ip.to_canonical())).or_else(|| known.get(&None));
-        record.map_or(Duration::ZERO, |r| r.until.since(now))
+        known.get(&key(ip)).map_or(Duration::ZERO, |r| r.until.since(now))
     }
 }
 
@@ -116,13 +125,30 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_many_addresses_gains_little_and_fills_no_memory() {
+    fn an_ipv6_host_is_one_address_whatever_it_calls_itself() {
         let slow = Slowdown::default();
-        let free = (0..10_000).filter(|n| slow.failed(ip(*n), at(0)).is_zero()).count();
-        assert_eq!(free, REMEMBERED + FREE as usize);
-        assert_eq!(slow.0.lock().unwrap().len(), REMEMBERED + 1);
-        assert_eq!(slow.wait(ip(7), at(0)), Duration::ZERO);
-        assert_eq!(slow.wait(ip(500_000), at(0)), LONGEST);
-        assert_eq!(slow.failed(ip(500_000), at(600_000)), Duration::ZERO, "the table is empty again");
+        let v6 = |net: u64, host: u64| IpAddr::V6((u128::from(net) << 64 | u128::from(host)).into());
+        let waits: Vec<u128> = (0..5).map(|n| slow.failed(v6(0x2001_0db8_0000_0001, n), at(0)).as_millis()).collect();
+        assert_eq!(waits, [0, 0, 0, 250, 500]);
+        assert_eq!(slow.wait(v6(0x2001_0db8_0000_0001, 999), at(0)), Duration::from_millis(500));
+        assert_eq!(slow.wait(v6(0x2001_0db8_0000_0002, 0), at(0)), Duration::ZERO, "the network beside it");
+    }
+
+    #[test]
+    fn whoever_has_many_addresses_fills_no_memory_and_locks_nobody_out() {
+        let slow = Slowdown::default();
+        for _ in 0..9 {
+            slow.failed(ip(1_000_000), at(0));
+        }
+        for n in 0..10_000 {
+            slow.failed(ip(n), at(1 + u64::from(n)));
+        }
+        assert_eq!(slow.0.lock().unwrap().len(), REMEMBERED);
+        assert_eq!(slow.wait(ip(1_000_000), at(0)), LONGEST, "who failed most is remembered");
+        let newcomer = ip(500_000);
+        slow.forgive(newcomer, 3);
+        assert_eq!(slow.wait(newcomer, at(10_001)), Duration::ZERO);
+        let waits: Vec<u128> = (0..4).map(|_| slow.failed(newcomer, at(10_001)).as_millis()).collect();
+        assert_eq!(waits, [0, 0, 0, 250], "and is counted");
     }
 }
