@@ -27,10 +27,7 @@ const OFTEN: Duration = Duration::from_secs(1);
 pub(super) struct Periodic {
     cadence: Cadence,
     left_out: LeftOut,
-    /// The newest frame when the last picture was taken from the ring.
-    last: Option<u64>,
-    /// A picture was due while the ring held no newer frame.
-    owed: bool,
+    ring: Ring,
     under_way: Arc<AtomicBool>,
     tally: Arc<Tally>,
 }
@@ -41,29 +38,26 @@ impl Periodic {
         let config = c.config();
         let (now, interval) = (c.clock.boot(), config.export.auto_save_interval_s);
         let due = self.cadence.due(now, interval);
-        if let Some(line) = self.left_out.line(now, c.gauges.state() != State::Running) {
+        if let Some(line) = self.left_out.line(now, c.gauges.state() != State::Running, self.ring.owed) {
             log::log!(line.0, "{}", line.1);
         }
-        if due.is_some() || self.owed {
+        if due.is_some() || self.ring.owed {
             self.order(c, due, config.export.auto_save_use_ring, interval < OFTEN);
         }
-        self.cadence.next.map_or(Duration::MAX, |next| next.since(c.clock.boot()))
+        let to_next = self.cadence.next.map_or(Duration::MAX, |next| next.since(c.clock.boot()));
+        // What is owed is mostly there before half a beat is over.
+        if self.ring.owed { to_next.min(interval / 2) } else { to_next }
     }
 
     fn order(&mut self, c: &Commands, due: Option<BootUs>, from_ring: bool, often: bool) {
-        let left_out = u64::from(due.is_some());
         if self.under_way.load(Relaxed) {
-            self.left_out.count += left_out;
+            self.left_out.count += u64::from(due.is_some());
             return;
         }
-        let newest = c.frames.past.newest().map(|slot| slot.meta().id);
-        if from_ring && newest == self.last {
-            // It would be the same picture again.
-            self.left_out.count += left_out;
-            self.owed = true;
+        self.left_out.count += self.ring.missed(due.is_some());
+        if !self.ring.takes(c.frames.past.newest().map(|slot| slot.meta().id), from_ring) {
             return;
         }
-        (self.last, self.owed) = (newest, false);
         let now = c.clock.boot();
         self.left_out.over(now);
         self.under_way.store(true, Relaxed);
@@ -107,6 +101,29 @@ impl Keeper {
     }
 }
 
+/// Pictures from the ring: never the same frame twice.
+#[derive(Default)]
+struct Ring {
+    /// The newest frame when the last picture was taken.
+    last: Option<u64>,
+    /// A picture was due while there was no newer one: it is taken as soon as there is.
+    owed: bool,
+}
+
+impl Ring {
+    /// How many pictures this look leaves out: the one that is still owed when the next beat comes.
+    fn missed(&self, beat: bool) -> u64 {
+        u64::from(beat && self.owed)
+    }
+
+    /// Whether a picture is taken now. One that would show the same frame again is owed; `only_newer` is false where that is no matter.
+    fn takes(&mut self, newest: Option<u64>, only_newer: bool) -> bool {
+        self.owed = only_newer && newest == self.last;
+        self.last = newest;
+        !self.owed
+    }
+}
+
 /// A picture is under way until this is dropped, whatever becomes of it.
 struct UnderWay(Arc<AtomicBool>);
 
@@ -116,7 +133,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// Pictures that were not taken because the one before was still under way.
+/// Pictures that were not taken: the one before was still under way, or no new frame came until the next was due.
 #[derive(Default)]
 struct LeftOut {
     count: u64,
@@ -128,8 +145,8 @@ struct LeftOut {
 
 impl LeftOut {
     /// What there is to say: when the camera is away once, otherwise once a minute.
-    fn line(&mut self, now: BootUs, away: bool) -> Option<(log::Level, String)> {
-        if self.count == 0 || self.waits {
+    fn line(&mut self, now: BootUs, away: bool, owed: bool) -> Option<(log::Level, String)> {
+        if self.waits || (self.count == 0 && !(away && owed)) {
             return None;
         }
         if away {
@@ -214,21 +231,41 @@ mod tests {
         }
     }
 
+    /// Pictures taken and left out over looks, each a beat or not, with the newest frame there.
+    fn counted(looks: &[(bool, u64)]) -> (u64, u64) {
+        let (mut ring, mut taken, mut missed) = (Ring::default(), 0, 0);
+        for (beat, newest) in looks {
+            if *beat || ring.owed {
+                missed += ring.missed(*beat);
+                taken += u64::from(ring.takes(Some(*newest), true));
+            }
+        }
+        (taken, missed)
+    }
+
+    #[test]
+    fn a_picture_that_comes_late_is_taken_and_not_left_out() {
+        // Frames as often as beats, every third a little late.
+        assert_eq!(counted(&[(true, 0), (true, 1), (true, 1), (false, 2), (true, 3), (true, 3), (false, 4)]), (5, 0));
+        // One that never comes, and a camera with half the frames.
+        assert_eq!(counted(&[(true, 0), (true, 0), (false, 0), (true, 1), (true, 2)]), (3, 1));
+        assert_eq!(counted(&[(true, 0), (true, 0), (true, 1), (true, 1), (true, 2), (true, 2)]), (3, 2));
+    }
+
     #[test]
     fn a_camera_that_is_away_is_two_lines_and_a_slow_disk_one_a_minute() {
         let mut l = LeftOut::default();
-        assert!(l.line(ms(0), true).is_none(), "nothing is left out yet");
-        l.count += 1;
-        assert_eq!(l.line(ms(3000), true).unwrap().1, "Auto-save waits for the camera");
+        assert!(l.line(ms(0), true, false).is_none() && l.line(ms(0), false, true).is_none(), "nothing is left out yet");
+        assert_eq!(l.line(ms(3000), true, true).unwrap().1, "Auto-save waits for the camera");
         for s in 2..25 {
             l.count += 1;
-            assert!(l.line(ms(s * 3000), true).is_none() && l.line(ms(s * 3000), false).is_none());
+            assert!(l.line(ms(s * 3000), true, true).is_none() && l.line(ms(s * 3000), false, false).is_none());
         }
         l.over(ms(75_000));
         assert_eq!((l.count, l.waits), (0, false));
         let lines = (0..1800).filter_map(|i| {
             l.count += 1;
-            l.line(ms(75_000 + i * 100), false)
+            l.line(ms(75_000 + i * 100), false, false)
         });
         let lines: Vec<String> = lines.map(|l| l.1).collect();
         assert_eq!(lines.len(), 2, "{lines:?}");
