@@ -43,6 +43,8 @@ pub(crate) use trust::Trust;
 /// The source. See the module's first lines.
 pub struct UriSource {
     address: Address,
+    /// What is given to the library: the address, or who brings its bytes.
+    uri: String,
     live: bool,
     camera: Camera,
     outlet: Outlet,
@@ -72,23 +74,27 @@ impl UriSource {
             .map_err(|e| Error::caused(Kind::Source, format!("name the video file {}", path.display()), e))?;
         let shown = format!("file {}", whole.display());
         let address = Address { location: uri.into(), login: None, shown, trust: Trust::default() };
-        Ok(UriSource { address, live: false, camera: *camera, outlet: no_outlet(), feed: Arc::default(), running: None })
+        let uri = address.location.clone();
+        Ok(UriSource { address, uri, live: false, camera: *camera, outlet: no_outlet(), feed: Arc::default(), running: None })
     }
 
     /// A stream over HTTP.
     fn stream(address: Address, camera: &Camera, outlet: &Outlet) -> UriSource {
-        UriSource { address, live: true, camera: *camera, outlet: outlet.clone(), feed: Arc::default(), running: None }
+        let uri = address.location.clone();
+        UriSource { address, uri, live: true, camera: *camera, outlet: outlet.clone(), feed: Arc::default(), running: None }
     }
 
     /// A stream whose bytes are brought by somebody else.
     fn fed(address: Address, camera: &Camera, outlet: &Outlet) -> UriSource {
-        UriSource::stream(Address { location: "appsrc://".into(), ..address }, camera, outlet)
+        let mut fed = UriSource::stream(address, camera, outlet);
+        fed.uri = "appsrc://".into();
+        fed
     }
 
     fn build(&self, first: u64) -> Result<Playing> {
         let decode = door::element("uridecodebin")?;
         let pipeline = gst::Pipeline::new();
-        decode.set_property("uri", &self.address.location);
+        decode.set_property("uri", &self.uri);
         let pace = Mutex::new(RateLimiter::new(self.camera.fps));
         let tail = DecoderTail::new(&pipeline, &self.camera, true, move |buffer| {
             let time_us = buffer.pts().map_or_else(monotonic_us, gst::ClockTime::useconds);

@@ -385,6 +385,23 @@ fn stills_keep_their_connection_and_their_login() {
 }
 
 #[test]
+fn a_stream_that_cannot_be_decoded_is_told_as_that() {
+    if !possible() {
+        return;
+    }
+    let camera = HttpCamera::new(|client, _, _| {
+        client.write_all(b"HTTP/1.0 200 OK\r\nContent-Type: application/octet-stream\r\n\r\n")?;
+        loop {
+            client.write_all(&[1; 9_999])?;
+        }
+    });
+    let r = watching("nonsense", camera.url(""), 10.0);
+    r.until_logged("Frames lost: ");
+    let log = r.log();
+    assert!(log.contains("what it sends is no video that is known here") && !log.contains("no machine called"), "{log}");
+}
+
+#[test]
 fn a_kept_connection_that_the_camera_closes_is_made_again_at_once() {
     if !possible() {
         return;

@@ -75,7 +75,9 @@ pub(super) fn answered(status: u32) -> Option<String> {
 
 /// Why there is no connection.
 fn unreachable(error: &glib::Error, address: &Address, came: bool) -> Option<String> {
-    let settled = came || error.matches(ResourceError::Settings) || error.is::<CoreError>();
+    // What is not understood has arrived.
+    let arrived = came || error.kind::<StreamError>().is_some_and(|kind| kind != StreamError::Failed);
+    let settled = arrived || error.matches(ResourceError::Settings) || error.is::<CoreError>();
     if !settled && !address.is_file() { reach::trouble(address) } else { None }
 }
 
