@@ -299,7 +299,7 @@ impl Loop<'_> {
                 Polled::Nothing => {
                     self.at_work(SOON);
                     let waited = self.c.clock.boot().since(since);
-                    let limit = frame_timeout(self.longest.frame());
+                    let limit = frame_timeout(self.longest.frame()).max(source.patience() + 2 * POLL);
                     if waited > self.c.late && !late_told {
                         late_told = true;
                         self.tally.log(Level::Warn, &format!("Camera capture slow (> {:.1}s)", self.c.late.as_secs_f64()));

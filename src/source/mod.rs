@@ -106,6 +106,10 @@ pub trait Source {
     fn start(&mut self, first: u64) -> Result<()>;
     /// Waits at most `wait` for a frame and hands it to `sink`; the buffer is given back when `sink` returns.
     fn next(&mut self, wait: Duration, sink: &mut dyn FnMut(&Incoming<'_>)) -> Result<Polled>;
+    /// Without a frame for so long it says itself that it is lost, and why; zero: that is left to the capture.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
     /// Changes the exposure while frames run; does nothing where the source cannot.
     fn expose(&mut self, _: Light) -> Result<()> {
         Ok(())

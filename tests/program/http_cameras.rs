@@ -385,6 +385,71 @@ fn stills_keep_their_connection_and_their_login() {
 }
 
 #[test]
+fn a_refused_request_costs_no_more_than_its_moment() {
+    if !possible() {
+        return;
+    }
+    // Each nonce holds for eight pictures, and the camera does not say that it is stale; now and then it forbids one.
+    let given = Arc::new(AtomicUsize::new(0));
+    let (count, changed) = (given.clone(), Arc::new(AtomicBool::new(false)));
+    let gone = changed.clone();
+    let camera = HttpCamera::new(move |client, head, n| {
+        let nonce = format!("n{}", count.load(Relaxed) / 8);
+        if n % 11 == 7 {
+            return send(client, "403 No", "text/plain", b"");
+        }
+        if gone.load(Relaxed) || !answers(head, &nonce) {
+            return challenge(client, &nonce);
+        }
+        count.fetch_add(1, Relaxed);
+        still(client)
+    });
+    let r = watching("moments", camera.url("operator:hunter2@"), 30.0);
+    until("60 pictures", || (given.load(Relaxed) >= 60).then_some(()));
+    let source = &r.status()["source"];
+    assert_eq!((&source["rebuilds"], r.log().contains("Frames lost: ")), (&0.into(), false), "{}", r.log());
+    // Another password: two wrong logins, and a pause.
+    let before = camera.requests().len();
+    changed.store(true, Relaxed);
+    r.until_logged("the camera refuses this user or password (401)");
+    let wrong = camera.requests().iter().skip(before + 1).filter(|h| h.contains("Authorization")).count();
+    assert!(wrong <= 3, "{wrong} wrong logins");
+}
+
+#[test]
+fn a_camera_that_forbids_all_after_pictures_is_lost_with_that_reason() {
+    if !possible() {
+        return;
+    }
+    let camera = HttpCamera::new(|client, _, n| if n < 5 { still(client) } else { send(client, "403 No", "text/plain", b"") });
+    let r = watching("forbidden", camera.url(""), 10.0);
+    r.until_logged("Frames lost: http://127.0.0.1:");
+    assert!(r.log().contains("the camera forbids this (403)") && r.log().contains("trying again in 10 s"), "{}", r.log());
+    assert!(camera.requests().len() > 15, "asked again meanwhile");
+}
+
+#[test]
+fn a_still_may_take_its_time_as_long_as_it_comes() {
+    if !possible() {
+        return;
+    }
+    // As slow as the capture's own patience allows for a camera of ten pictures a second, and slower.
+    let camera = HttpCamera::new(|client, _, n| {
+        client.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", WHITE.len()).as_bytes())?;
+        for piece in WHITE.chunks(WHITE.len().div_ceil(8)) {
+            if n == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(850));
+            }
+            client.write_all(piece)?;
+        }
+        Ok(true)
+    });
+    let r = watching("slow stills", camera.url(""), 10.0);
+    r.until_frame(3);
+    assert_eq!((&r.status()["source"]["rebuilds"], r.log().contains("Frames lost: ")), (&0.into(), false), "{}", r.log());
+}
+
+#[test]
 fn a_stream_that_cannot_be_decoded_is_told_as_that() {
     if !possible() {
         return;

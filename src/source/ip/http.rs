@@ -7,7 +7,7 @@
 //! fetch (souphttpsrc) ─► receiver (finds pictures) ─► appsrc ─► jpegdec ─► tail ─► capture
 //! ```
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use gstreamer as gst;
@@ -30,6 +30,18 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// For how long a stream that has ended may refuse to be opened again: some cameras notice late that nobody reads the one before.
 const REOPEN: Duration = Duration::from_millis(400);
+
+/// Without a picture for so long a camera is lost, or for three frame times longer than this. Some need 5 s for a still.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// One that is known to be slow, or is sending, gets no longer than this: systemd's watchdog bites after 30 s without a frame.
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// How long a camera may take for a picture; `took` is what the last one took, `sending`: part of it has come.
+fn patience(gap: Duration, took: Duration, sending: bool) -> Duration {
+    let usual = PATIENCE.max(PATIENCE / 2 + 3 * gap);
+    usual.max(LONGEST.min(if sending { LONGEST } else { 2 * took }))
+}
 
 /// The source. See the module's first lines.
 pub struct HttpSource {
@@ -54,7 +66,7 @@ struct Other {
 
 struct Pictures {
     camera: Camera,
-    shown: String,
+    address: Address,
     fetch: Fetch,
     receiver: Arc<Receiver>,
     decoder: Pipe,
@@ -66,13 +78,27 @@ struct Pictures {
     asking: bool,
     /// The last answer with pictures in it had several.
     stream: bool,
-    told: bool,
+    told: Once,
     /// The start, and the last picture.
     begun: Instant,
     last: Option<Instant>,
-    /// Since when answers are bad, and what was wrong with the last one.
-    bad: Option<(Instant, Option<String>)>,
+    /// When the request under way was made; how long the last picture took.
+    asked: Instant,
+    took: Duration,
+    /// The bytes of the answer under way, and when they became more.
+    grown: (u64, Instant),
+    /// A request was refused after pictures had come, and is made again with a new login.
+    again: bool,
+    bad: Option<Bad>,
     first: u64,
+}
+
+/// Answers without a picture.
+struct Bad {
+    since: Instant,
+    /// Of the last one, and what was wrong with it.
+    status: u32,
+    why: Option<String>,
 }
 
 impl HttpSource {
@@ -109,6 +135,13 @@ impl Source for HttpSource {
         let Some(Running::Pictures(pictures)) = self.running.take() else { return Ok(Polled::Nothing) };
         self.running = Some(Running::Other(Box::new(Other::new(pictures, &self.camera, &self.outlet)?)));
         Ok(Polled::Nothing)
+    }
+
+    fn patience(&self) -> Duration {
+        match &self.running {
+            Some(Running::Pictures(pictures)) => pictures.patience(),
+            _ => Duration::ZERO,
+        }
     }
 
     fn stop(&mut self) {
@@ -175,7 +208,7 @@ impl Pictures {
         let receiver = Arc::new(Receiver::new(camera, first, decoder.named::<AppSrc>("in")));
         Ok(Pictures {
             camera: *camera,
-            shown: address.shown.clone(),
+            address: address.clone(),
             fetch: Fetch::new(address, &receiver)?,
             receiver,
             decoder,
@@ -184,9 +217,13 @@ impl Pictures {
             due: Instant::now(),
             asking: false,
             stream: false,
-            told: false,
+            told: Once::new(),
             begun: Instant::now(),
             last: None,
+            asked: Instant::now(),
+            took: Duration::ZERO,
+            grown: (0, Instant::now()),
+            again: false,
             bad: None,
             first,
         })
@@ -200,8 +237,10 @@ impl Pictures {
             let idle = if self.asking { LOOK } else { self.due.saturating_duration_since(Instant::now()) };
             if let Some(sample) = self.tail.pull(idle.min(left)) {
                 let (id, boot) = self.receiver.of(sample.buffer().and_then(gst::BufferRef::pts));
-                self.tail.lend(&sample, id, boot, &self.shown, sink)?;
-                (self.last, self.bad) = (Some(Instant::now()), None);
+                self.tail.lend(&sample, id, boot, &self.address.shown, sink)?;
+                let now = Instant::now();
+                self.took = now.duration_since(self.last.map_or(self.asked, |last| last.max(self.asked)));
+                (self.last, self.bad, self.again) = (Some(now), None, false);
                 return Ok(Some(Polled::Frame));
             }
             if self.asking && !self.look()? {
@@ -210,7 +249,8 @@ impl Pictures {
             if let Some(e) = first_error(&self.decoder.bus, &self.fetch.place()) {
                 return Err(e);
             }
-            let bad = self.bad.as_ref().is_some_and(|(since, _)| self.stream && since.elapsed() > REOPEN);
+            let reopened = self.stream && !self.is_refused();
+            let bad = self.bad.as_ref().is_some_and(|bad| reopened && bad.since.elapsed() > REOPEN);
             if bad || self.last.unwrap_or(self.begun).elapsed() > self.patience() {
                 return Err(self.lost());
             }
@@ -219,7 +259,7 @@ impl Pictures {
                 self.due = (self.due + self.gap).max(Instant::now());
                 self.receiver.begin();
                 self.fetch.ask()?;
-                self.asking = true;
+                (self.asking, self.asked, self.grown) = (true, Instant::now(), (0, Instant::now()));
             }
             if Instant::now() >= end {
                 return Ok(Some(Polled::Nothing));
@@ -227,9 +267,23 @@ impl Pictures {
         }
     }
 
-    /// Without a picture for so long the camera is lost: a bit sooner than the capture would say so, which does not know why.
+    /// Without a picture for so long the camera is lost.
     fn patience(&self) -> Duration {
-        Duration::from_secs(4).max(3 * self.gap + Duration::from_secs(1))
+        let sending = self.asking && self.grown.0 > 0 && self.grown.1.elapsed() < PATIENCE;
+        patience(self.gap, self.took, sending)
+    }
+
+    /// That of the last answer.
+    fn status(&self) -> u32 {
+        match (self.fetch.head.status, &self.bad) {
+            (0, Some(bad)) => bad.status,
+            (status, _) => status,
+        }
+    }
+
+    /// The last answer says that we are not let in.
+    fn is_refused(&self) -> bool {
+        matches!(self.status(), 401..=403 | 407)
     }
 
     /// Looks at the answer under way; false where it is for somebody else.
@@ -237,6 +291,10 @@ impl Pictures {
         // In this order: the head of an answer comes before its body.
         let answer = self.receiver.answer();
         self.fetch.listen();
+        // Only what may become the first picture of an answer: where several come, each has the usual time.
+        if answer.pictures == 0 && answer.broken == 0 && answer.bytes != self.grown.0 {
+            self.grown = (answer.bytes, Instant::now());
+        }
         let content = &self.fetch.head.content;
         let declared = content.starts_with("image/") || content.starts_with("multipart/");
         let list = answer.over && (content.contains("mpegurl") || content.contains("dash+xml"));
@@ -266,19 +324,29 @@ impl Pictures {
         self.asking = false;
         if answer.pictures > 0 {
             self.stream = answer.pictures > 1;
-            if !self.stream && !std::mem::replace(&mut self.told, true) {
-                log::info!("The address answers with one picture a request: it is asked {} times a second", self.camera.fps);
+            if !self.stream {
+                self.told.call_once(|| {
+                    log::info!("The address answers with one picture a request: it is asked {} times a second", self.camera.fps);
+                });
             }
+            return Ok(());
+        }
+        if self.last.is_some() && self.is_refused() && !std::mem::replace(&mut self.again, true) {
+            // The camera has let us in before: it had a bad moment, or does not know our login's numbers any more. Asked at once, over a
+            // connection of its own, where the login begins anew.
+            self.fetch = Fetch::new(&self.address, &self.receiver)?;
+            self.due = Instant::now();
             return Ok(());
         }
         if answer.broken == 0 {
             self.receiver.lose();
         }
-        if self.last.is_none() || matches!(self.fetch.head.status, 401..=403 | 407) {
+        // No third time with this login: cameras lock an account for that.
+        if self.last.is_none() || matches!(self.fetch.head.status, 401 | 407) {
             return Err(self.lost());
         }
-        let since = self.bad.as_ref().map_or_else(Instant::now, |(since, _)| *since);
-        self.bad = Some((since, self.why()));
+        let since = self.bad.as_ref().map_or_else(Instant::now, |bad| bad.since);
+        self.bad = Some(Bad { since, status: self.fetch.head.status, why: self.why() });
         Ok(())
     }
 
@@ -288,13 +356,13 @@ impl Pictures {
         if self.fetch.head.status == 401 && self.fetch.is_elsewhere() {
             let why =
                 "the camera sends to another server, which wants a login (401); write that server's address into camera.source";
-            return Error::new(Kind::Denied, format!("{}: {why}", self.shown));
+            return Error::new(Kind::Denied, format!("{}: {why}", self.address.shown));
         }
-        refused(self.fetch.head.status, &place).unwrap_or_else(|| {
-            let before = || self.bad.as_ref().and_then(|(_, why)| why.clone());
+        refused(self.status(), &place).unwrap_or_else(|| {
+            let before = || self.bad.as_ref().and_then(|bad| bad.why.clone());
             let why = self.why().or_else(before).or_else(|| reach::trouble(&place));
             let silent = "the camera takes the connection and gives no answer; check that camera.source names the right port";
-            Error::new(Kind::Source, format!("{}: {}", self.shown, why.as_deref().unwrap_or(silent)))
+            Error::new(Kind::Source, format!("{}: {}", self.address.shown, why.as_deref().unwrap_or(silent)))
         })
     }
 
@@ -312,5 +380,20 @@ impl Pictures {
             _ if answer.bytes == 0 => Some("the camera sends an empty answer; check the path in camera.source".into()),
             _ => Some(format!("the camera sends {content} and no JPEG picture; correct the path in camera.source")),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_camera_is_waited_for_but_not_for_ever() {
+        let s = Duration::from_secs;
+        assert_eq!(patience(Duration::from_millis(100), Duration::ZERO, false), s(6));
+        assert_eq!(patience(s(2), Duration::ZERO, false), s(9), "three frame times and more");
+        assert_eq!(patience(s(30), Duration::ZERO, false), s(93));
+        assert_eq!([4, 7, 15].map(|took| patience(s(1), s(took), false)), [8, 14, 20].map(s));
+        assert_eq!(patience(s(1), Duration::ZERO, true), s(20));
     }
 }
