@@ -1,5 +1,5 @@
-//! Owns what the program needs beside the ring, as measured (docs/design.md has the figures): memory for its source, its pictures in work and its encoder, by their sizes; and
-//! the limit that follows from it. Never reads the machine. Pure; any thread.
+//! Owns what the program needs beside the ring, as measured (docs/design.md has the figures): memory for its source, its pictures in
+//! work and its encoder, by their sizes; and the limit that follows from it. Never reads the machine. Pure; any thread.
 
 use std::fmt::Write as _;
 
@@ -15,6 +15,9 @@ const PROGRAM: u64 = 24 * MIB;
 const ENCODER: u64 = 16 * MIB;
 /// And for each pixel (bytes). Measured with x264: 19 to 24.
 const ENCODER_PER_PIXEL: u64 = 24;
+/// What an encoder alone was measured to take, and a little more (bytes, and bytes a pixel).
+const ENCODER_ALONE: u64 = 8 * MIB;
+const ENCODER_ALONE_PER_PIXEL: u64 = 10;
 /// A picture in work: the mean of several frames, the text in it, its encoder (bytes a pixel). Measured: 2 to 5.
 const PICTURE_PER_PIXEL: u64 = 6;
 /// Threads that make pictures, at most.
@@ -33,6 +36,8 @@ pub struct Budget {
     pub pictures: u64,
     /// The encoder of the stream, where one is needed.
     pub encoder: u64,
+    /// What must be free for one more encoder: `encoder` is generous, for a limit; this is a reason to refuse.
+    pub one_more: u64,
     /// `limits.max_rss_mib`, where it is set.
     explicit: Option<u64>,
 }
@@ -56,6 +61,7 @@ impl Budget {
             source: once + per_pixel * camera.pixels().max(sent),
             pictures: PICTURES * (PICTURE_PER_PIXEL + text) * camera.pixels(),
             encoder: ENCODER + ENCODER_PER_PIXEL * stream.pixels(),
+            one_more: ENCODER_ALONE + ENCODER_ALONE_PER_PIXEL * stream.pixels(),
             explicit: Some(config.limits.max_rss_mib * MIB).filter(|limit| *limit > 0),
         }
     }
@@ -130,6 +136,15 @@ mod tests {
         assert!(stream.encoder < 40 * MIB, "{stream:?}");
         let set = of(r#"{"camera": {"width": 320, "height": 240}, "limits": {"max_rss_mib": 90}}"#);
         assert_eq!((set.limit(), set.complaint()), (90 * MIB, None));
+    }
+
+    #[test]
+    fn one_more_encoder_is_reckoned_a_little_above_what_was_measured() {
+        for (width, height, measured) in [(640, 480, 9), (1920, 1080, 27), (2592, 1944, 48), (4056, 3040, 119), (8160, 6144, 393)] {
+            let budget = of(&format!(r#"{{"camera": {{"width": {width}, "height": {height}, "source": "pattern"}}}}"#));
+            let (one, measured) = (budget.one_more, measured * MIB);
+            assert!(measured < one && one < measured * 4 / 3 + 4 * MIB && one < budget.encoder, "{width}x{height}: {one}");
+        }
     }
 
     #[test]

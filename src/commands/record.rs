@@ -119,7 +119,7 @@ impl Commands {
     fn has_memory(&self, word: &str, encoders: u64) -> Result<()> {
         let budget = Budget::of(&self.config(), self.gauges.sent_pixels.load(Relaxed));
         let used = health::rss_bytes().unwrap_or(0).saturating_sub(self.frames.resident() as u64);
-        let (need, limit) = (encoders * budget.encoder, budget.limit());
+        let (need, limit) = (encoders * budget.one_more, budget.limit());
         if encoders == 0 || used + need <= limit {
             return Ok(());
         }

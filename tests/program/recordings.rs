@@ -371,7 +371,8 @@ fn recordings_by_the_clock_begin_split_and_stay_stopped() {
 
 #[test]
 fn an_encoder_that_finds_no_memory_or_no_level_is_refused_with_the_numbers() {
-    let r = Setup::new("memory").set("camera.width", 1280).set("camera.height", 960).set("limits.max_rss_mib", 50).start();
+    let small = Setup::new("memory").set("camera.width", 320).set("camera.height", 240);
+    let r = small.set("video.width", 2560).set("video.height", 1440).set("limits.max_rss_mib", 50).start();
     for (line, word) in [("record start", "record start"), ("record start before=0.1", "record start"), ("clip 0.1", "clip")] {
         let said = r.ask(line);
         assert!(said.starts_with(&format!("ERR media {word}: encoding takes up to ")), "{said}");
