@@ -140,7 +140,8 @@ mod tests {
 
     #[test]
     fn one_more_encoder_is_reckoned_a_little_above_what_was_measured() {
-        for (width, height, measured) in [(640, 480, 9), (1920, 1080, 27), (2592, 1944, 48), (4056, 3040, 119), (8160, 6144, 393)] {
+        for (width, height, measured) in [(640, 480, 9), (1920, 1080, 27), (2592, 1944, 48), (4056, 3040, 119), (8160, 6144, 393)]
+        {
             let budget = of(&format!(r#"{{"camera": {{"width": {width}, "height": {height}, "source": "pattern"}}}}"#));
             let (one, measured) = (budget.one_more, measured * MIB);
             assert!(measured < one && one < measured * 4 / 3 + 4 * MIB && one < budget.encoder, "{width}x{height}: {one}");

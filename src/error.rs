@@ -58,6 +58,8 @@ pub struct Error {
     pub kind: Kind,
     /// The sentence, lower case, without a final full stop.
     pub what: String,
+    /// Of kind `disk`: what the disk is, `full`, `read-only`, `gone` or `failing`.
+    pub disk: &'static str,
     /// What lay beneath.
     pub source: Option<Box<dyn StdError + Send + Sync + 'static>>,
 }
@@ -68,12 +70,17 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error without a cause beneath it.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Error { kind, what: what.into(), source: None }
+        Error { kind, what: what.into(), disk: "failing", source: None }
+    }
+
+    /// An error of kind `disk`, where the disk is known to be more than `failing`.
+    pub fn of_disk(disk: &'static str, what: impl Into<String>) -> Self {
+        Error { disk, ..Error::new(Kind::Disk, what) }
     }
 
     /// An error with the error that caused it.
     pub fn caused(kind: Kind, what: impl Into<String>, source: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {
-        Error { kind, what: what.into(), source: Some(source.into()) }
+        Error { source: Some(source.into()), ..Error::new(kind, what) }
     }
 }
 
@@ -81,6 +88,12 @@ impl Error {
 pub fn disk(attempt: &str, path: &Path, e: std::io::Error) -> Error {
     use nix::errno::Errno as E;
     let errno = e.raw_os_error().map(E::from_raw);
+    let state = match errno {
+        Some(E::ENOSPC | E::EDQUOT) => "full",
+        Some(E::EROFS) => "read-only",
+        Some(E::ENOENT | E::ENOTDIR | E::ENODEV | E::ENXIO | E::ESTALE) => "gone",
+        _ => "failing",
+    };
     let why = match errno {
         Some(E::ENOSPC | E::EDQUOT) => ": the disk is full; delete files or lower the limits of export",
         Some(E::EROFS) => ": the file system is read-only; remount it writable and check the card",
@@ -90,7 +103,7 @@ pub fn disk(attempt: &str, path: &Path, e: std::io::Error) -> Error {
         Some(E::EIO) => ": the medium fails; replace the card",
         _ => "",
     };
-    Error::caused(Kind::Disk, format!("{attempt} {}{why}", path.display()), e)
+    Error { disk: state, ..Error::caused(Kind::Disk, format!("{attempt} {}{why}", path.display()), e) }
 }
 
 impl fmt::Display for Error {

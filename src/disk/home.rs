@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use nix::sys::stat::{major, minor};
 
 use super::Step;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The file system of one folder, as of the first check of that folder.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl Home {
             "use {}: it lies on another disk than at the start; {cure}restart to use this one, or set export.any_disk",
             dir.display()
         );
-        Err(Error::new(Kind::Disk, what))
+        Err(Error::of_disk("gone", what))
     }
 }
 
@@ -102,6 +102,7 @@ fn is_mounted(device: u64) -> bool {
 mod tests {
     use super::*;
     use crate::disk::tests::Scratch;
+    use crate::error::Kind;
 
     #[test]
     fn another_file_system_is_refused_and_a_deleted_folder_is_not() {

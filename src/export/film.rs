@@ -83,7 +83,7 @@ impl Film {
     pub fn finish(self) -> Result<PathBuf> {
         // What lies on a disk that was taken away is mended when it is back.
         let home = self.exporter.home.check(&self.dir);
-        home.map_err(|e| Error::new(e.kind, format!("keep the recording {}: {}", self.name(), e.what)))?;
+        home.map_err(|e| Error { what: format!("keep the recording {}: {}", self.name(), e.what), ..e })?;
         if self.wall.is_set() {
             if let Err(e) = self.step(|| mend::date(&self.part, self.wall)) {
                 log::warn!("export: {}", disk::error("write the start's time into", &self.part, e));

@@ -21,7 +21,7 @@ use super::retention::Shared;
 use super::{Format, Keep, name};
 use crate::clock::{BootUs, Clock, SystemClock, WallUs};
 use crate::disk::{self, Names, Step};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// Oldest files remembered per kind: about 25 kB each.
 const SHELF: usize = 256;
@@ -294,7 +294,7 @@ impl RetentionKeeper {
             let oldest = fronts.flatten().min().map(|(_, k)| k);
             let held: u64 = self.stocks.iter().map(|s| s.bytes).sum();
             let Some(kind) = oldest.filter(|_| free + held >= need) else {
-                return Err(Error::new(Kind::Disk, self.no_room(&disk, held)));
+                return Err(Error::of_disk("full", self.no_room(&disk, held)));
             };
             self.remove_front(kind)?;
         }

@@ -400,7 +400,7 @@ impl<'a> Worker<'a> {
         self.measure();
         for (_, room) in rooms {
             // Whoever has gone needs no room.
-            let _ = room.send(made.as_ref().copied().map_err(|e| Error::new(e.kind, e.to_string())));
+            let _ = room.send(made.as_ref().copied().map_err(|e| Error { disk: e.disk, ..Error::new(e.kind, e.to_string()) }));
         }
         self.keeper.tell();
     }

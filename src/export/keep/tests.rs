@@ -4,6 +4,7 @@ use super::super::KeepKind;
 use super::*;
 use crate::clock::FakeClock;
 use crate::disk::tests::Scratch;
+use crate::error::Kind;
 
 fn keeper(dir: &Path, rules: Keep) -> RetentionKeeper {
     let mut keeper = RetentionKeeper::new(dir.to_path_buf(), rules, Ages::watch(&SystemClock), Arc::default(), Names::default());

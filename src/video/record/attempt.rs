@@ -28,9 +28,7 @@ pub(super) type End = (Ended, String);
 
 /// That and how the disk ended a recording.
 pub(super) fn by_the_disk(e: &Error) -> String {
-    let which = ["read-only", "gone"].into_iter().find(|w| e.what.contains(w));
-    let which = which.unwrap_or(if e.what.contains("is full") || e.what.starts_with("keep ") { "full" } else { "failing" });
-    format!("ended by the {which} disk: {}", e.what)
+    format!("ended by the {} disk: {}", e.disk, e.what)
 }
 
 fn time(unit: &AccessUnit) -> BootUs {
@@ -150,5 +148,25 @@ impl Shared {
             over |= clock && !due_now(&self.lock().clock.schedule);
         }
         over.then_some((Ended::Over, String::new()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use nix::errno::Errno as E;
+
+    use super::*;
+    use crate::disk;
+
+    #[test]
+    fn what_the_disk_is_does_not_follow_from_the_name_of_a_file() {
+        let path = Path::new("/gone/read-only/keep is full.mp4");
+        for (errno, which) in [(E::ENOSPC, "full"), (E::EROFS, "read-only"), (E::ENODEV, "gone"), (E::EIO, "failing")] {
+            let said = by_the_disk(&disk::error("write the recording", path, io::Error::from_raw_os_error(errno as i32)));
+            assert!(said.starts_with(&format!("ended by the {which} disk: write the recording /gone/")), "{said}");
+        }
     }
 }
