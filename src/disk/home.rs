@@ -1,26 +1,31 @@
 //! Owns on which file system a folder lay at the start, and whether it still does: an unplugged disk must not let pictures fill
 //! the disk beneath its mount point. Never mounts, never writes. The caller's thread; a check waits for the disk.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::stat::{major, minor};
 
 use super::Step;
 use crate::error::{Error, Result};
 
-/// The file system of one folder, as of the first check of that folder.
+/// Folders that are remembered: the present one, and those before in which a recording may still end.
+const KEPT: usize = 4;
+
+/// The file systems of the last folders, each as of the first check of that folder.
 #[derive(Debug, Default)]
 pub struct Home {
-    known: Mutex<Option<Known>>,
+    /// Held to compare and to store, never while a disk is asked.
+    known: Mutex<VecDeque<Known>>,
     any: AtomicBool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Known {
     dir: PathBuf,
     device: u64,
@@ -40,9 +45,9 @@ impl Home {
     pub fn check(&self, dir: &Path) -> Result<()> {
         let _step = Step::begin("look at", dir);
         let Some((at, device)) = nearest(dir) else { return Ok(()) };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(home) = known.as_mut().filter(|k| k.dir == dir && !self.any.load(Ordering::Relaxed)) else {
-            *known = Some(Known { dir: dir.to_owned(), device, mount: mount_of(&at, device) });
+        let home = self.lock().iter().find(|k| k.dir == dir).cloned();
+        let Some(home) = home.filter(|k| k.device == device || !self.any.load(Ordering::Relaxed)) else {
+            self.learn(Known { dir: dir.to_owned(), device, mount: mount_of(&at, device) });
             return Ok(());
         };
         if home.device == device {
@@ -51,10 +56,10 @@ impl Home {
         if let Some(mount) = home.mount.as_deref() {
             if device_of(mount).ok() == Some(device)
                 && mount_of(mount, device).as_deref() == Some(mount)
-                && !is_mounted(home.device)
+                && !(is_mounted(home.device) && is_there(home.device, Path::new("/sys/dev/block")))
             {
                 log::info!("Another disk is mounted at {} now; it is used", mount.display());
-                home.device = device;
+                self.learn(Known { device, ..home });
                 return Ok(());
             }
         }
@@ -64,6 +69,19 @@ impl Home {
             dir.display()
         );
         Err(Error::of_disk("gone", what))
+    }
+
+    fn learn(&self, home: Known) {
+        let mut known = self.lock();
+        known.retain(|k| k.dir != home.dir);
+        known.push_back(home);
+        if known.len() > KEPT {
+            known.pop_front();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,13 +111,25 @@ fn mount_of(at: &Path, device: u64) -> Option<PathBuf> {
 
 /// Whether that file system is still mounted somewhere, though another one may lie above it.
 fn is_mounted(device: u64) -> bool {
-    let word = format!("{}:{}", major(device), minor(device));
+    let word = number(device);
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     mounts.lines().any(|line| line.split(' ').nth(2) == Some(&word))
 }
 
+/// Whether there is still a device beneath that file system, by the kernel's list: one that was torn out stays mounted, also beneath
+/// what is mounted on top of it later. File systems without a device of their own are always there.
+fn is_there(device: u64, list: &Path) -> bool {
+    major(device) == 0 || !list.is_dir() || list.join(number(device)).exists()
+}
+
+fn number(device: u64) -> String {
+    format!("{}:{}", major(device), minor(device))
+}
+
 #[cfg(test)]
 mod tests {
+    use nix::sys::stat::makedev;
+
     use super::*;
     use crate::disk::tests::Scratch;
     use crate::error::Kind;
@@ -123,6 +153,33 @@ mod tests {
         fs::remove_file(&captures).unwrap();
         assert!(home.check(&captures).is_err(), "a mount point without its disk");
         home.check(Path::new("/proc/self")).unwrap();
+    }
+
+    #[test]
+    fn two_folders_in_turn_keep_their_file_systems() {
+        let (dir, home) = (Scratch::new("homes"), Home::default());
+        let (old, new) = (dir.join("old"), dir.join("new"));
+        home.check(&old).unwrap();
+        home.check(&new).unwrap();
+        for taken in [&old, &new] {
+            std::os::unix::fs::symlink("/proc/self", taken).unwrap();
+        }
+        for folder in [&old, &new, &old] {
+            assert!(home.check(folder).is_err(), "{}", folder.display());
+        }
+        for n in 0..9 {
+            home.check(&dir.join(n.to_string())).unwrap();
+        }
+        assert_eq!(home.lock().len(), KEPT);
+    }
+
+    #[test]
+    fn a_device_that_was_torn_out_is_not_there_any_more() {
+        let (list, stick) = (Scratch::new("block"), makedev(8, 17));
+        assert!(!is_there(stick, &list) && is_there(makedev(0, 17), &list));
+        fs::create_dir(list.join("8:17")).unwrap();
+        assert!(is_there(stick, &list));
+        assert!(is_there(makedev(8, 18), &list.join("none")), "without a list nothing is known");
     }
 
     #[test]
