@@ -75,9 +75,9 @@ impl Drop for Step {
     }
 }
 
-/// Whether this process is at work on a file.
+/// Whether this process is at work on a file of this name, in whatever folder: one folder may have two paths.
 pub fn in_work(path: &Path) -> bool {
-    table().entries.iter().any(|e| e.path == path)
+    path.file_name().is_some_and(|name| table().entries.iter().any(|e| e.path.file_name() == Some(name)))
 }
 
 /// The step that has taken longest, if it has taken longer than `limit`: for how long, and what is being done to what.

@@ -82,7 +82,7 @@ impl Film {
     /// Gives the whole file its name, once all of it is on the medium, and lets old files go for it.
     pub fn finish(self) -> Result<PathBuf> {
         // What lies on a disk that was taken away is mended when it is back.
-        let home = self.exporter.home.check(&self.dir);
+        let home = self.exporter.home.check(&self.dir).inspect_err(|_| self.exporter.retention.look());
         home.map_err(|e| Error { what: format!("keep the recording {}: {}", self.name(), e.what), ..e })?;
         if self.wall.is_set() {
             if let Err(e) = self.step(|| mend::date(&self.part, self.wall)) {
@@ -141,8 +141,8 @@ fn settle(names: &Names, dir: &Path, part: &Path, stem: &str) -> Result<(PathBuf
 }
 
 /// Finishes what a crash left in `dir`: makes a plain file of what is whole in each recording and gives it its name; one
-/// without a whole half second is removed.
-pub(super) fn tidy(names: &Names, dir: &Path, start: bool, closed: &dyn Fn() -> bool) -> Result<()> {
+/// without a whole half second is removed. So with what this process could not finish because the disk was gone.
+pub(super) fn tidy(names: &Names, dir: &Path, closed: &dyn Fn() -> bool) -> Result<()> {
     let reading = Step::begin("read the folder", dir);
     let entries = fs::read_dir(dir).map_err(|e| disk::error("read the folder", dir, e))?;
     // Where the folder is this process's own, whoever has a number from before a crash now is somebody else.
@@ -156,9 +156,6 @@ pub(super) fn tidy(names: &Names, dir: &Path, start: bool, closed: &dyn Fn() -> 
         }
         let Some((name, pid)) = name::of_part(&part) else { continue };
         let own = pid == std::process::id();
-        if own && !start {
-            continue;
-        }
         if !own && !ours && is_pastcam(pid) {
             log::info!("export: {part} is left alone: process {pid} still writes it");
             continue;
@@ -171,6 +168,8 @@ pub(super) fn tidy(names: &Names, dir: &Path, start: bool, closed: &dyn Fn() -> 
         let done = match mend::mend(&at) {
             Ok(0) => fs::remove_file(&at).map(|()| None).map_err(|e| disk::error("remove", &at, e)),
             Ok(_) => settle(names, dir, &at, stem).map(|(path, _)| Some(path)),
+            // This process has given it its name meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             Err(e) => Err(disk::error("mend the recording", &at, e)),
         };
         match done {
@@ -286,14 +285,16 @@ mod tests {
         let link = ".20261120_083408_f4.mp4.999999999.part";
         fs::write(dir.join("elsewhere"), &torn).unwrap();
         std::os::unix::fs::symlink("elsewhere", dir.join(link)).unwrap();
-        // What bears this process's number is left alone later, and belongs to a previous one at the start.
+        // What bears this process's number is left alone while it is in work, under whatever path.
         let own = format!(".20260101_000000_f9.mp4.{}.part", std::process::id());
         fs::write(dir.join(&own), &whole[..60]).unwrap();
-        tidy(&Names::default(), &dir, false, &|| true).unwrap();
+        let step = Step::on("write the recording", &Path::new("/another/path").join(&own));
+        tidy(&Names::default(), &dir, &|| true).unwrap();
         assert_eq!(dir.names().len(), 8, "an end under way leaves everything: {:?}", dir.names());
-        tidy(&Names::default(), &dir, false, &|| false).unwrap();
+        tidy(&Names::default(), &dir, &|| false).unwrap();
         assert!(dir.join(&own).exists());
-        tidy(&Names::default(), &dir, true, &|| false).unwrap();
+        drop(step);
+        tidy(&Names::default(), &dir, &|| false).unwrap();
         let films = ["20261120_083408_f1.mp4", "20261120_083408_f3.mp4", "20261120_083408_f3_002.mp4"];
         assert_eq!(dir.names(), [&[link, ".mine.mp4.5.part"], &films[..], &["elsewhere"]].concat());
         assert_eq!(fs::read(dir.join("elsewhere")).unwrap(), torn, "a link's target is not ours");

@@ -242,8 +242,10 @@ struct Worker<'a> {
     spare: Vec<String>,
     /// No room could be made.
     low: Option<String>,
-    /// The folder lies on another disk than at the start.
+    /// The disk is gone, or takes nothing.
     away: bool,
+    /// It was, and has not been taken up yet.
+    back: bool,
     /// Something is the matter with the disk.
     troubled: bool,
 }
@@ -256,7 +258,7 @@ impl<'a> Worker<'a> {
             (m.dir.clone(), m.rules)
         };
         let keeper = RetentionKeeper::new(dir, rules, ages, shared.clone(), names.clone());
-        Worker { shared, names, home, keeper, spare: Vec::new(), low: None, away: false, troubled: false }
+        Worker { shared, names, home, keeper, spare: Vec::new(), low: None, away: false, back: false, troubled: false }
     }
 
     fn run(&mut self) {
@@ -283,6 +285,9 @@ impl<'a> Worker<'a> {
             if Instant::now() >= look {
                 look = Instant::now() + MINUTE;
                 self.measure();
+            }
+            if std::mem::take(&mut self.back) {
+                self.welcome();
             }
             more |= poked;
             if !more || Instant::now() < next {
@@ -354,15 +359,23 @@ impl<'a> Worker<'a> {
         Some((rooms, poked))
     }
 
-    /// Mends and sweeps what a previous run left, and counts. Only at the `start` can what bears this process's number be a previous
-    /// one's: later it may be in work, in the same folder under another name.
+    /// Takes up a disk that was gone. It may be another one, with other files; or recordings are on it that could not be finished.
+    fn welcome(&mut self) {
+        self.keeper.forget();
+        if let Err(e) = film::tidy(self.names, self.keeper.dir(), &|| self.shared.is_closed()) {
+            log::warn!("export: {e}");
+        }
+    }
+
+    /// Mends and sweeps what a previous run left, and counts. Only at the `start` can a draft that bears this
+    /// process's number be a previous one's.
     fn take_over(&mut self, start: bool) {
         let dir = self.keeper.dir().to_owned();
         let taken = self
             .home
             .check(&dir)
             .and_then(|()| disk::make_folder(&dir))
-            .and_then(|()| film::tidy(self.names, &dir, start, &|| self.shared.is_closed()))
+            .and_then(|()| film::tidy(self.names, &dir, &|| self.shared.is_closed()))
             .and_then(|()| self.keeper.take_over(start));
         if let Err(e) = taken.or_else(|e| if self.shared.is_closed() { Ok(()) } else { Err(e) }) {
             log::error!("export: {e}; pictures cannot be saved until that is mended");
@@ -414,19 +427,16 @@ impl<'a> Worker<'a> {
             let fits = disk::free_of(disk) >= self.keeper.need(disk);
             self.low = if fits { None } else { self.keeper.shortfall(disk).or(self.low.take()) };
         }
-        let away = home.is_err();
         let trouble = match &asked {
-            _ if away => home.err().map(|e| (Disk::Gone, e.what)),
+            _ if home.is_err() => home.err().map(|e| (Disk::Gone, e.what)),
             Err(e) => Some((Disk::Gone, format!("{}: {e}", dir.display()))),
             Ok(v) if v.flags().contains(FsFlags::ST_RDONLY) => Some((Disk::Gone, format!("{} is read-only", dir.display()))),
             Ok(_) if free == Some(0) => Some((Disk::Low, format!("no room is left in {}", dir.display()))),
             Ok(_) => self.low.clone().map(|why| (Disk::Low, why)),
         };
         self.troubled = trouble.is_some();
-        if std::mem::replace(&mut self.away, away) && !away {
-            // It may be another disk, with other files.
-            self.keeper.forget();
-        }
+        let away = matches!(trouble, Some((Disk::Gone, _)));
+        self.back |= std::mem::replace(&mut self.away, away) && !away;
         let mut m = self.shared.lock();
         (m.free, m.trouble) = (free, trouble);
     }

@@ -160,6 +160,10 @@ fn a_disk_that_is_pulled_out() {
     works_again(&r);
 }
 
+fn bind(from: &Path, to: &Path) {
+    assert!(Command::new("mount").arg("--bind").args([from, to]).status().unwrap().success());
+}
+
 fn unmount(at: &Path) {
     assert!(Command::new("umount").arg("-l").arg(at).status().unwrap().success());
 }
@@ -170,6 +174,10 @@ fn a_disk_that_is_unmounted_is_missed_and_its_return_is_noticed() {
     // The folder itself is not the mount point: what shows through has none.
     let setup = setup.set("export.base_dir", "captures/gate").set("export.auto_save_interval_s", 0.5);
     let (stick, dir) = (setup.captures(), setup.captures().join("gate"));
+    // A second mount of the stick keeps what is on it.
+    let pocket = setup.captures().with_extension("pocket");
+    fs::create_dir(&pocket).unwrap();
+    bind(&stick, &pocket);
     let (r, mut s) = subscribed(setup);
     works_again(&r);
     let name = said::single(&r.ask("save jpg")).path.file_name().unwrap().to_string_lossy().into_owned();
@@ -179,6 +187,7 @@ fn a_disk_that_is_unmounted_is_missed_and_its_return_is_noticed() {
     unmount(&stick);
     let answer = r.ask("record stop");
     assert!(answer.starts_with("ERR disk ") && answer.contains("lies on another disk than at the start"), "{answer}");
+    let recording = answer.split_once("keep the recording ").unwrap().1.split_once(": ").unwrap().0.to_owned();
     for command in ["save jpg png", "pastStack npy", "record start", "clip 1", "files", &format!("delete {name}")] {
         let answer = r.ask(command);
         assert!(
@@ -191,10 +200,17 @@ fn a_disk_that_is_unmounted_is_missed_and_its_return_is_noticed() {
     assert_eq!(r.status()["disk"], "gone");
     camera_goes_on(&r, &before);
     assert!(r.names().is_empty(), "written beneath the mount point: {:?}", r.names());
-    assert!(mount("size=8m", &stick));
+    bind(&pocket, &stick);
+    unmount(&pocket);
     assert_eq!(event(&mut s, "EVENT disk="), "EVENT disk=back");
+    until("the recording that the disk was pulled from", || dir.join(&recording).is_file().then_some(()));
     works_again(&r);
-    assert!(dir.is_dir() && r.status()["disk"] == "ok");
+    // Another stick.
+    unmount(&stick);
+    assert!(r.ask("save jpg").starts_with("ERR disk "));
+    assert!(mount("size=8m", &stick));
+    works_again(&r);
+    assert!(dir.is_dir());
 }
 
 #[test]
