@@ -111,7 +111,7 @@ pub(super) struct RecoveryLadder {
     taken: usize,
     /// Attempts in a row that did not even start.
     away: usize,
-    /// Refusals in a row.
+    /// Refusals since frames came: an outage between two of them opens no lock.
     refused: usize,
     last: Option<BootUs>,
     /// For how long frames came the last time that any came: the longest pause.
@@ -165,7 +165,6 @@ impl RecoveryLadder {
             self.refused += 1;
             return pause;
         }
-        self.refused = 0;
         if attempt.delivered.is_some() {
             return APART.saturating_sub(now.since(attempt.begun));
         }
@@ -230,6 +229,7 @@ mod tests {
         let mut l = RecoveryLadder::default();
         assert_eq!([0; 5].map(|_| pause(&mut l, 0, 0, None, true)), [120, 300, 1200, 1200, 1200]);
         assert_eq!(pause(&mut l, 0, 0, None, false), 1, "an outage after that is one");
+        assert_eq!(pause(&mut l, 0, 0, None, true), 1200, "and the refusals count on");
         assert_eq!(pause(&mut l, 0, 9, Some(9), false), 0);
         assert_eq!([0; 3].map(|_| pause(&mut l, 10, 10, None, true)), [10, 120, 300], "the login is known to be right");
     }
