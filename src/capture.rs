@@ -256,8 +256,7 @@ impl Loop<'_> {
         self.at_work(START);
         if source.is_none() {
             self.c.spec = self.c.spec.clone().settled();
-            // It never changes again.
-            let _ = self.c.gauges.source.set(self.c.spec.word());
+            self.c.gauges.set_source(self.c.spec.word());
             let made = self.c.spec.make(&self.c.camera, &self.c.outlet)?;
             self.tally.log(Level::Info, &format!("Source: {}", made.name()));
             let mut settings = self.c.night.settings().clone();

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
@@ -67,8 +66,8 @@ pub struct Gauges {
     level: AtomicU64,
     /// The exit threshold of the night in force, bits of f64.
     exit_threshold: AtomicU64,
-    /// The kind of source in use, a word; empty until `auto` has become one.
-    pub source: OnceLock<&'static str>,
+    /// The kind of source in use, a word; `None` until `auto` has become one.
+    source: Mutex<Option<&'static str>>,
     /// Pixels of the pictures that the source sends, the largest so far; those of the ring may be smaller.
     pub sent_pixels: AtomicU64,
     /// Frames the source lost on its way here.
@@ -107,6 +106,14 @@ impl Gauges {
     /// Sets it.
     pub fn set_state(&self, s: State) {
         self.state.store(s as u8, Relaxed);
+    }
+    /// The kind of source in use, a word; `None` until it is known.
+    pub fn source(&self) -> Option<&'static str> {
+        *self.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// Sets it.
+    pub fn set_source(&self, word: &'static str) {
+        *self.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(word);
     }
     /// Why there are no frames, while that is so.
     pub fn lost_because(&self) -> Option<String> {

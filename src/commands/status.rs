@@ -92,7 +92,7 @@ impl Commands {
 
     /// The kind of source in use: `camera`, `pattern`, `file`, `rtsp` or `http`; `auto` until that has been decided.
     fn source_word(&self) -> &'static str {
-        self.gauges.source.get().copied().unwrap_or_else(|| self.config().camera.spec().word())
+        self.gauges.source().unwrap_or_else(|| self.config().camera.spec().word())
     }
 
     fn lost(&self) -> u64 {
