@@ -11,8 +11,13 @@ use crate::error::{Error, Kind};
 
 /// An error that the library has put on its bus; `came`: after pictures had come.
 pub(super) fn explain(message: &gst::message::Error, address: &Address, came: bool) -> Error {
-    log::debug!("GStreamer: {}: {}", message.error(), address.scrub(&message.debug().unwrap_or_default()));
+    log::debug!("{}", scrubbed(message, address));
     reason(&message.error(), status(message), address, came)
+}
+
+/// An error of the library's as it may stand in the log.
+fn scrubbed(message: &gst::message::Error, address: &Address) -> String {
+    address.scrub(&format!("GStreamer: {}: {}", message.error(), message.debug().unwrap_or_default()))
 }
 
 /// The status of the camera's answer, of which the library complains; 0 where there is none.
@@ -47,7 +52,7 @@ pub(super) fn refused(status: u32, address: &Address) -> Option<Error> {
         }
         (401, Some(_)) => "the camera refuses this user or password (401); correct them in camera.source",
         (401, None) => {
-            "the camera wants a user and a password (401); write them into camera.source, as in rtsp://USER:PASSWORD@…"
+            "the camera wants a user and a password (401); write them into camera.source, as in rtsp://USER:PASSWORD@HOST/PATH"
         }
         (402 | 403, _) => {
             "the camera forbids this (403); give the user the right to watch, or this machine's address, in the camera's settings"
@@ -120,6 +125,17 @@ fn what(error: &glib::Error, address: &Address, came: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_logged_without_secrets() {
+        crate::gst::init().unwrap();
+        let cam = Address::of("rtsp://me:hunter1@cam/live?key=hunter2");
+        let text = format!("cannot open {} as hunter1", cam.location);
+        let message = gst::message::Error::builder(StreamError::Failed, &text).debug(&text).build();
+        let gst::MessageView::Error(message) = message.view() else { panic!("{message:?}") };
+        let told = scrubbed(message, &cam);
+        assert!(told.contains("cam/live?key=***") && !told.contains("hunter"), "{told}");
+    }
 
     #[test]
     fn no_sentence_of_the_library_s_is_repeated() {
