@@ -12,6 +12,7 @@ mod fetch;
 mod http;
 mod intake;
 pub(crate) mod jpeg;
+mod login;
 mod reach;
 mod relay;
 mod rtsp;
@@ -106,17 +107,9 @@ impl UriSource {
         let container = tail.container.clone();
         pipeline.connect_deep_element_added(move |_, _, element| container.watch(element));
         let excess = Arc::<Mutex<Option<String>>>::default();
-        let (seen, most) = (excess.clone(), tail::most_pixels(&self.camera));
-        // Asked with what is known of the coded pictures, before there is a decoder for them.
-        decode.connect("autoplug-continue", false, move |values| {
-            let caps = values[2].get::<gst::Caps>().ok();
-            let field = |name| Some(caps.as_ref()?.structure(0)?.get::<i32>(name).ok()?.max(0) as u32);
-            let much = field("width").zip(field("height")).and_then(|size| jpeg::too_large(size, most));
-            let goes_on = much.is_none();
-            if !goes_on {
-                *seen.lock().unwrap_or_else(PoisonError::into_inner) = much;
-            }
-            Some(goes_on.to_value())
+        let seen = excess.clone();
+        tail::bound(&decode, &self.camera, move |much| {
+            seen.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(much);
         });
         let entry = tail.entry.clone();
         decode.connect_pad_added(move |_, pad| {
@@ -157,8 +150,7 @@ impl UriSource {
     /// What the pipeline has to say since the last look.
     fn heard(&self, running: &Playing) -> Result<()> {
         if let Some(excess) = running.excess.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let cure = "choose smaller pictures, or raise camera.width and camera.height";
-            return Err(Error::new(Kind::Source, format!("{}: {excess}; {cure}", self.address.shown)));
+            return Err(Error::new(Kind::Source, format!("{}: {excess}", self.address.shown)));
         }
         while let Some(message) = running.pipe.bus.pop_filtered(&[gst::MessageType::Error, gst::MessageType::Eos]) {
             match message.view() {

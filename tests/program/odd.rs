@@ -16,6 +16,14 @@ pub enum Odd {
     Nothing,
     /// It asks for a login in these ways, and accepts none.
     Asks(&'static [&'static str]),
+    /// Each request needs a login with a nonce of its own, `OPTIONS` as well; the user `wrong` has none.
+    FreshNonces,
+    /// H.264 of 8192×8192.
+    LargePictures,
+    /// VP8 of 8192×8192.
+    LargeVp8,
+    /// 17 MiB of units that need a key frame come before it.
+    LateKeyFrame,
     /// The answer to `SETUP` does not say on which channels the stream comes.
     NoChannels,
     /// It sends one unit without end instead of pictures.
@@ -48,13 +56,36 @@ fn packets() -> Vec<Vec<u8>> {
     all
 }
 
+/// The same with a parameter set of 8192×8192, where it is one.
+fn enlarged(packet: Vec<u8>) -> Vec<u8> {
+    if packet[12] & 31 != 7 {
+        return packet;
+    }
+    // Baseline, level 6.2, order of output 2, one reference, 512 by 512 macroblocks.
+    let bits = "1 1 011 010 0 0000000001000000000 0000000001000000000 1 0 0 0 1".replace(' ', "");
+    let byte = |b: &[u8]| u8::from_str_radix(&format!("{:0<8}", std::str::from_utf8(b).unwrap()), 2).unwrap();
+    let set: Vec<u8> = bits.as_bytes().chunks(8).map(byte).collect();
+    [&packet[..12], &[0x67, 66, 0xc0, 62], &set].concat()
+}
+
+/// A packet with the beginning of a key frame of VP8.
+fn vp8() -> Vec<u8> {
+    let head = [0x80, 0x80 | 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let frame = [0x10, 0x10, 0x02, 0, 0x9d, 0x01, 0x2a, 0, 0x20, 0, 0x20];
+    [&head[..], &frame, &[0; 200]].concat()
+}
+
 fn interleaved(packet: &[u8]) -> Vec<u8> {
     [&[b'$', 0], &(packet.len() as u16).to_be_bytes()[..], packet].concat()
 }
 
 impl OddCamera {
     pub fn new(odd: Odd) -> OddCamera {
-        let packets = Arc::new(packets());
+        let packets = Arc::new(match odd {
+            Odd::LargeVp8 => vec![vp8()],
+            Odd::LargePictures => packets().into_iter().map(enlarged).collect(),
+            _ => packets(),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -108,6 +139,7 @@ fn request(client: &mut TcpStream) -> std::io::Result<String> {
 }
 
 fn serve(mut client: TcpStream, odd: Odd, seen: &Mutex<Vec<String>>, packets: &Arc<Vec<Vec<u8>>>) -> std::io::Result<()> {
+    let mut nonce = 0;
     loop {
         let head = request(&mut client)?;
         seen.lock().unwrap().push(head.clone());
@@ -125,15 +157,27 @@ fn serve(mut client: TcpStream, odd: Odd, seen: &Mutex<Vec<String>>, packets: &A
             client.write_all(answer("401 Unauthorized", &ways).as_bytes())?;
             continue;
         }
+        if odd == Odd::FreshNonces {
+            let good = head.contains(&format!("nonce=\"{nonce}\"")) && !head.contains("username=\"wrong\"");
+            nonce += 1;
+            if !good {
+                let stale = head.contains("Authorization: ") && !head.contains("username=\"wrong\"");
+                let asks = format!("WWW-Authenticate: Digest realm=\"cam\", nonce=\"{nonce}\", stale={stale}\r\n");
+                client.write_all(answer("401 Unauthorized", &asks).as_bytes())?;
+                continue;
+            }
+        }
         match method {
             "OPTIONS" => client.write_all(answer("200 OK", "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n").as_bytes())?,
             "DESCRIBE" => {
+                let coding = if odd == Odd::LargeVp8 { "VP8" } else { "H264" };
                 let description = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=odd\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\na=control:*\r\n\
-                                   m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:track\r\n";
+                                   m=video 0 RTP/AVP 96\r\na=rtpmap:96 CODING/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:track\r\n"
+                    .replace("CODING", coding);
                 let endless = odd == Odd::EndlessDescription;
                 let length = if endless { 4_000_000_000 } else { description.len() };
                 let more = format!("Content-Type: application/sdp\r\nContent-Length: {length}\r\n");
-                client.write_all((answer("200 OK", &more) + description).as_bytes())?;
+                client.write_all((answer("200 OK", &more) + &description).as_bytes())?;
                 if endless {
                     loop {
                         client.write_all(&b"a=filler:0123456789012345678901234567890123456789\r\n".repeat(1000))?;
@@ -148,7 +192,11 @@ fn serve(mut client: TcpStream, odd: Odd, seen: &Mutex<Vec<String>>, packets: &A
             "PLAY" => {
                 client.write_all(answer("200 OK", "Session: odd\r\n").as_bytes())?;
                 let (out, packets) = (client.try_clone()?, packets.clone());
-                std::thread::spawn(move || if odd == Odd::EndlessUnit { fragments(out) } else { pictures(out, &packets) });
+                std::thread::spawn(move || match odd {
+                    Odd::EndlessUnit => fragments(out),
+                    Odd::LateKeyFrame => late(out, &packets),
+                    _ => pictures(out, &packets, 0),
+                });
             }
             _ => client.write_all(answer("200 OK", "Session: odd\r\n").as_bytes())?,
         }
@@ -156,8 +204,7 @@ fn serve(mut client: TcpStream, odd: Odd, seen: &Mutex<Vec<String>>, packets: &A
 }
 
 /// The three seconds again and again, each picture in its time.
-fn pictures(mut out: TcpStream, packets: &[Vec<u8>]) -> std::io::Result<()> {
-    let mut sequence = 0u16;
+fn pictures(mut out: TcpStream, packets: &[Vec<u8>], mut sequence: u16) -> std::io::Result<()> {
     for turn in 0u32.. {
         for packet in packets {
             let mut packet = packet.clone();
@@ -173,6 +220,21 @@ fn pictures(mut out: TcpStream, packets: &[Vec<u8>]) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whole units that are no key frames, in fragments (FU-A), and then the pictures.
+fn late(mut out: TcpStream, packets: &[Vec<u8>]) -> std::io::Result<()> {
+    let mut sequence = 0u16;
+    for unit in 0..17 {
+        for part in 0..750 {
+            let [high, low] = sequence.to_be_bytes();
+            sequence += 1;
+            let (first, last) = (u8::from(part == 0) << 7, u8::from(part == 749));
+            let head = [0x80, last << 7 | 0x60, high, low, 0, 0, 0, unit, 0, 0, 0, 1, 0x5c, first | last << 6 | 1];
+            out.write_all(&interleaved(&[&head[..], &[0x9a; 1400]].concat()))?;
+        }
+    }
+    pictures(out, packets, sequence)
 }
 
 /// Fragments (FU-A) of one unit that never ends, as fast as they are taken.

@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{Setup, until};
 use crate::odd::{Odd, OddCamera};
+use crate::peer::Snapshots;
 
 /// A program in front of a camera; `None` where the library cannot do it.
 fn in_front(word: &str, source: &str) -> Option<Setup> {
@@ -48,6 +49,35 @@ fn a_wrong_login_is_tried_once_told_with_its_cure_and_tried_again_on_sighup() {
         assert_eq!((&status["source"]["spec"], status["source"]["why"].is_null()), (&open.url("").into(), true));
         assert_eq!(camera.logins(), 2);
     }
+}
+
+#[test]
+fn a_camera_that_wants_another_login_for_each_request_plays_and_a_wrong_one_is_tried_once() {
+    let camera = OddCamera::new(Odd::FreshNonces);
+    let Some(setup) = in_front("nonces", &camera.url("me:right@")) else { return };
+    let r = setup.start();
+    r.until_logged("Frames come");
+    assert!(!r.log().contains("refuses"), "{}", r.log());
+    drop(r);
+    let camera = OddCamera::new(Odd::FreshNonces);
+    let r = in_front("nonces", &camera.url("wrong:wrong@")).unwrap().start();
+    r.until_logged("trying again in 120 s");
+    assert_eq!(camera.logins(), 1, "{:?}", camera.requests.lock().unwrap());
+}
+
+#[test]
+fn the_kind_of_source_follows_sighup() {
+    let camera = OddCamera::new(Odd::Asks(&[MD5]));
+    let Some(setup) = in_front("kind", &camera.url("")) else { return };
+    let r = setup.start();
+    r.until_logged("the camera wants a user and a password");
+    assert_eq!(r.status()["source"]["kind"], "rtsp");
+    let other = Snapshots::new(None);
+    let changed = r.setup.clone().set("camera.source", format!("http://127.0.0.1:{}/", other.port));
+    drop(changed.command());
+    r.signal(Signal::SIGHUP);
+    r.until_logged("Frames come");
+    assert_eq!(r.status()["source"]["kind"], "http");
 }
 
 /// What a run of this command says.
@@ -106,6 +136,28 @@ fn a_picture_without_end_is_a_lost_camera_and_costs_bounded_memory() {
     // The program itself has some 50 MiB in a debug build.
     let beyond = r.status()["rss_beyond_ring_bytes"].as_u64().unwrap() >> 20;
     assert!(beyond < 130, "{beyond} MiB");
+}
+
+#[test]
+fn pictures_that_are_too_large_are_a_lost_camera_and_not_decoded() {
+    for odd in [Odd::LargePictures, Odd::LargeVp8] {
+        let camera = OddCamera::new(odd);
+        let Some(setup) = in_front("large", &camera.url("")) else { return };
+        let mut r = setup.start();
+        r.until_logged("/live: pictures of 8192x8192, and at most 8847360 pixels are taken; choose smaller pictures");
+        r.expect_alive();
+        let beyond = r.status()["rss_beyond_ring_bytes"].as_u64().unwrap() >> 20;
+        assert!(beyond < 130, "{beyond} MiB");
+    }
+}
+
+#[test]
+fn a_key_frame_that_comes_late_is_waited_for() {
+    let camera = OddCamera::new(Odd::LateKeyFrame);
+    let Some(setup) = in_front("late", &camera.url("")) else { return };
+    let r = setup.start();
+    r.until_logged("Frames come");
+    assert!(!r.log().contains("Frames lost"), "{}", r.log());
 }
 
 #[test]

@@ -3,9 +3,10 @@
 //! then, from outside. Looked at by the capture thread, a few times a second and only while a camera is being connected.
 
 use std::fs;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::RawFd;
 
-use nix::sys::socket::{Shutdown, SockaddrIn, SockaddrIn6, SockaddrStorage, getpeername, shutdown};
+use nix::sys::socket::{Shutdown, SockaddrStorage, getpeername, shutdown};
 
 use crate::health;
 
@@ -30,13 +31,24 @@ impl Brake {
     }
 }
 
-/// Shuts the connections of this process to that port.
-pub(super) fn cut(port: u16) {
+/// Shuts the connections of this process to that port of that host.
+pub(super) fn cut(host: &str, port: u16) {
+    let mut addresses = None;
     for entry in fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
         let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else { continue };
         let Ok(peer) = getpeername::<SockaddrStorage>(fd) else { continue };
-        let there = peer.as_sockaddr_in().map(SockaddrIn::port).or_else(|| peer.as_sockaddr_in6().map(SockaddrIn6::port));
-        if there == Some(port) {
+        let four = peer.as_sockaddr_in().map(|p| (IpAddr::V4(p.ip()), p.port()));
+        let Some((address, at)) = four.or_else(|| peer.as_sockaddr_in6().map(|p| (p.ip().to_canonical(), p.port()))) else {
+            continue;
+        };
+        if at != port {
+            continue;
+        }
+        // Found out only where there may be such a connection, so that the name has just been found. None: it has gone meanwhile.
+        let known: &Vec<IpAddr> = addresses.get_or_insert_with(|| {
+            (host, port).to_socket_addrs().map(|all| all.map(|a| a.ip().to_canonical()).collect()).unwrap_or_default()
+        });
+        if known.is_empty() || known.contains(&address) {
             // One that is closed already needs nothing.
             let _ = shutdown(fd, Shutdown::Both);
         }
@@ -67,7 +79,10 @@ mod tests {
         server.write_all(&[0; 10_000]).unwrap();
         client.read_exact(&mut [0; 10_000]).unwrap();
         assert!(arrived().unwrap() >= before + 10_000);
-        cut(port);
+        cut("127.0.0.2", port);
+        server.write_all(b"x").unwrap();
+        assert_eq!(client.read(&mut [0; 2]).unwrap(), 1, "another host is meant");
+        cut("127.0.0.1", port);
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
         assert!(!Brake::new().is_needed());
     }

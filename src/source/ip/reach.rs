@@ -1,7 +1,8 @@
 //! Owns the look at why a camera gives no stream, where the library only says that it gives none. Connects once, sends no login, reads
-//! the head of one answer, and hangs up. Takes a few seconds at most; on the capture thread, after a failure.
+//! the head of one answer, and hangs up. Takes a few seconds at most; on the capture thread, after a failure, or on the library's.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use gstreamer_rtsp_server::gio::{self, IOErrorEnum, ResolverError, prelude::*};
 use gstreamer_rtsp_server::glib;
@@ -11,6 +12,8 @@ use super::trust;
 
 /// Seconds for the connection, and for each answer on it.
 const PATIENCE_S: u32 = 3;
+/// For the connection and the head of an answer together, however slowly that comes.
+const WHOLE: Duration = Duration::from_secs(5);
 /// No head of an answer is longer (bytes).
 const HEAD: usize = 16 << 10;
 
@@ -72,20 +75,24 @@ fn shake(connection: &gio::SocketConnection, address: &Address, host: &str, port
     }
 }
 
-/// The head of the camera's answer to a request without a login.
-fn head(address: &Address) -> Option<String> {
+/// The head of the camera's answer to a request without a login; `method` where it speaks RTSP. `None` where it has not come `within`.
+fn head(address: &Address, method: &str, within: Duration) -> Option<String> {
+    let begun = Instant::now();
     let (host, port) = address.server()?;
-    let connection = shake(&connect(&host, port).ok()?, address, &host, port).ok()?;
+    let connection = connect(&host, port).ok()?;
+    let stream = shake(&connection, address, &host, port).ok()?;
     let request = if address.location.starts_with("rtsp") {
-        format!("DESCRIBE {} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n", address.location)
+        format!("{method} {} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n", address.location)
     } else {
         let path = address.location.splitn(4, '/').nth(3).unwrap_or_default();
         format!("GET /{path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n")
     };
-    connection.output_stream().write_all(request.as_bytes(), gio::Cancellable::NONE).ok()?;
+    stream.output_stream().write_all(request.as_bytes(), gio::Cancellable::NONE).ok()?;
     let mut head = Vec::new();
     while head.len() < HEAD && !head.windows(4).any(|w| w == b"\r\n\r\n") {
-        let more = connection.input_stream().read_bytes(HEAD, gio::Cancellable::NONE).ok()?;
+        let left = within.checked_sub(begun.elapsed())?;
+        connection.socket().set_timeout(PATIENCE_S.min(left.as_secs() as u32 + 1));
+        let more = stream.input_stream().read_bytes(HEAD, gio::Cancellable::NONE).ok()?;
         if more.is_empty() {
             break;
         }
@@ -94,9 +101,14 @@ fn head(address: &Address) -> Option<String> {
     Some(String::from_utf8_lossy(&head).into_owned())
 }
 
+/// Whether an RTSP camera wants a login even to say what it can do.
+pub(super) fn wants_login(address: &Address) -> bool {
+    head(address, "OPTIONS", WHOLE).is_some_and(|head| head.split(' ').nth(1) == Some("401"))
+}
+
 /// Whether the camera takes a login only in a way that the library does not know: a digest made with SHA-256.
 pub(super) fn wants_sha256(address: &Address) -> bool {
-    head(address).is_some_and(|head| only_sha256(&head))
+    head(address, "DESCRIBE", WHOLE).is_some_and(|head| only_sha256(&head))
 }
 
 fn only_sha256(head: &str) -> bool {
@@ -114,6 +126,23 @@ fn only_sha256(head: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_drips_is_not_waited_for() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::of(&format!("rtsp://{}/live", listener.local_addr().unwrap()));
+        let camera = std::thread::spawn(move || {
+            let mut client = listener.accept().unwrap().0;
+            let _ = client.read(&mut [0; 1000]);
+            // Until the other has hung up.
+            while client.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        assert_eq!(head(&address, "DESCRIBE", Duration::from_millis(200)), None);
+        camera.join().unwrap();
+    }
 
     #[test]
     fn a_camera_that_only_knows_sha_256_is_recognised() {

@@ -16,13 +16,13 @@ use gstreamer as gst;
 use gstreamer::ResourceError as Refused;
 use gstreamer::glib;
 use gstreamer::prelude::*;
-use gstreamer_rtsp_server::gst_rtsp::rtsp_message::RTSPMessage;
 
 use super::address::Address;
 use super::brake::{self, Brake};
 use super::coded::{Coded, CodedAccessUnit, Outlet, TimestampMap, instant_in, instant_on};
 use super::explain::{explain, status, unanswered};
 use super::intake::{self, Intake};
+use super::login;
 use super::play;
 use super::relay::Relay;
 use super::tail::DecoderTail;
@@ -112,7 +112,7 @@ impl RtspSource {
         source.set_property("tcp-timeout", SILENT_US);
         source.set_property("timeout", SILENT_US);
         let described = Arc::new(AtomicBool::new(false));
-        ask_once(&source, &described);
+        login::try_once(&source, &described, &self.address);
         let only_one = AtomicBool::new(false);
         source.connect("select-stream", false, move |values| {
             let caps = values[2].get::<gst::Caps>().ok();
@@ -126,6 +126,7 @@ impl RtspSource {
         let (came, broken) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
         let intake = Intake::default();
         let branch = Branch {
+            camera: self.camera,
             intake: intake.clone(),
             pipeline: pipeline.downgrade(),
             entry: tail.entry.downgrade(),
@@ -207,27 +208,9 @@ fn end(pipeline: Option<&gst::Pipeline>, broken: &Mutex<Option<Error>>, why: Err
     }
 }
 
-/// Has a login tried once: the library answers each refusal with the same login, nine times. One that has worked on this connection
-/// may be repeated, since a camera may ask for it anew.
-fn ask_once(source: &gst::Element, described: &Arc<AtomicBool>) {
-    let (accepted, knows) = (described.clone(), described.clone());
-    source.connect("on-sdp", false, move |_| {
-        knows.store(true, Relaxed);
-        None
-    });
-    let again = AtomicBool::new(false);
-    source.connect("before-send", false, move |values| {
-        let request = values[1].get::<&RTSPMessage>().ok();
-        // A request that goes out once more still has the login that was refused.
-        let refused = request.is_some_and(|r| !r.parse_auth_credentials().is_empty());
-        let twice = again.swap(refused, Relaxed) && refused;
-        // Not sent, the answer before it stands: the refusal.
-        Some((!refused || accepted.load(Relaxed) && !twice).to_value())
-    });
-}
-
 /// What is put behind the camera's stream once it is known what that is.
 struct Branch {
+    camera: Camera,
     intake: Intake,
     pipeline: glib::WeakRef<gst::Pipeline>,
     entry: glib::WeakRef<gst::Pad>,
@@ -254,12 +237,18 @@ impl Branch {
             end(weak.upgrade().as_ref(), &broken, Error::new(Kind::Source, what));
         });
         let made = match Codec::ALL.into_iter().find(|c| c.encoding_name == coding) {
-            Some(codec) => self.passed(codec, &pipeline, pad, &entry, intake),
+            Some(codec) => self.passed(codec, &pipeline, pad, &entry, &intake),
             None => self.other(&pipeline, pad, entry, &coding, intake),
         };
         if let Err(e) = made {
             end(Some(&pipeline), &self.broken, e);
         }
+    }
+
+    /// Ends the stream because of pictures that are too large.
+    fn beyond(&self) -> impl Fn(String) + Send + Sync + 'static {
+        let (broken, pipeline) = (self.broken.clone(), self.pipeline.clone());
+        move |much| end(pipeline.upgrade().as_ref(), &broken, Error::new(Kind::Source, much))
     }
 
     /// What is passed on, and decoded beside that.
@@ -269,7 +258,7 @@ impl Branch {
         pipeline: &gst::Pipeline,
         pad: &gst::Pad,
         entry: &gst::Pad,
-        intake: Intake,
+        intake: &Intake,
     ) -> Result<()> {
         let [depay, parse, caps, queue] = [codec.depayloader, codec.parser.0, "capsfilter", "queue"].map(door::element);
         let (depay, parse, caps, queue) = (depay?, parse?, caps?, queue?);
@@ -287,9 +276,20 @@ impl Branch {
         queue.set_property("max-size-time", 0u64);
         let gate = Gate::new(self, codec, pipeline, &queue);
         let exit = caps.static_pad("src").expect("a capsfilter has a src pad");
+        // Behind the depayloader: the parser drops what comes before the first parameter sets.
+        intake.watch(&depay.static_pad("src").expect("a depayloader has a src pad"));
+        let (most, beyond, too_large) = (tail::most_pixels(&self.camera), self.beyond(), Arc::new(AtomicBool::new(false)));
+        let seen = too_large.clone();
+        exit.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            if let Some(gst::EventView::Caps(caps)) = info.event().map(|e| e.view()) {
+                let much = tail::too_large(caps.caps(), most);
+                seen.store(much.is_some(), Relaxed);
+                much.into_iter().for_each(&beyond);
+            }
+            gst::PadProbeReturn::Ok
+        });
         exit.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
-            intake.whole();
-            let passes = info.buffer().is_none_or(|b| gate.passes(pad, b));
+            let passes = !too_large.load(Relaxed) && info.buffer().is_none_or(|b| gate.passes(pad, b));
             // As in the tail.
             if passes { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Handled }
         });
@@ -320,6 +320,7 @@ impl Branch {
                 }
             });
         }
+        tail::bound(&decode, &self.camera, self.beyond());
         let came = self.came.clone();
         decode.connect_pad_added(move |_, pad| {
             came.store(true, Relaxed);
@@ -434,8 +435,8 @@ impl Source for RtspSource {
         };
         let described = running.described.load(Relaxed);
         let Some(sample) = running.tail.pull(if described { wait } else { wait.min(LOOK) }) else {
-            if let (false, true, Some((_, port))) = (described, running.brake.is_needed(), self.address.server()) {
-                brake::cut(port);
+            if let (false, true, Some((host, port))) = (described, running.brake.is_needed(), self.address.server()) {
+                brake::cut(&host, port);
                 let what = "its description does not end; restart the camera".to_string();
                 end(Some(&running.pipe.pipeline), &running.broken, Error::new(Kind::Source, what));
             }
@@ -467,9 +468,9 @@ impl Source for RtspSource {
                 }
                 BY_RELAY.store(direct, Relaxed);
             }
-            if let (false, Some((_, port))) = (running.described.load(Relaxed), self.address.server()) {
+            if let (false, Some((host, port))) = (running.described.load(Relaxed), self.address.server()) {
                 // The library would wait for the end of an answer that has begun.
-                brake::cut(port);
+                brake::cut(&host, port);
             }
             drop(running);
             (self.outlet)(Coded::End);

@@ -11,6 +11,7 @@ use gstreamer_app as gst_app;
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 
+use super::jpeg;
 use super::told::Container;
 use crate::clock::BootUs;
 use crate::error::{Error, Kind, Result};
@@ -195,6 +196,25 @@ fn whole_colour(caps: &gst::CapsRef, container: &Container) -> Option<(gst::Caps
 /// takes 70 MiB.
 pub(super) fn most_pixels(camera: &Camera) -> u64 {
     (4 * camera.layout.pixels()).max(4096 * 2160)
+}
+
+/// What is wrong with coded pictures of these caps, where they are larger than that, and the cure.
+pub(super) fn too_large(caps: &gst::CapsRef, most_pixels: u64) -> Option<String> {
+    let field = |name| Some(caps.structure(0)?.get::<i32>(name).ok()?.max(0) as u32);
+    let much = jpeg::too_large((field("width")?, field("height")?), most_pixels)?;
+    Some(format!("{much}; choose smaller pictures, or raise camera.width and camera.height"))
+}
+
+/// Has a `decodebin` take no pictures that are too large. It asks with what is known of them, before there is a decoder; `beyond`
+/// is told.
+pub(super) fn bound(decode: &gst::Element, camera: &Camera, beyond: impl Fn(String) + Send + Sync + 'static) {
+    let most = most_pixels(camera);
+    decode.connect("autoplug-continue", false, move |values| {
+        let much = values[2].get::<gst::Caps>().ok().and_then(|caps| too_large(&caps, most));
+        let goes_on = much.is_none();
+        much.into_iter().for_each(&beyond);
+        Some(goes_on.to_value())
+    });
 }
 
 /// The field of raw caps that says how their pictures lie, as EXIF does: elements hand on what they do not know.
