@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::signal::kill;
 use nix::sys::stat::{major, minor};
+use nix::unistd::Pid;
 
 use crate::error::{Error, Kind, Result};
 use crate::secrets;
@@ -82,7 +84,10 @@ fn is_ending(pid: u32) -> bool {
     /// `PF_EXITING` of linux/sched.h.
     const EXITING: u32 = 4;
     // Behind the name, which may hold blanks and brackets: state, ppid, pgrp, session, tty_nr, tpgid, flags (proc_pid_stat(5)).
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        // Gone, or another user's that `/proc` does not show (`hidepid`).
+        return i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH));
+    };
     let words: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let exiting = words.get(6).and_then(|w| w.parse::<u32>().ok()).is_some_and(|flags| flags & EXITING != 0);
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -204,10 +209,15 @@ pub fn holder(file: &File) -> Holder {
     let place = format!("{:02x}:{:02x}:{}", major(meta.dev()), minor(meta.dev()), meta.ino());
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let line = locks.lines().find(|l| l.contains("FLOCK") && l.split_whitespace().any(|w| w == place))?;
-    let pid: u32 = line.split_whitespace().nth(4)?.parse().ok()?;
+    let pid = pid_of(line)?;
     let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words = String::from_utf8_lossy(&words);
     Some((pid, secrets::hidden_words(words.split('\0')).trim().to_string()))
+}
+
+/// The number in a line of `/proc/locks`; `None` for 0, which stands for a process of another container.
+fn pid_of(line: &str) -> Option<u32> {
+    line.split_whitespace().nth(4)?.parse().ok().filter(|pid| *pid > 0)
 }
 
 /// A holder in a message's words; nothing where nobody is known.
@@ -248,6 +258,12 @@ mod tests {
         assert_eq!(tries(Some(std::process::id())), (false, 1), "nobody waits for himself");
         let other = wait_for_ending("it", || Err::<(), _>("another error"), |_| None);
         assert_eq!(other, Err("another error"));
+    }
+
+    #[test]
+    fn a_holder_in_another_container_is_not_known() {
+        let line = |pid| format!("7: FLOCK  ADVISORY  WRITE {pid} 00:1a:42 0 EOF");
+        assert_eq!((pid_of(&line(713)), pid_of(&line(0)), pid_of("7: -> FLOCK")), (Some(713), None, None));
     }
 
     #[test]
