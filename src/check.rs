@@ -2,7 +2,7 @@
 //! systemd understand: one line with performance data, and an exit code. Never changes anything there. Main thread.
 
 use std::fmt::{self, Write as _};
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -76,7 +76,7 @@ pub struct Check {
     pub warning_s: Option<f64>,
     /// The same for critical. `None`: 30, or ten frame times.
     pub critical_s: Option<f64>,
-    /// Time for all of it.
+    /// Time for all of it but finding the host's addresses, which the system's resolver bounds.
     pub timeout: Duration,
     /// `network.token` of the program that is asked.
     pub token: String,
@@ -125,14 +125,15 @@ impl Check {
 
     /// Asks the program there and judges its answer.
     pub fn run(&self, host: &str, port: u16) -> Verdict {
-        if let Err(e) = (host, port).to_socket_addrs() {
-            return Verdict::unknown(Error::caused(Kind::Usage, format!("find {host}"), e));
-        }
+        let addresses: Vec<SocketAddr> = match (host, port).to_socket_addrs() {
+            Ok(found) => found.collect(),
+            Err(e) => return Verdict::unknown(Error::caused(Kind::Usage, format!("find {host}"), e)),
+        };
         let mut command = "status json".to_string();
         if !self.token.is_empty() {
             let _ = write!(command, " token={}", self.token);
         }
-        let answer = match send::send_within(host, port, &command, self.timeout) {
+        let answer = match send::send_within(host, port, &addresses, &command, self.timeout) {
             Ok(answer) => answer.line,
             Err(e) => return Verdict::plain(Code::Critical, e),
         };

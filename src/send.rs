@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use crate::disk;
@@ -49,13 +49,15 @@ pub fn address(text: &str) -> Result<(String, u16)> {
 
 /// Sends one command and waits for its answer. An error means: no answer.
 pub fn send(host: &str, port: u16, command: &str) -> Result<Answer> {
-    exchange(connect(host, port, CONNECT)?, command, None, ANSWER, &|step| format!("{step} {host} port {port}"))
+    exchange(connect(host, port, &find(host, port)?, CONNECT)?, command, None, ANSWER, &|step| {
+        format!("{step} {host} port {port}")
+    })
 }
 
-/// The same, with so much time to connect, and so much for the answer.
-pub fn send_within(host: &str, port: u16, command: &str, patience: Duration) -> Result<Answer> {
+/// The same at the addresses of `host` that were found, with so much time for all of it.
+pub fn send_within(host: &str, port: u16, addresses: &[SocketAddr], command: &str, patience: Duration) -> Result<Answer> {
     let begin = Instant::now();
-    let stream = connect(host, port, patience)?;
+    let stream = connect(host, port, addresses, patience)?;
     // Something is left even where connecting took all: what has been answered by then counts.
     let left = patience.saturating_sub(begin.elapsed()).max(Duration::from_millis(1));
     exchange(stream, command, None, left, &|step| format!("{step} {host} port {port}"))
@@ -67,16 +69,25 @@ pub fn send_update(host: &str, port: u16, path: &str, words: &str) -> Result<Ans
     let file = disk::open(path.as_ref()).map_err(bad)?;
     let size = file.metadata().map_err(bad)?.len();
     let command = format!("update {size} {words}");
-    exchange(connect(host, port, CONNECT)?, command.trim_end(), Some(file), FILE, &|step| format!("{step} {host} port {port}"))
+    let stream = connect(host, port, &find(host, port)?, CONNECT)?;
+    exchange(stream, command.trim_end(), Some(file), FILE, &|step| format!("{step} {host} port {port}"))
 }
 
-fn connect(host: &str, port: u16, patience: Duration) -> Result<TcpStream> {
+fn find(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    let found = (host, port).to_socket_addrs().map_err(|e| Error::caused(Kind::Io, format!("find {host} port {port}"), e))?;
+    Ok(found.collect())
+}
+
+/// Tries the addresses one after the other, all of them within `patience`.
+fn connect(host: &str, port: u16, addresses: &[SocketAddr], patience: Duration) -> Result<TcpStream> {
     let what = |step: &str| format!("{step} {host} port {port}");
-    let addresses = (host, port).to_socket_addrs().map_err(|e| Error::caused(Kind::Io, what("find"), e))?;
+    let until = Instant::now() + patience;
     let mut last = None;
     let mut connected = None;
-    for a in addresses {
-        match TcpStream::connect_timeout(&a, patience) {
+    for (i, a) in addresses.iter().enumerate() {
+        // One that is silent leaves time for those behind it.
+        let share = until.saturating_duration_since(Instant::now()) / (addresses.len() - i) as u32;
+        match TcpStream::connect_timeout(a, share.max(Duration::from_millis(1))) {
             Ok(s) => {
                 connected = Some(s);
                 break;
@@ -138,6 +149,20 @@ fn exchange(
 mod tests {
     use super::*;
     use std::net::TcpListener;
+
+    #[test]
+    fn addresses_share_the_time_to_connect() {
+        let open = TcpListener::bind("127.0.0.1:0").unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let patience = Duration::from_secs(20);
+        assert!(connect("it", 1, &[closed, open.local_addr().unwrap()], patience).is_ok(), "the second answers");
+        let refused = connect("it", 1, &[closed; 3], patience).unwrap_err();
+        assert!(refused.to_string().starts_with("reach it port 1: "), "{refused}");
+        // Nobody answers at addresses for documentation: whatever the network says of them, they take no longer than was given.
+        let (began, silent) = (Instant::now(), "192.0.2.1:9".parse().unwrap());
+        let _ = connect("it", 1, &[silent; 8], Duration::from_millis(400));
+        assert!(began.elapsed() < Duration::from_millis(8 * 400), "{:?}", began.elapsed());
+    }
 
     /// Talks to a server that does `serve` once it has read the command.
     fn exchanged(patience: Duration, serve: impl FnOnce(&mut TcpStream) + Send) -> Result<Answer> {
