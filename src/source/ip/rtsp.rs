@@ -25,7 +25,7 @@ use super::intake::{self, Intake};
 use super::login;
 use super::play;
 use super::relay::Relay;
-use super::tail::DecoderTail;
+use super::tail::{self, DecoderTail};
 use super::told::Container;
 use crate::codec::Codec;
 use crate::error::{Error, Kind, Result};
