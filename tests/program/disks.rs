@@ -83,10 +83,15 @@ fn a_full_disk() {
     assert!(r.status()["failed"].as_u64().unwrap() >= 4);
 }
 
-/// Begins a recording; its name.
+/// Begins a recording and waits until more than ten pictures are in the file, where nothing takes them away; its name.
 fn recording(r: &Running) -> String {
     let name = r.ask("record start").rsplit(' ').next().unwrap().to_owned();
-    r.until_more_frames(15);
+    // Ten fragments of a picture each, then longer ones.
+    until("pictures in the file", || {
+        let part = r.names().into_iter().find(|n| is(n, "part"))?;
+        let bytes = fs::read(r.captures().join(part)).ok()?;
+        (bytes.windows(4).filter(|w| w == b"moof").count() > 11).then_some(())
+    });
     name
 }
 
