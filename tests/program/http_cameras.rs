@@ -137,6 +137,12 @@ fn possible() -> bool {
     possible
 }
 
+/// That one frame in so many was lost, as of the answer's newest.
+fn lost_one_in(n: u64, status: &serde_json::Value) {
+    let (lost, id) = (status["source"]["lost"].as_u64().unwrap(), status["frame"]["id"].as_u64().unwrap());
+    assert!(lost.abs_diff(id / n) <= 2 + id / 20, "{lost} of {id}");
+}
+
 /// Not one frame of the last has anything grey in it.
 fn all_white(r: &Running) {
     let image = Image::open(&said::stacked(&r.ask("pastStack png before=0")).path);
@@ -172,8 +178,7 @@ fn a_bad_answer_costs_its_picture_and_no_more() {
     let r = watching("bad answers", camera.url(""), 30.0);
     r.until_frame(80);
     let status = r.status();
-    let lost = status["source"]["lost"].as_u64().unwrap();
-    assert!((12..=16).contains(&lost), "{lost}");
+    lost_one_in(6, &status);
     assert_eq!((&status["source"]["rebuilds"], &status["state"]), (&0.into(), &"RUNNING".into()));
     assert!(!r.log().contains("Frames lost: "), "{}", r.log());
     all_white(&r);
@@ -311,10 +316,11 @@ fn a_stream_that_closes_after_each_picture_keeps_the_cadence() {
     });
     let r = watching("one by one", camera.url(""), 25.0);
     r.until_frame(60);
-    let (status, asked) = (r.status(), camera.connections() as u64);
-    let lost = status["source"]["lost"].as_u64().unwrap();
-    assert!((6..=9).contains(&lost), "{lost}");
-    assert!((58..90).contains(&asked), "{asked} connections");
+    let status = r.status();
+    lost_one_in(8, &status);
+    // One connection for each picture; some may be on their way through the decoder.
+    let (asked, frames) = (camera.connections() as u64, r.newest_id().unwrap() + 1);
+    assert!(asked <= frames + 10, "{asked} connections for {frames} frames");
     assert_eq!((&status["source"]["rebuilds"], r.log().contains("Frames lost: ")), (&0.into(), false));
     all_white(&r);
 }
@@ -338,8 +344,7 @@ fn parts_that_are_cut_off_are_left_out_and_counted() {
     let r = watching("cut parts", camera.url(""), 30.0);
     r.until_frame(60);
     let status = r.status();
-    let lost = status["source"]["lost"].as_u64().unwrap();
-    assert!((10..=20).contains(&lost), "{lost}");
+    lost_one_in(4, &status);
     assert_eq!((&status["source"]["rebuilds"], camera.connections()), (&0.into(), 1));
     all_white(&r);
 }
