@@ -58,8 +58,8 @@ pub fn package_of(factory: &str) -> Option<&'static str> {
         "appsrc" | "appsink" | "audioconvert" | "audioresample" | "audiotestsrc" | "videoconvert" | "videoscale"
         | "videorate" | "videotestsrc" | "decodebin" | "uridecodebin" => "gstreamer1.0-plugins-base",
         "jpegenc" | "jpegdec" | "rtph264pay" | "rtpmp4gpay" | "rtph264depay" | "rtpjpegdepay" | "rtspsrc" | "mp4mux"
-        | "qtmux" | "qtdemux" | "matroskamux" | "splitmuxsink" | "multifilesrc" | "souphttpsrc" | "multipartdemux" | "udpsrc"
-        | "v4l2src" | "v4l2h264enc" | "v4l2h264dec" | "v4l2convert" => "gstreamer1.0-plugins-good",
+        | "qtmux" | "qtdemux" | "matroskamux" | "splitmuxsink" | "multifilesrc" | "souphttpsrc" | "udpsrc" | "v4l2src"
+        | "v4l2h264enc" | "v4l2h264dec" | "v4l2convert" => "gstreamer1.0-plugins-good",
         "h264parse" | "h265parse" | "jpegparse" | "openh264enc" | "openh264dec" => "gstreamer1.0-plugins-bad",
         "alsasrc" => "gstreamer1.0-alsa",
         "x264enc" => "gstreamer1.0-plugins-ugly",

@@ -47,8 +47,6 @@ wanted = {element: symbol for element, symbol in rows}
 # What src/gst.rs knows a Debian package for: words that are elements wherever they stand in quotes.
 door = (source / "gst.rs").read_text()
 known = set(re.findall(r'"(\w+)"', door[door.index("pub fn package_of"):door.index("pub fn colorimetry")]))
-# Compared with a name that GStreamer told: nothing is asked for.
-known -= {"multipartdemux"}
 asked = {}
 for file in sorted(source.rglob("*.rs")):
     if file.name not in ("gst.rs", "tests.rs"):

@@ -298,7 +298,7 @@ impl Drop for NetworkCamera {
 }
 
 fn network_is_possible() -> bool {
-    let possible = ["souphttpsrc", "multipartdemux", "jpegdec", "jpegenc"].iter().all(|e| pastcam::gst::has(e));
+    let possible = ["souphttpsrc", "jpegdec", "jpegenc"].iter().all(|e| pastcam::gst::has(e));
     if !possible {
         println!("SKIP: no elements for HTTP and JPEG here");
     }
