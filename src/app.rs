@@ -321,8 +321,8 @@ fn build_ring(config: &Config, camera: Layout) -> Result<(Arc<Frames>, u64)> {
     }
     let budget = Budget::of(config, 0);
     log::info!("{}", plan.words());
-    log::info!("Memory beside the ring:\n{}", budget.words(plan.leaves()));
-    if let Some((why, _)) = budget.complaint() {
+    log::info!("Memory beside the ring:\n{}", budget.words());
+    for why in budget.complaint().map(|(why, _)| why).into_iter().chain(budget.shortage(plan.leaves())) {
         log::warn!("{why}");
     }
     let mut first_id = 0;

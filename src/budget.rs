@@ -99,8 +99,19 @@ impl Budget {
         ))
     }
 
-    /// For a person, beneath the ring's calculation; `left` is the memory that the ring leaves (bytes).
-    pub fn words(&self, left: u64) -> String {
+    /// What is wrong where the ring leaves so much memory (bytes): the kernel would end the program before its own limit does.
+    pub fn shortage(&self, left: u64) -> Option<String> {
+        let (left, need) = (left / MIB, self.need().div_ceil(MIB));
+        (left < need).then(|| {
+            format!(
+                "The ring leaves {left} MiB of memory, but what else is in use takes up to {need} MiB; lower ring.size, \
+                 ring.memory_percent, or camera.width and camera.height"
+            )
+        })
+    }
+
+    /// For a person, beneath the ring's calculation.
+    pub fn words(&self) -> String {
         let mib = |bytes: u64| bytes as f64 / MIB as f64;
         let mut s = format!(
             "  Needed beside it     : {:.1} MiB (program {:.1}, source {:.1}, pictures {:.1}, encoder {:.1})\n",
@@ -111,9 +122,6 @@ impl Budget {
             mib(self.encoder)
         );
         let _ = write!(s, "  Limit beside it      : {:.1} MiB", mib(self.limit()));
-        if left < self.need() {
-            let _ = write!(s, "\n  The ring leaves only : {:.1} MiB; lower ring.memory_percent", mib(left));
-        }
         s
     }
 }
@@ -174,7 +182,11 @@ mod tests {
     #[test]
     fn a_ring_that_leaves_too_little_is_told() {
         let budget = of("{}");
-        assert!(!budget.words(budget.need()).contains("leaves only"));
-        assert!(budget.words(50 * MIB).ends_with("The ring leaves only : 50.0 MiB; lower ring.memory_percent"));
+        assert_eq!(budget.shortage(budget.need() + MIB), None);
+        let said = budget.shortage(50 * MIB).unwrap();
+        assert!(
+            said.starts_with("The ring leaves 50 MiB of memory, but what else is in use takes up to 75 MiB; lower "),
+            "{said}"
+        );
     }
 }

@@ -98,7 +98,10 @@ fn check_config(options: &Options) -> Result<Exit> {
         Some((why, false)) => complain(&Error::new(Kind::Config, why)),
         None => {}
     }
-    say(format_args!("The configuration is good.\n{}\n{}", plan.words(), budget.words(plan.leaves())))?;
+    if let Some(why) = budget.shortage(plan.leaves()) {
+        complain(&Error::new(Kind::Config, why));
+    }
+    say(format_args!("The configuration is good.\n{}\n{}", plan.words(), budget.words()))?;
     Ok(Exit::Done)
 }
 

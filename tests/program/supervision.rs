@@ -176,6 +176,14 @@ fn the_limit_of_memory_follows_the_size_of_the_pictures() {
 }
 
 #[test]
+fn a_ring_that_leaves_no_memory_for_the_rest_is_warned_of() {
+    let setup = Setup::new("all").set("ring.size", 1_000_000).set("ring.memory_percent", 100).set("ring.reserve_mib", 0);
+    let out = setup.set("camera.width", 4056).set("camera.height", 3040).command().arg("check-config").output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && said.contains("pastcam: The ring leaves ") && said.contains("lower ring.size"), "{said}");
+}
+
+#[test]
 fn a_camera_that_throws_or_hangs_is_recovered_and_at_last_given_up() {
     let setup = Setup::new("ladder").controlled("lux=400");
     let mut r = setup.start();
