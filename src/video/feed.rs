@@ -65,6 +65,9 @@ const TIMES: u32 = 3;
 /// Pictures sent in short order when a viewer begins, and the time between them. ffmpeg, and all players made of it, show nothing
 /// before they have decoded 7 pictures and then measured 20 intervals; 28 pictures were counted (ffmpeg 5.1 and 8.1).
 const WARM_UP: (u32, Duration) = (32, Duration::from_millis(80));
+/// Frames that are further apart are bridged for who joins, even where that is the day's rate. Others are not: repeats are in
+/// recordings, too.
+const SLOW: Duration = Duration::from_millis(1500);
 /// Between two key frames that were asked for: a storm of viewers must not make all frames key frames.
 const KEY_PAUSE: Duration = Duration::from_millis(100);
 /// A processor that had no time for so long makes up for it from the ring, so that recordings have no gap.
@@ -249,13 +252,16 @@ impl Session<'_> {
         if self.f.hub.take_viewer_began() {
             self.sent.warm_up = WARM_UP.0;
         }
-        let (stand_in, again) = if self.sent.warm_up > 0 { (WARM_UP.1, WARM_UP.1) } else { (STAND_IN, gap * 3 / 2) };
+        let joined = self.sent.warm_up > 0;
+        let slow = if joined { SLOW.min(gap * 3) } else { gap * 3 };
+        let again = if joined && self.is_slow(slow) { WARM_UP.1 } else { gap * 3 / 2 };
+        let stand_in = if joined { WARM_UP.1 } else { STAND_IN };
         let more = self.f.frames.whole().newest().is_some_and(|n| n.meta().boot > self.sent.frame);
         if more && asleep < STUCK && self.work.as_ref().is_some_and(|w| w.encoder.is_full()) {
             return Ok(FULL);
         }
         let due = match self.f.gauges.state() {
-            State::Running => self.due(key, gap, again, now).map(|slot| self.of_slot(slot, key, now)),
+            State::Running => self.due(key, gap, (again, slow), now).map(|slot| self.of_slot(slot, key, now)),
             State::Starting if now.since(self.begun) < STARTING => None,
             State::Starting | State::Lost => (key || asleep >= stand_in).then(|| self.stand_in(now)),
         };
@@ -270,21 +276,21 @@ impl Session<'_> {
         Ok(if late && self.f.gauges.state() == State::Running { gap / 2 } else { soon.min(again) })
     }
 
-    /// Whether the camera itself takes much longer than `again` from frame to frame: by its exposure, or because none of its last
-    /// frames came sooner. One that comes late on a busy machine is nothing to bridge.
-    fn is_slow(&self, again: Duration) -> bool {
+    /// Whether the camera itself takes longer than this from frame to frame: by its exposure, or because none of its last
+    /// frames came sooner. One that comes late on a busy machine is nothing to bridge, and a single frame tells nothing.
+    fn is_slow(&self, than: Duration) -> bool {
         let exposure = Duration::from_micros(self.f.gauges.frame_us.load(Relaxed));
-        exposure > again * 3 / 2
+        exposure > than * 3 / 4
             || self.f.frames.past.look(|metas| {
                 let last = metas.len().saturating_sub(4)..metas.len();
-                last.clone().skip(1).all(|i| metas.get(i).boot.since(metas.get(i - 1).boot) > again * 2)
+                last.len() > 1 && last.skip(1).all(|i| metas.get(i).boot.since(metas.get(i - 1).boot) > than)
             })
     }
 
-    /// The frame to send now: the next new one, or the newest again when somebody has joined or the camera is slow; `again`: the
-    /// time between two of the same.
-    fn due(&mut self, key: bool, gap: Duration, again: Duration, now: BootUs) -> Option<Arc<Slot>> {
-        let slow = now.since(self.sent.at) >= again && self.is_slow(again);
+    /// The frame to send now: the next new one, or the newest again when somebody has joined or the camera is slower than `slow`;
+    /// `again`: the time between two of the same.
+    fn due(&mut self, key: bool, gap: Duration, (again, slow): (Duration, Duration), now: BootUs) -> Option<Arc<Slot>> {
+        let slow = now.since(self.sent.at) >= again && self.is_slow(slow);
         let (ring, sent) = (self.f.frames.whole(), &mut self.sent);
         let newest = ring.newest()?;
         // Where full pictures come on demand, what lies there may be from the last demand.

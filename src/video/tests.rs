@@ -106,6 +106,7 @@ fn frames_come_out_with_their_own_instants_and_the_first_at_once() {
 #[test]
 fn a_slow_frame_is_sent_again_and_somebody_who_joins_gets_it_at_once() {
     let rig = Rig::new(&[]);
+    rig.gauges.frame_us.store(2_000_000, Relaxed);
     rig.publish(7);
     let (_place, from) = rig.take();
     let stamps: Vec<u64> = (0..3).map(|_| next(&from)).map(|u| u.time().useconds()).collect();
@@ -171,6 +172,30 @@ fn who_joins_at_night_is_given_pictures_in_short_order_and_then_few() {
     let copies = |wait| std::iter::from_fn(|| from.recv_timeout(wait).ok()).filter(|u| u.id == 2).count();
     assert_eq!(copies(Duration::from_millis(600)), 3, "a night frame for who has joined");
     assert!(rig.gauges.repeated.load(Relaxed) > 27);
+}
+
+/// How often pictures are sent again in `pause` after somebody joins, with frames so far apart in the ring (ms) at this rate of the day.
+fn repeats(fps: &str, apart: &[u64], pause: Duration) -> u64 {
+    let rig = Rig::new(&[("camera.framerate", fps)]);
+    let now = SystemClock.boot();
+    for (id, n) in (1..).zip((0..=apart.len()).rev()) {
+        rig.publish_of(id, now.back(Duration::from_millis(apart.iter().rev().take(n).sum())));
+    }
+    let (_place, from) = rig.take();
+    rig.video.hub().viewer_begins();
+    next(&from);
+    std::thread::sleep(pause);
+    rig.gauges.repeated.load(Relaxed)
+}
+
+#[test]
+fn who_joins_by_day_makes_no_repeats_however_slow_the_day_is() {
+    let pause = Duration::from_millis(350);
+    assert_eq!(repeats("5", &[200; 4], pause), 0);
+    assert_eq!(repeats("1", &[1000; 4], pause), 0);
+    assert_eq!(repeats("10", &[], pause), 0, "one frame tells nothing");
+    assert!(repeats("0.5", &[2000; 4], pause) > 0);
+    assert!(repeats("10", &[500; 4], pause) > 0);
 }
 
 #[test]
