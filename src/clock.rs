@@ -118,6 +118,24 @@ pub trait Clock: Send + Sync {
     }
 }
 
+/// A wall clock that moves by more against the boot-time clock was set.
+const STEP: Duration = Duration::from_millis(500);
+
+/// The wall clock less the boot-time clock, watched for settings of the wall clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Steps(Option<(i64, BootUs)>);
+
+impl Steps {
+    /// By how much the wall clock was set since the last look (µs), if it was. The first look compares with nothing; slewing, 500 ppm
+    /// at most, is no setting.
+    pub fn look(&mut self, boot: BootUs, wall: WallUs) -> Option<i64> {
+        let offset = wall.0 - boot.0 as i64;
+        let (before, at) = self.0.replace((offset, boot))?;
+        let by = offset - before;
+        (Duration::from_micros(by.unsigned_abs()) > STEP + boot.since(at) / 1000).then_some(by)
+    }
+}
+
 /// The clocks of the kernel.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
@@ -198,6 +216,21 @@ mod tests {
         c.step_wall(-1_700_000_000_000_000);
         assert_eq!(c.boot(), BootUs(1_000_010));
         assert_eq!(c.quality(), Quality::Unset);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_noticed_and_one_that_is_slewed_is_not() {
+        let (mut boot, mut wall, mut steps) = (7, 1_000_000, Steps::default());
+        let mut after = |ran: u64, by: i64| {
+            (boot, wall) = (boot + ran, wall + ran as i64 + by);
+            steps.look(BootUs(boot), WallUs(wall))
+        };
+        assert_eq!(after(0, 0), None, "the first look compares with nothing");
+        assert_eq!(after(1_000_000, 500), None);
+        assert_eq!(after(1_000_000, 3_600_000_000), Some(3_600_000_000));
+        assert_eq!(after(1_000_000, 0), None);
+        assert_eq!(after(3_600_000_000, 1_800_000), None, "an hour of slewing");
+        assert_eq!(after(0, -3_600_000_000), Some(-3_600_000_000));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use self::counters::Counters;
 use self::periodic::Periodic;
 use crate::budget::Budget;
-use crate::clock::{self, BootUs, Clock};
+use crate::clock::{self, BootUs, Clock, Steps};
 use crate::commands::Commands;
 use crate::events::{self, Counter, Disk, Event};
 use crate::health::{self, State};
@@ -54,7 +54,7 @@ impl Keeper {
     pub fn run(&mut self, shutdown: &Shutdown) -> End {
         let mut fed = self.commands.frames.past.published();
         let (mut ready, mut hungry) = (false, false);
-        let (mut periodic, mut offset, mut disk) = (Periodic::default(), Offset::default(), None);
+        let (mut periodic, mut steps, mut disk) = (Periodic::default(), Steps::default(), None);
         let mut counters = Counters::default();
         let tally = Tally::default();
         // A third of the supervisor's limit or one round, whichever is shorter: a limit of a second is kept as well.
@@ -65,7 +65,7 @@ impl Keeper {
         loop {
             threads::fault("work");
             clock::look();
-            if let Some(by_s) = offset.stepped(&*self.commands.clock) {
+            if let Some(by_s) = stepped(&mut steps, &*self.commands.clock) {
                 log::info!("The wall clock was set, by {by_s:+.3} s");
                 self.commands.events.publish(Event::ClockStepped { by_s });
             }
@@ -219,53 +219,14 @@ impl Keeper {
     }
 }
 
-/// A wall clock that moves by so much against the boot-time clock in one round was set (µs); slewing moves it by 500 ppm.
-const STEP: i64 = 500_000;
 /// Between the two looks the thread may have to wait for its turn; then they say nothing.
 const ADRIFT: Duration = Duration::from_millis(50);
 
-/// The wall clock less the boot-time clock (µs), as of the last round.
-#[derive(Default)]
-struct Offset(Option<i64>);
-
-impl Offset {
-    /// By how much the wall clock was set since the last round (s), if it was.
-    fn stepped(&mut self, clock: &dyn Clock) -> Option<f64> {
-        let (before, wall, after) = (clock.boot(), clock.wall(), clock.boot());
-        if after.since(before) > ADRIFT {
-            return None;
-        }
-        let offset = wall.0 - before.0 as i64;
-        let by = offset - self.0.replace(offset)?;
-        (by.abs() > STEP).then_some(by as f64 / 1e6)
+/// By how much the wall clock was set since the last round (s), if it was.
+fn stepped(steps: &mut Steps, clock: &dyn Clock) -> Option<f64> {
+    let (before, wall, after) = (clock.boot(), clock.wall(), clock.boot());
+    if after.since(before) > ADRIFT {
+        return None;
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_that_is_set_is_noticed_and_one_that_is_slewed_is_not() {
-        struct Fake(std::sync::atomic::AtomicU64, std::sync::atomic::AtomicI64);
-        impl Clock for Fake {
-            fn boot(&self) -> BootUs {
-                BootUs(self.0.load(Relaxed))
-            }
-            fn wall(&self) -> crate::clock::WallUs {
-                crate::clock::WallUs(self.1.load(Relaxed))
-            }
-        }
-        let (clock, mut offset) = (Fake(7.into(), 1_000_000.into()), Offset::default());
-        let mut after = |boot: u64, wall: i64| {
-            clock.0.fetch_add(boot, Relaxed);
-            clock.1.fetch_add(wall, Relaxed);
-            offset.stepped(&clock)
-        };
-        assert_eq!(after(0, 0), None, "the first look compares with nothing");
-        assert_eq!(after(1_000_000, 1_000_500), None);
-        assert_eq!(after(1_000_000, 3_601_000_000), Some(3600.0));
-        assert_eq!(after(1_000_000, 1_000_000), None);
-        assert_eq!(after(0, -3_600_000_000), Some(-3600.0));
-    }
+    steps.look(before, wall).map(|by| by as f64 / 1e6)
 }

@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use crate::clock::{BootUs, Clock, Quality, WallUs};
+use crate::clock::{BootUs, Clock, Quality, Steps, WallUs};
 
-/// A wall clock that moves by more against the boot-time clock was set; slewing moves it by 500 ppm at most.
-const STEP: Duration = Duration::from_millis(500);
 /// How long a clock that was set must run on before a time daemon's word counts again.
 const SETTLED: Duration = Duration::from_secs(3600);
 /// A clock that is ahead of what is certain by more is doubted aloud.
@@ -59,8 +57,7 @@ pub(super) struct Ages {
     stepped: Option<(BootUs, f64)>,
     /// Since when the wall clock has run without being set.
     runs: BootUs,
-    /// The wall clock less the boot-time clock at the last look (µs), and when that was.
-    offset: (i64, BootUs),
+    steps: Steps,
     /// What the wall clock less the boot-time clock is at least (µs); `None` while nothing is known.
     known: Option<i64>,
     /// That comes from a run whose clock was doubted, so files say nothing.
@@ -70,15 +67,9 @@ pub(super) struct Ages {
 impl Ages {
     /// From now on.
     pub fn watch(clock: &dyn Clock) -> Ages {
-        let (boot, wall) = (clock.boot(), clock.wall());
-        Ages {
-            start: (boot, wall),
-            stepped: None,
-            runs: boot,
-            offset: (wall.0 - boot.0 as i64, boot),
-            known: None,
-            recalled: false,
-        }
+        let (boot, wall, mut steps) = (clock.boot(), clock.wall(), Steps::default());
+        let _ = steps.look(boot, wall);
+        Ages { start: (boot, wall), stepped: None, runs: boot, steps, known: None, recalled: false }
     }
 
     /// Another folder: what files say of the time is forgotten, what the clocks say is not.
@@ -110,11 +101,9 @@ impl Ages {
     pub fn look(&mut self, clock: &dyn Clock, longest: Duration) -> (Present, Option<String>) {
         let (boot, wall, quality) = (clock.boot(), clock.wall(), clock.quality());
         let offset = wall.0 - boot.0 as i64;
-        let (before, at) = std::mem::replace(&mut self.offset, (offset, boot));
-        let by = offset - before;
-        if Duration::from_micros(by.unsigned_abs()) > STEP + boot.since(at) / 1000 {
+        if let Some(by) = self.steps.look(boot, wall) {
             self.runs = boot;
-            if WallUs(before + boot.0 as i64).is_set() {
+            if WallUs(wall.0 - by).is_set() {
                 self.stepped = Some((boot, by as f64 / 1e6));
             } else {
                 // Until now nothing was known of the time: what is in the folder is to be looked at again.
