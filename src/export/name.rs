@@ -34,7 +34,8 @@ pub fn stem_of(wall: WallUs, boot: BootUs, id: u64, tag: Option<&Tag>) -> String
     }
 }
 
-/// Which kind of picture of ours carries this file name, of this version or of one without leading zeros; `None` for everything else, which is never deleted.
+/// Which kind of picture of ours carries this file name, of this version or of one without leading zeros; `None` for everything else,
+/// which is never deleted.
 pub fn ours(name: &str) -> Option<Format> {
     let (stem, extension) = name.rsplit_once('.')?;
     let format = Format::of_file(extension)?;

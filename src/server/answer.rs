@@ -40,22 +40,27 @@ impl Answer {
     fn new(line: impl Into<String>, ok: bool) -> Self {
         Answer { line: line.into(), ok, long: false, refused: None, kept: 0, bounded: false, id: None }
     }
+
     /// A success.
     pub fn ok(line: impl Into<String>) -> Self {
         Answer::new(line, true)
     }
+
     /// A failure, worded as the protocol wants it.
     pub fn failed(line: impl Into<String>) -> Self {
         Answer::new(line, false)
     }
+
     /// A failure that the client's words are to blame for.
     pub fn refused(line: impl Into<String>, why: impl Into<String>) -> Self {
         Answer { refused: Some(why.into()), ..Answer::failed(line) }
     }
+
     /// A success that may be longer than one segment.
     pub fn long(line: impl Into<String>) -> Self {
         Answer { long: true, ..Answer::ok(line) }
     }
+
     /// A success that names a file: `head` and the file stay whole, `tail` is shortened where the line must be. It must be on a port
     /// with a fixed length, and everywhere where the folder is no deeper than [`FOLDER`]; a deeper folder makes the line longer. The
     /// prose behind ` why=` is what goes in any folder.
@@ -65,15 +70,18 @@ impl Answer {
         let kept = named.len() + prose.unwrap_or(0);
         Answer { kept, bounded: usual || prose.is_some(), ..Answer::long(named + tail) }
     }
+
     /// `ERR <word> text`.
     pub(super) fn error(kind: Kind, text: &str) -> Self {
         Answer::failed(format!("ERR {} {text}", kind.word()))
     }
+
     /// An event. On a port with a fixed length it ends with a whole word.
     pub(super) fn event(line: &str) -> Self {
         // Long: a deep folder must not cut what stands behind its path.
         Answer { kept: 1, ..Answer::long(line) }
     }
+
     /// The same with the line's `id=`: at the end of a text, as the first member of JSON.
     pub(super) fn with_id(mut self, id: Option<&str>) -> Self {
         match id {
@@ -82,10 +90,12 @@ impl Answer {
         }
         self
     }
+
     /// Whether the client was refused as a stranger or for its token.
     pub fn is_denied(&self) -> bool {
         self.line.strip_prefix("ERR ").is_some_and(|rest| rest.split(' ').next() == Some(Kind::Denied.word()))
     }
+
     fn is_json(&self) -> bool {
         self.line.starts_with('{')
     }

@@ -1,4 +1,5 @@
-//! Owns the look at each request's login, on its way to the library's own check: wrong ones slow their address down. Runs on the server library's threads.
+//! Owns the look at each request's login, on its way to the library's own check: wrong ones slow their address down. Runs on the
+//! server library's threads.
 
 use std::sync::{Arc, OnceLock};
 
