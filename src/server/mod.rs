@@ -22,6 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nix::sys::resource::rlim_t;
+
 pub use answer::{ANSWER_MAX, Answer, HEAD_MAX, LONG_MAX};
 pub use body::{Body, Got};
 pub use keys::Keys;
@@ -169,13 +171,13 @@ impl Default for Settings {
 
 /// Descriptors that the rest of the program keeps: pictures, the stream and its viewers, the camera. `GLib` ends the process where it
 /// finds none. With the pattern, eight clients and no viewer 21 were open.
-const DESCRIPTORS: u64 = 128;
+const DESCRIPTORS: rlim_t = 128;
 
 /// How many connections the process's limit of descriptors leaves to the ports, after raising it where that is allowed.
 fn room_for_connections() -> usize {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     /// Enough for [`Limits::open`] and the rest.
-    const WANTED: u64 = 1024;
+    const WANTED: rlim_t = 1024;
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return usize::MAX };
     let most = soft.max(WANTED.min(hard));
     if most > soft && setrlimit(Resource::RLIMIT_NOFILE, most, hard).is_err() {
