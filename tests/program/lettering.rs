@@ -66,8 +66,10 @@ fn a_text_that_cannot_be_drawn_is_refused_by_name() {
         let said = ask(text);
         assert!(said.starts_with(start) && said.ends_with(named), "{said}");
     }
+    assert!(ask("Open?").starts_with("ERR usage video.overlay: letters"), "{}", ask("Open?"));
     assert!(ask("T\u{fc}r").starts_with("ERR usage "), "{}", ask("T\u{fc}r"));
     drop(r);
+    drop(setup.clone().set("video.overlay", "Open?").start());
     let (code, said) = setup.set("video.overlay", "T\u{fc}r %H").end();
     assert!(code != 0 && said.contains("video.overlay") && said.contains(", not \"\u{fc}\""), "{code} {said}");
 }
