@@ -188,7 +188,7 @@ impl Keeper {
         let beyond = health::rss_bytes().unwrap_or(0).saturating_sub(ring);
         if beyond > limit {
             log::error!(
-                "Memory beyond the ring {:.1} MiB exceeded limits.max_rss_mib {} ({:.1} MiB were reckoned) → exiting for restart",
+                "Memory beyond the ring {:.1} MiB exceeded limits.max_rss_mib {} ({:.1} MiB were expected) → exiting for restart",
                 beyond as f64 / 1_048_576.0,
                 limit >> 20,
                 budget.need() as f64 / 1_048_576.0

@@ -150,7 +150,7 @@ fn value(text: &str, in_query: bool) -> usize {
 }
 
 /// With `%40` as `@`; what is no such letter stays.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {

@@ -26,26 +26,6 @@ fn is_host(text: &str) -> bool {
     text.starts_with('[') || text.split_once(':').is_none_or(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// `%40` as `@`; all as it stands where it is not written that way.
-fn plain(text: &str) -> String {
-    let decode = || {
-        let mut bytes = Vec::new();
-        let mut rest = text.as_bytes();
-        while let Some((&first, tail)) = rest.split_first() {
-            rest = tail;
-            if first == b'%' {
-                let (hex, tail) = rest.split_at_checked(2)?;
-                bytes.push(u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?);
-                rest = tail;
-            } else {
-                bytes.push(first);
-            }
-        }
-        String::from_utf8(bytes).ok()
-    };
-    decode().unwrap_or_else(|| text.to_string())
-}
-
 impl Address {
     pub fn of(url: &str) -> Address {
         let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
@@ -58,7 +38,7 @@ impl Address {
         };
         let login = at.map(|at| {
             let (user, password) = rest[..at].split_once(':').unwrap_or((&rest[..at], ""));
-            (plain(user), plain(password))
+            (secrets::plain(user), secrets::plain(password))
         });
         let place = &rest[at.map_or(0, |at| at + 1)..];
         Address { location: format!("{scheme}://{place}"), login, shown: secrets::hidden(url), trust: Trust::default() }
