@@ -70,10 +70,15 @@ fn patched(layout: Layout) -> bool {
     barcode::fits(w, h) && w >= 3 * SIDE && between_codes(layout).len() >= SIDE
 }
 
-/// Rows that neither codes nor patches take.
-fn free_rows(layout: Layout) -> Range<usize> {
-    let rows = between_codes(layout);
-    rows.start..rows.end - if patched(layout) { SIDE } else { 0 }
+/// Columns and rows that neither codes nor patches take: above the patches, in small pictures beside them.
+fn free(layout: Layout) -> (Range<usize>, Range<usize>) {
+    let (rows, width, patches) = (between_codes(layout), layout.width as usize, patched(layout));
+    let above = rows.start..rows.end - if patches { SIDE } else { 0 };
+    if patches && above.len() < SIDE / 2 && width >= 5 * SIDE {
+        (3 * SIDE..width, above.end..rows.end)
+    } else {
+        (0..width, above)
+    }
 }
 
 /// The drawn scene.
@@ -125,7 +130,8 @@ impl Scene {
         };
         let wide = [vec![0; w * h], vec![0; w / 2 * (h / 2)], vec![0; w / 2 * (h / 2)]];
         let look = Look::plain(layout);
-        let title = Title::new(layout.width as usize, free_rows(layout));
+        let (columns, rows) = free(layout);
+        let title = Title::new(columns, rows);
         Scene { layout, map, relative, wide, exposed: f64::NAN, look, title, noise, random: 1 }
     }
 
@@ -264,13 +270,12 @@ mod tests {
         let whole = drawn(0, &plain);
         let zoomed = drawn(0, &Look { crop: [160, 80, 160, 120], ..plain });
         let (left, down) = (drawn(0, &Look { hflip: true, ..plain }), drawn(0, &Look { vflip: true, ..plain }));
-        // The codes leave rows 80 to 160 free, the patches and the words columns from 192 on.
-        for (x, y) in (80..160).flat_map(|y| (200..320).map(move |x| (x, y))) {
+        // The codes leave rows 80 to 160 free, the patches columns from 192 on; the words stand there in rows 124 to 132.
+        for (x, y) in (80..88).chain(136..160).flat_map(|y| (200..320).map(move |x| (x, y))) {
             assert_eq!(at(&zoomed, x, y), at(&whole, 160 + x / 2, 80 + y / 2), "{x},{y}");
             assert_eq!(at(&down, x, y), at(&whole, x, 239 - y), "{x},{y}");
         }
-        // The words stand to the left, and so they do in the mirrored picture.
-        for (x, y) in (80..96).flat_map(|y| (0..10).chain(155..165).chain(310..320).map(move |x| (x, y))) {
+        for (x, y) in (80..96).flat_map(|y| (0..320).map(move |x| (x, y))) {
             assert_eq!(at(&left, x, y), at(&whole, 319 - x, y), "{x},{y}");
         }
     }
@@ -280,8 +285,8 @@ mod tests {
         let plain = Look::plain(SIZE);
         let mean = |p: &[u8], of: &[usize]| of.iter().map(|i| f64::from(p[*i])).sum::<f64>() / of.len() as f64;
         let spread = |p: &[u8], of: &[usize]| of.iter().map(|i| (f64::from(p[*i]) - 128.0).abs()).sum::<f64>();
-        // Rows 82 to 94 of luma beside the words, 41 to 47 of chroma: between code and patches.
-        let y: &Vec<usize> = &(82..94).flat_map(|row| row * 320 + 160..row * 320 + 320).collect();
+        // Rows 82 to 94 of luma, 41 to 47 of chroma: between code and patches.
+        let y: &Vec<usize> = &(82..94).flat_map(|row| row * 320..row * 320 + 320).collect();
         let v: &Vec<usize> = &(SIZE.v().start + 41 * SIZE.c_stride()..SIZE.v().start + 47 * SIZE.c_stride()).collect();
         let whole = drawn(0, &plain);
         let brighter = drawn(0, &Look { brightness: 0.25, ..plain });

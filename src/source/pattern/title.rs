@@ -1,5 +1,5 @@
 //! Owns the words TEST PATTERN in the synthetic sensor's picture, so that nobody takes it for a camera's. White dots with a
-//! black shadow, as large as fits between the codes and the patches. Pure arithmetic; runs on the thread `sensor`.
+//! black shadow, as large as fits between the codes, above the patches or beside them. Pure arithmetic; runs on the thread `sensor`.
 
 use std::ops::Range;
 
@@ -38,8 +38,9 @@ pub struct Title {
 }
 
 impl Title {
-    /// Words in the middle of the rows `free` of a picture that is `width` wide.
-    pub fn new(width: usize, free: Range<usize>) -> Title {
+    /// Words in these columns, in the middle of the rows `free`.
+    pub fn new(columns: Range<usize>, free: Range<usize>) -> Title {
+        let width = columns.len();
         let dot = (width * 2 / 3 / SIZE.0).max(usize::from(width >= SIZE.0)).min(free.len() / SIZE.1);
         let mut runs = [const { Vec::new() }; SIZE.1];
         for (row, runs) in runs.iter_mut().enumerate() {
@@ -53,7 +54,7 @@ impl Title {
                 runs.push((column..column + 1, luma));
             }
         }
-        let left = (width / 32).min(width.saturating_sub(SIZE.0 * dot));
+        let left = columns.start + (width / 32).min(width.saturating_sub(SIZE.0 * dot));
         Title { left, top: free.start + (free.len() - SIZE.1 * dot) / 2, dot, runs }
     }
 
@@ -83,7 +84,7 @@ mod tests {
     #[test]
     fn the_words_stand_in_every_picture_that_has_room() {
         for (width, free) in [(1024, 32..672), (640, 48..368), (320, 80..96), (80, 4..40), (4056, 16..2960)] {
-            let title = Title::new(width, free.clone());
+            let title = Title::new(0..width, free.clone());
             let mut y = vec![100; width * free.end];
             title.write(&mut y, width);
             let seen = read(&y, &title, width);
@@ -93,7 +94,7 @@ mod tests {
             assert!(title.dot * SIZE.0 * 2 > width || title.dot * (SIZE.1 + 8) > free.len(), "{width}: as large as fits");
         }
         for (width, free) in [(16, 0..16), (64, 0..48), (320, 80..85)] {
-            let title = Title::new(width, free.clone());
+            let title = Title::new(0..width, free.clone());
             let mut y = vec![100; width * free.end];
             title.write(&mut y, width);
             assert!(y.iter().all(|v| *v == 100), "{width} has no room");
