@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,7 +57,7 @@ impl Home {
         if let Some(mount) = home.mount.as_deref() {
             if device_of(mount).ok() == Some(device)
                 && mount_of(mount, device).as_deref() == Some(mount)
-                && !(is_mounted(home.device) && is_there(home.device, Path::new("/sys/dev/block")))
+                && !(is_mounted(home.device, mount) && is_there(home.device, Path::new("/sys/dev/block")))
             {
                 log::info!("Another disk is mounted at {} now; it is used", mount.display());
                 self.learn(Known { device, ..home });
@@ -109,11 +110,21 @@ fn mount_of(at: &Path, device: u64) -> Option<PathBuf> {
     mount.parent().map(|_| mount.to_owned())
 }
 
-/// Whether that file system is still mounted somewhere, though another one may lie above it.
-fn is_mounted(device: u64) -> bool {
-    let word = number(device);
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    mounts.lines().any(|line| line.split(' ').nth(2) == Some(&word))
+/// Whether that file system is still mounted there, though another one may lie above it. Elsewhere its number may be another's by now.
+fn is_mounted(device: u64, at: &Path) -> bool {
+    let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let (number, at) = (number(device), escaped(at.as_os_str().as_bytes()));
+    let fields = |row: &[u8]| {
+        let mut fields = row.split(|b| *b == b' ').skip(2);
+        (fields.next() == Some(number.as_bytes())) && fields.nth(1) == Some(&at)
+    };
+    mounts.split(|b| *b == b'\n').any(fields)
+}
+
+/// A path as the kernel's list of mounts writes it.
+fn escaped(path: &[u8]) -> Vec<u8> {
+    let escape = |b: &u8| if b" \t\n\\#".contains(b) { format!("\\{b:03o}").into_bytes() } else { vec![*b] };
+    path.iter().flat_map(escape).collect()
 }
 
 /// Whether there is still a device beneath that file system, by the kernel's list: one that was torn out stays mounted, also beneath
@@ -188,6 +199,8 @@ mod tests {
         assert_eq!(mount_of(Path::new("/proc/self/fd"), proc), Some("/proc".into()));
         let root = device_of(Path::new("/")).unwrap();
         assert_eq!(mount_of(Path::new("/"), root), None);
-        assert!(is_mounted(proc) && !is_mounted(u64::MAX));
+        assert!(is_mounted(proc, Path::new("/proc")));
+        assert!(!is_mounted(proc, Path::new("/proc/self")) && !is_mounted(root, Path::new("/proc")));
+        assert_eq!(escaped(b"/media/my stick\\1"), b"/media/my\\040stick\\1341");
     }
 }
