@@ -63,6 +63,9 @@ impl Track {
 pub(crate) fn mend(path: &Path) -> io::Result<u64> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     let mut whole = cut(&mut file, u64::MAX)?;
+    if whole == 0 && reopen(&mut file)? {
+        whole = cut(&mut file, u64::MAX)?;
+    }
     while whole > 0 {
         let Err(e) = flatten(&mut file) else { break };
         file.set_len(whole)?;
@@ -96,6 +99,38 @@ fn cut(file: &mut File, end: u64) -> io::Result<u64> {
         file.set_len(whole)?;
     }
     Ok(whole)
+}
+
+/// Where the last index found no room on a full disk, the muxer may have made the first `mdat` large all the same, and the small
+/// indexes lie hidden inside: makes it end again where the first of them begins. Whether it was so.
+fn reopen(file: &mut File) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    let mut at = 0;
+    let start = loop {
+        let mut start = Vec::new();
+        file.seek(SeekFrom::Start(at))?;
+        Read::by_ref(file).take(LARGEST).read_to_end(&mut start)?;
+        if start.get(4..8) == Some(b"mdat") {
+            break start;
+        }
+        let Some((_, next)) = next_box(file, at, length)? else { return Ok(false) };
+        at = next;
+    };
+    let is_index = |i: &usize| {
+        let moov = word(&start, *i).ok().and_then(|size| start.get(i + 8..i.checked_add(size as usize)?));
+        moov.is_some_and(|m| inside(m).any(|(kind, _)| &kind == b"mvex") && tracks_of(m, at + *i as u64).is_ok())
+    };
+    let found = start.windows(4).enumerate().filter(|(_, w)| w == b"moov").filter_map(|(i, _)| i.checked_sub(4));
+    let Some(index) = found.into_iter().find(is_index) else { return Ok(false) };
+    file.seek(SeekFrom::Start(at))?;
+    let size = index as u32;
+    if word(&start, 0)? == 1 {
+        // A long head took the eight bytes of the empty box in front.
+        file.write_all(&[boxed(*b"free", b""), (size - 8).to_be_bytes().into(), b"mdat".into()].concat())?;
+    } else {
+        file.write_all(&size.to_be_bytes())?;
+    }
+    Ok(true)
 }
 
 /// Writes one `moov` for all pictures behind them, unless there is one.

@@ -108,6 +108,10 @@ impl Mp4Writer {
 
     /// Makes the file whole. After an error it is as a crash would leave it.
     pub fn finish(self) -> Result<()> {
+        // The muxer must not go on after a failure: it would hide the small indexes for one that has no room.
+        if let Some(e) = self.pipe.complaint(Kind::Disk) {
+            return Err(in_our_words("end", &self.path, &e));
+        }
         let end = self.pipe.finish(&self.source, Kind::Disk, "end the recording", STUCK);
         let stuck = || Error::new(Kind::Disk, format!("end the recording: the disk takes nothing for {} s", STUCK.as_secs()));
         end.map_or_else(|| Err(stuck()), |end| end.map_err(|e| in_our_words("end", &self.path, &e)))

@@ -52,6 +52,35 @@ fn left() -> Vec<u8> {
 }
 
 #[test]
+fn an_mdat_made_large_before_its_index_had_room_is_opened_again() {
+    let dir = Scratch::new("hidden");
+    let plain = |bytes: &[u8]| {
+        let path = dir.join("film");
+        std::fs::write(&path, bytes).unwrap();
+        let whole = mend(&path).unwrap();
+        (whole, std::fs::read(&path).unwrap())
+    };
+    let whole = plain(&left());
+    let mdat = left().windows(4).position(|w| w == b"mdat").unwrap() - 4;
+    let size = left().len() - mdat;
+    // Beyond the end of the file, and with the beginning of its index behind it.
+    let mut short = left();
+    short[mdat..mdat + 4].copy_from_slice(&(size as u32 + 500).to_be_bytes());
+    assert_eq!(plain(&short), whole);
+    short[mdat..mdat + 4].copy_from_slice(&(size as u32).to_be_bytes());
+    short.extend(&boxed(*b"moov", &[0; 50])[..20]);
+    assert_eq!(plain(&short), whole);
+    // The long head of a file over 4 GiB.
+    let mut long = left();
+    let head = [&[0, 0, 0, 1], b"mdat".as_slice(), &(5u64 << 30).to_be_bytes()].concat();
+    long[mdat - 8..mdat + 8].copy_from_slice(&head);
+    assert_eq!(plain(&long), whole);
+    // Pictures in which the letters occur, and no index.
+    let none = [boxed(*b"ftyp", b""), boxed(*b"mdat", b"....\0\0\0\x0cmoovabcd....")[..20].to_vec()].concat();
+    assert_eq!(plain(&none), (0, none.clone()));
+}
+
+#[test]
 fn fragments_become_one_plain_file() {
     let dir = Scratch::new("flatten");
     let path = dir.join("film");
