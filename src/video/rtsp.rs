@@ -36,8 +36,9 @@ use crate::threads::Thread;
 /// What a viewer may send behind a request (bytes): parameters that nobody here reads. The library's default is 4 GiB, taken into
 /// memory ahead of any login.
 const BODY: u32 = 16 << 10;
-/// Threads of the library that speak to viewers: one that is kept busy keeps up a quarter of them, and not for long.
-const THREADS: i32 = 4;
+/// Threads of the library that speak to viewers. With four, who came while the last viewer went was answered 503, and once the library
+/// (1.22) ended the process while a viewer left; slow requests wait in the [lobby] and do not reach this one.
+const THREADS: i32 = 1;
 
 /// The running server.
 pub struct Rtsp {
@@ -66,7 +67,8 @@ impl Rtsp {
         let (server, unpreparing, lingers) =
             (rtsp::RTSPServer::new(), Arc::new(Unpreparing::default()), Arc::new(Lingers::default()));
         let sessions = rtsp::RTSPSessionPool::new();
-        sessions.set_max_sessions(settings.max_clients);
+        // Who may watch is decided by connection; those that have just ended may still be in the library.
+        sessions.set_max_sessions(4 * settings.max_clients);
         server.set_session_pool(Some(&sessions));
         // Since GStreamer 1.18.
         if server.has_property_with_type("content-length-limit", u32::static_type()) {

@@ -2,6 +2,7 @@
 //! somebody of the address that has most of them. Bounded; a lock that is held for a look through the list. Any thread.
 
 use std::net::{IpAddr, Shutdown, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -85,6 +86,11 @@ impl Connection {
 
     fn watches(&self) -> bool {
         !self.sessions.is_empty()
+    }
+
+    /// Places of viewers that it keeps: none once one side has ended it, although the library may take a moment to notice.
+    fn places(&self) -> usize {
+        if self.ended || lobby::is_over(self.socket.as_fd()) { 0 } else { self.sessions.len() }
     }
 
     /// The library reads the end of the stream and does the rest.
@@ -218,34 +224,31 @@ impl Shared {
     /// Whoever was given the description is going to watch. Where all places are taken, the newest viewer of the address that has
     /// most leaves, if that has more than the newcomer would have.
     pub fn make_room(&self, number: u64) {
-        let full = self.sessions.n_sessions() as usize >= self.most;
         let mut inside = self.lock();
+        let full = inside.connections.iter().map(Connection::places).sum::<usize>() >= self.most;
         let Some(c) = inside.connections.iter_mut().find(|c| c.number == number) else { return };
         c.described = Some(Instant::now());
         let newcomer = c.ip;
         if !full {
             return;
         }
-        let watch: Vec<usize> = (0..inside.connections.len()).rev().filter(|i| inside.connections[*i].watches()).collect();
+        let watch: Vec<usize> = (0..inside.connections.len()).rev().filter(|i| inside.connections[*i].places() > 0).collect();
         let ips: Vec<IpAddr> = watch.iter().map(|i| inside.connections[*i].ip).collect();
         let count = |ip: IpAddr| ips.iter().filter(|other| **other == ip).count();
         let Some(leaves) = of_the_largest(&ips, |i| count(ips[i]) > count(newcomer) + 1) else { return };
         let leaves = &mut inside.connections[watch[leaves]];
         log::info!("RTSP: a viewer at {} leaves, so that {newcomer} has a place", leaves.ip);
+        // Its sessions end with it, on the library's thread that serves it: taken from it here, while that thread sends, they made the
+        // library end the process (1.22).
         leaves.end();
-        let sessions = std::mem::take(&mut leaves.sessions);
-        drop(inside);
-        for session in &sessions {
-            let _ = self.sessions.remove(session);
-        }
     }
 
     /// Whether this connection may have one session more.
     pub fn may_watch(&self, number: u64) -> bool {
-        let taken = self.sessions.n_sessions() as usize;
         let inside = self.lock();
+        let taken: usize = inside.connections.iter().map(Connection::places).sum();
         let Some(c) = inside.connections.iter().find(|c| c.number == number) else { return false };
-        let has = |ip: IpAddr| inside.connections.iter().filter(|c| c.ip == ip).map(|c| c.sessions.len()).sum::<usize>();
+        let has = |ip: IpAddr| inside.connections.iter().filter(|c| c.ip == ip).map(Connection::places).sum::<usize>();
         let waits = |other: &Connection| {
             let asks = !other.watches() && !other.ended && other.described.is_some_and(|at| at.elapsed() < KEPT);
             asks && other.ip != c.ip && has(other.ip) < has(c.ip)

@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -37,9 +37,13 @@ pub(super) struct Guest {
 impl Guest {
     /// Whether nothing more will come.
     fn has_ended(&self) -> bool {
-        let mut fds = [PollFd::new(self.socket.as_fd(), ENDED)];
-        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
+        is_over(self.socket.as_fd())
     }
+}
+
+/// Whether the peer has closed this connection.
+pub(super) fn is_over(socket: BorrowedFd<'_>) -> bool {
+    poll(&mut [PollFd::new(socket, ENDED)], PollTimeout::ZERO).is_ok_and(|n| n > 0)
 }
 
 #[derive(Default)]
