@@ -346,6 +346,7 @@ impl Program {
     fn start() -> Program {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         // A free port may be taken by somebody else before the program has it: then another one.
+        let mut said = String::new();
         for _ in 0..5 {
             let listeners = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
             let [port, persistent] = [0, 1].map(|i: usize| listeners[i].local_addr().unwrap().port());
@@ -377,8 +378,9 @@ impl Program {
             if program.wait_for("an answer", |p| p.ask(&["ping"]).status.success()) {
                 return program;
             }
+            said = program.log();
         }
-        panic!("the program did not start");
+        panic!("the program did not start: {said}");
     }
 
     fn ask(&self, words: &[&str]) -> Output {

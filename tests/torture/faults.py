@@ -235,46 +235,38 @@ def broken_configuration(t):
 
 # Its disk
 
-@fault("the disk is full", 20)
-def disk_full(t):
-    with t.program(disk=disks.Memory, export={"min_free_mib": 1}) as (p, saver, disk):
+def refuses(t, kind, begin, end, after=lambda p, disk: None):
+    """A disk that takes no picture from `begin` to `end`. With a floor of free space old pictures would make room for new ones."""
+    with t.program(disk=kind, export={"min_free_mib": 0}) as (p, saver, disk):
         for _ in t.tries:
-            disk.fill()
+            begin(disk)
             refused = len(saver.refused)
             wait(lambda: len(saver.refused) > refused)
             now = time.monotonic()
-            disk.empty()
+            end(disk)
             t.recovered(saver.after(now))
         t.must(not p.codes, f"ended with {p.codes}")
+        saver.stop()
+        after(p, disk)
+
+
+@fault("the disk is full", 20)
+def disk_full(t):
+    refuses(t, disks.Memory, disks.Memory.fill, disks.Memory.empty)
 
 
 @fault("the disk is read-only", 20)
 def disk_read_only(t):
-    with t.program(disk=disks.Memory, export={"min_free_mib": 1}) as (p, saver, disk):
-        for _ in t.tries:
-            disk.remount("ro")
-            refused = len(saver.refused)
-            wait(lambda: len(saver.refused) > refused)
-            now = time.monotonic()
-            disk.remount("rw")
-            t.recovered(saver.after(now))
-        t.must(not p.codes, f"ended with {p.codes}")
+    refuses(t, disks.Memory, lambda d: d.remount("ro"), lambda d: d.remount("rw"))
 
 
 @fault("the disk is gone (unmounted) and comes back", 20)
 def disk_gone(t):
-    with t.program(disk=disks.Remote, export={"min_free_mib": 1}) as (p, saver, disk):
-        for _ in t.tries:
-            disk.detach()
-            refused = len(saver.refused)
-            wait(lambda: len(saver.refused) > refused)
-            now = time.monotonic()
-            disk.attach()
-            t.recovered(saver.after(now))
+    def nothing_beneath(p, disk):
         disk.detach()
-        t.must(not os.listdir(p.captures), "files were written to the disk under the mount point")
+        t.must(not os.listdir(p.captures), "files were written to the folder under the mount point")
         disk.attach()
-        t.must(not p.codes, f"ended with {p.codes}")
+    refuses(t, disks.Remote, disks.Remote.detach, disks.Remote.attach, nothing_beneath)
 
 
 @fault("the disk hangs for 6 s (nothing is read or written)", 20)
