@@ -42,7 +42,7 @@ def merged(base, over):
 class Program:
     """pastcam in a scratch folder, started again whenever it ends, as systemd does."""
 
-    def __init__(self, binary, config=None, env=None, limits=()):
+    def __init__(self, binary, config=None, env=None):
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="pastcam-torture-"))
         self.captures = self.scratch / "captures"
         self.captures.mkdir()
@@ -54,7 +54,7 @@ class Program:
             "network": {"bind": ["127.0.0.1"], "trigger_port": self.port},
             "logging": {"dir": str(self.scratch / "logs")},
         }, config or {})
-        self.binary, self.env, self.limits = binary, env or {}, list(limits)
+        self.binary, self.env = binary, env or {}
         self.process, self.codes, self.wanted = None, [], False
         self.lock = threading.Lock()
 
@@ -70,7 +70,7 @@ class Program:
         return self
 
     def _spawn(self):
-        command = [*self.limits, self.binary, "--config", "config.json"]
+        command = [self.binary, "--config", "config.json"]
         with self.lock:
             self.process = subprocess.Popen(command, cwd=self.scratch, env=os.environ | self.env, stdin=subprocess.DEVNULL,
                                             stdout=self.log, stderr=self.log)
