@@ -46,7 +46,7 @@ fn picture(colour: Colour) -> Picture {
         night: false,
         drawn: false,
     };
-    Picture { meta, pixels: Pixels::new(px), stacked: 1 }
+    Picture { meta, pixels: Pixels::new(px), stacked: None }
 }
 
 fn main() -> Result<(), pastcam::error::Error> {

@@ -1,6 +1,6 @@
 //! Owns pictures on their way from the ring to the disk: who waits for the next frame, what waits for an encoder.
 //! Never touches the camera, never speaks to a client. The thread `shutter` waits for frames, the threads `export-N`
-//! average, encode and write; callers only put jobs in, which takes a short lock.
+//! stack, encode and write; callers only put jobs in, which takes a short lock.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::frame::FrameMeta;
 use crate::health::Gauges;
 use crate::lock::{Guard, Ordered, Rank};
 use crate::ring::{Frames, Slot, Wanted};
-use crate::stack;
+use crate::stack::{self, Mode, Stacked, Stacker};
 use crate::threads::{self, Thread};
 
 /// What became of a job.
@@ -62,10 +62,19 @@ pub struct Order {
 /// What to do with frames of the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Past {
-    /// One picture, the mean of at most this many.
-    Average(usize),
+    /// One picture of at most this many, made by this rule.
+    Stack(usize, Mode),
     /// A picture each.
     Separate,
+}
+
+/// A picture that was made of several frames.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LastStack {
+    /// How it came of them.
+    pub stacked: Stacked,
+    /// Id of the frame nearest to the moment that was asked for.
+    pub reference: u64,
 }
 
 /// Jobs that may wait for an encoder; beyond, clients are told to come again.
@@ -81,9 +90,18 @@ struct Waiting {
 
 const STOPPING: &str = "the program is stopping";
 
+/// What becomes of the frames of a job.
+#[derive(Clone, Copy)]
+enum Make {
+    /// A picture each.
+    Each,
+    /// One picture by this rule; the frame at this place is the one that was asked for.
+    Stack(Mode, usize),
+}
+
 struct Job {
     frames: Vec<Arc<Slot>>,
-    average: bool,
+    make: Make,
     order: Order,
     done: Done,
 }
@@ -100,6 +118,8 @@ struct Queues {
     jobs: VecDeque<Job>,
     /// Jobs being worked on.
     busy: usize,
+    /// Of the stack made last.
+    stacked: Option<LastStack>,
     closed: bool,
 }
 
@@ -179,39 +199,50 @@ impl Jobs {
         self.shared.to_shutter.notify_one();
     }
 
-    /// Saves frames of the past: those around `trigger − before` averaged, or each frame since then. The frames are held
+    /// Saves frames of the past: one picture of those around `trigger − before`, or each frame since then. The frames are held
     /// from now on, however long the queue is; where readers hold so many already that the camera would have too few slots
     /// left, the answer is `busy`.
     ///
     /// `slack`: how far the nearest frame may be from the moment asked for; without it the nearest is taken, however far.
     pub fn past(&self, trigger: BootUs, before: Duration, slack: Option<Duration>, what: Past, order: Order, done: Done) {
         let target = trigger.back(before);
-        let mut off = None;
+        let mut nearest = None;
         let frames = self.shared.frames.past.hold(|m| {
             let run = match what {
-                Past::Average(count) => stack::centred(m, target, count),
+                Past::Stack(count, _) => stack::centred(m, target, count),
                 Past::Separate => {
                     let run = stack::window(m, trigger, before);
                     // A window between two night frames, or of no length: the frame nearest to it.
                     if run.is_empty() { stack::centred(m, trigger, 1) } else { run }
                 }
             };
-            off = run.clone().map(|i| (m.get(i).boot - target).unsigned_abs()).min().map(Duration::from_micros);
-            if off.zip(slack).is_some_and(|(off, slack)| off > slack) { 0..0 } else { run }
+            // Of two equally near the earlier, as `centred` has it.
+            let away = |i: usize| (m.get(i).boot - target).unsigned_abs();
+            nearest = run.clone().min_by_key(|i| away(*i)).map(|i| (i - run.start, Duration::from_micros(away(i))));
+            if nearest.zip(slack).is_some_and(|((_, off), slack)| off > slack) { 0..0 } else { run }
         });
-        let refused = match (&frames, off) {
+        let refused = match (&frames, nearest) {
             (None, _) => Error::new(Kind::Busy, "too many frames wait for the disk; ask again"),
             (Some(_), None) => Error::new(Kind::Past, "the ring is empty"),
-            (Some(frames), Some(off)) if frames.is_empty() => {
+            (Some(frames), Some((_, off))) if frames.is_empty() => {
                 let what = format!("the ring has a gap there: its nearest frame is {:.1} s off", off.as_secs_f64());
                 Error::new(Kind::Past, what)
             }
-            (Some(_), Some(_)) => {
+            (Some(_), Some((reference, _))) => {
                 let frames = frames.unwrap_or_default();
-                return self.shared.push(Job { frames, average: what != Past::Separate, order, done });
+                let make = match what {
+                    Past::Stack(_, mode) => Make::Stack(mode, reference),
+                    Past::Separate => Make::Each,
+                };
+                return self.shared.push(Job { frames, make, order, done });
             }
         };
         done(Err(refused));
+    }
+
+    /// What the last picture of several frames was made of; none since the start.
+    pub fn last_stack(&self) -> Option<LastStack> {
+        self.shared.lock().stacked
     }
 
     /// How many jobs wait or are being worked on.
@@ -279,7 +310,7 @@ fn shutter(s: &Shared) {
         // First come, first served: `swap_remove` has mixed them up.
         ripe.sort_by_key(|(w, _)| w.trigger);
         for (w, slot) in ripe {
-            let job = Job { frames: vec![slot], average: false, order: w.order, done: w.done };
+            let job = Job { frames: vec![slot], make: Make::Each, order: w.order, done: w.done };
             if ring.has_room() {
                 s.push(job);
             } else {
@@ -303,12 +334,20 @@ fn shutter(s: &Shared) {
 /// 5.6 ms without.
 const BEHIND: i32 = 10;
 
+/// What an export thread keeps from picture to picture.
+#[derive(Default)]
+struct Tools {
+    encoders: Encoders,
+    stacker: Stacker,
+    /// Pixels of a stack.
+    out: Arc<Vec<u8>>,
+}
+
 /// A thread `export-N`.
 fn export(s: &Shared) {
     // On Linux this concerns the calling thread alone. Where it is refused, pictures are made all the same.
     let _ = rustix::process::setpriority_process(None, BEHIND);
-    let mut encoders = Encoders::default();
-    let mut mean = Arc::new(Vec::new());
+    let mut tools = Tools::default();
     loop {
         let mut q = s.lock();
         let job = loop {
@@ -322,11 +361,11 @@ fn export(s: &Shared) {
         };
         q.busy += 1;
         drop(q);
-        let Job { frames, average, order, done } = job;
-        // A picture's bug costs that picture: its client is told, and the thread goes on with new encoders.
-        let made = threads::guarded("picture", || make(s, &mut encoders, &mut mean, frames, average, &order));
+        let Job { frames, make: how, order, done } = job;
+        // A picture's bug costs that picture: its client is told, and the thread goes on with new tools.
+        let made = threads::guarded("picture", || make(s, &mut tools, frames, how, &order));
         let result = made.unwrap_or_else(|bug| {
-            (encoders, mean) = (Encoders::default(), Arc::default());
+            tools = Tools::default();
             Err(bug)
         });
         match &result {
@@ -340,43 +379,46 @@ fn export(s: &Shared) {
 }
 
 /// One picture, or several.
-fn make(
-    s: &Shared,
-    encoders: &mut Encoders,
-    mean: &mut Arc<Vec<u8>>,
-    frames: Vec<Arc<Slot>>,
-    average: bool,
-    order: &Order,
-) -> Result<Saved> {
+fn make(s: &Shared, tools: &mut Tools, frames: Vec<Arc<Slot>>, how: Make, order: &Order) -> Result<Saved> {
     threads::fault("work");
-    if average { save_mean(s, encoders, mean, frames, order) } else { save_each(s, encoders, frames, order) }
+    match how {
+        Make::Stack(mode, reference) => save_stack(s, tools, frames, mode, reference, order),
+        Make::Each => save_each(s, &mut tools.encoders, frames, order),
+    }
 }
 
-fn save_mean(
+fn save_stack(
     s: &Shared,
-    encoders: &mut Encoders,
-    mean: &mut Arc<Vec<u8>>,
+    tools: &mut Tools,
     frames: Vec<Arc<Slot>>,
+    mode: Mode,
+    reference: usize,
     order: &Order,
 ) -> Result<Saved> {
+    let Tools { encoders, stacker, out } = tools;
     let (first, last) = (*frames[0].meta(), *frames[frames.len() - 1].meta());
-    let n = frames.len();
-    let pixels = if n == 1 {
-        Pixels::shared(frames[0].clone())
+    let (n, asked_for) = (frames.len(), frames[reference].meta().id);
+    let (pixels, stacked) = if n == 1 {
+        (Pixels::shared(frames[0].clone()), None)
     } else {
-        if Arc::get_mut(mean).is_none() {
-            *mean = Arc::default();
+        if Arc::get_mut(out).is_none() {
+            *out = Arc::default();
         }
-        let out = Arc::get_mut(mean).expect("made anew where it was shared");
-        out.resize(first.layout.bytes(), 0);
+        let pixels = Arc::get_mut(out).expect("made anew where it was shared");
+        pixels.resize(first.layout.bytes(), 0);
         let slices: Vec<&[u8]> = frames.iter().map(|f| f.pixels()).collect();
-        stack::average(&slices, out);
-        Pixels::shared(mean.clone())
+        let stacked = stacker.merge(mode, &slices, reference, first.layout, pixels);
+        (Pixels::shared(out.clone()), Some(stacked))
     };
     // From here on the disk may take its time: the ring has its slots back.
     drop(frames);
-    let picture = Picture { meta: last, pixels, stacked: n as u32 };
+    let picture = Picture { meta: last, pixels, stacked };
     let files = s.exporter.save(encoders, &picture, &order.formats, order.tag.as_ref())?;
+    if let Some(stacked) = stacked {
+        let percent = (stacked.share * 100.0).round();
+        log::info!("stack of {n} frames around frame {asked_for}, {}: {percent} % averaged", stacked.mode.word());
+        s.lock().stacked = Some(LastStack { stacked, reference: asked_for });
+    }
     Ok(Saved { files, first, last, frames: n })
 }
 
@@ -384,7 +426,7 @@ fn save_each(s: &Shared, encoders: &mut Encoders, frames: Vec<Arc<Slot>>, order:
     let (first, last, n) = (*frames[0].meta(), *frames[frames.len() - 1].meta(), frames.len());
     let mut files: Vec<PathBuf> = Vec::new();
     for slot in frames {
-        let picture = Picture { meta: *slot.meta(), pixels: Pixels::shared(slot), stacked: 1 };
+        let picture = Picture { meta: *slot.meta(), pixels: Pixels::shared(slot), stacked: None };
         let stop = s.lock().closed && !files.is_empty();
         let saved = if stop {
             Err(Error::new(Kind::Busy, STOPPING))

@@ -85,7 +85,7 @@ impl Spec {
         self.text.split_once(' ').map(|(_, second)| second)
     }
 
-    /// As it is written: `pastStack [jpg] [png] [npy] [before=SECONDS] [count=N] [tag=WORD]`.
+    /// As it is written: `pastStack [jpg] [png] [npy] [before=SECONDS] [count=N] [mode=steady|mean|still] [tag=WORD]`.
     pub fn usage(&self) -> String {
         self.args.iter().fold(self.text.to_string(), |line, arg| line + " " + &arg.usage())
     }
@@ -109,7 +109,8 @@ impl Spec {
 }
 
 /// `a, b and c`
-fn join(words: &[String], and: &str) -> String {
+fn join(words: &[impl AsRef<str>], and: &str) -> String {
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     match words.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} {and} {last}", rest.join(", ")),
         _ => words.concat(),
@@ -125,8 +126,10 @@ const DAY: f64 = 86_400.0;
 
 /// How far back (s).
 pub const BEFORE: Arg = arg("before", Place::Key, Rule::Seconds(0.0, DAY));
-/// Frames of an average, at most what `stack` takes.
+/// Frames of a stack, at most what `stack` takes.
 pub const COUNT: Arg = arg("count", Place::Key, Rule::Number(1, 256));
+/// How the frames become one picture, in the words of `stack`.
+pub const MODE: Arg = arg("mode", Place::Key, Rule::Choice(&["steady", "mean", "still"]));
 /// Files in a list; 500 names make 60 kB.
 pub const LAST: Arg = arg("last", Place::Key, Rule::Number(1, 500));
 /// How long (s).
@@ -165,7 +168,7 @@ macro_rules! table {
 
 table! {
     Save "save" [FORMATS, TAG] Triggering "saves the first frame taken at or after the command";
-    PastStack "pastStack" [FORMATS, BEFORE, COUNT, TAG] Triggering "saves the average of frames around a past moment";
+    PastStack "pastStack" [FORMATS, BEFORE, COUNT, MODE, TAG] Triggering "stacks frames around a past moment";
     RecordStart "record start" [Arg { place: Place::Maybe, ..LENGTH }, BEFORE, TAG] Triggering "records from now or from a moment in the ring";
     RecordStop "record stop" [] Triggering "ends the recording and makes the file whole";
     RecordStatus "record status" [] Reading "tells what is being recorded";
@@ -233,7 +236,10 @@ pub fn help(about: &[impl AsRef<str>]) -> Result<String> {
 
 /// What one verb takes and does, with the rule of each argument.
 fn explained(row: &Spec) -> String {
-    let args = row.args.iter().filter(|a| !matches!(a.rule, Rule::Format(_) | Rule::AnyFormat(_) | Rule::Flag | Rule::Pair));
+    let args = row
+        .args
+        .iter()
+        .filter(|a| !matches!(a.rule, Rule::Format(_) | Rule::AnyFormat(_) | Rule::Choice(_) | Rule::Flag | Rule::Pair));
     let rules: Vec<String> = args.map(|a| format!("{} ({})", a.shown(), a.rule)).collect();
     let between = if rules.is_empty() { "" } else { "; " };
     format!("OK {}: {}{between}{}", row.usage(), row.help, rules.join(", "))

@@ -170,9 +170,9 @@ fn ranges_on_the_page_are_those_of_the_program() {
 fn every_command_and_error_stands_on_its_page() {
     let page = read("docs/reference/protocol.md");
     for verb in verbs::TABLE {
-        let row = format!("\n| `{}`", verb.usage().replace("...", "…"));
+        let row = format!("\n| `{}`", verb.usage().replace("...", "…").replace('|', "\\|"));
         assert!(page.contains(&row), "{row} has no row");
-        let ruled = |a: &&verbs::Arg| matches!(a.rule, Rule::Tag | Rule::Seconds(..) | Rule::Number(..));
+        let ruled = |a: &&verbs::Arg| matches!(a.rule, Rule::Tag | Rule::Choice(_) | Rule::Seconds(..) | Rule::Number(..));
         for arg in verb.args.iter().filter(ruled) {
             let row = format!("\n| `{}` | {} |", arg.shown(), arg.rule);
             assert!(page.contains(&row), "{row} has no row");

@@ -17,6 +17,7 @@ use pastcam::clock::{BootUs, WallUs};
 use pastcam::error::Kind;
 use pastcam::export::{Encoders, Exporter, Format, Keep, KeepKind, Look, Picture, Pixels, Settings, Tag, encode};
 use pastcam::frame::{Ae, Colour, Exposure, FrameMeta, Layout, Matrix, Span};
+use pastcam::stack::{Mode, Stacked};
 
 /// A folder of one test, removed at the end; a small tmpfs of its own when asked for.
 struct Folder {
@@ -126,13 +127,13 @@ fn bars(layout: Layout, colour: Colour) -> Picture {
             }
         }
     }
-    Picture { meta: meta(7, layout, colour), pixels: Pixels::new(px), stacked: 1 }
+    Picture { meta: meta(7, layout, colour), pixels: Pixels::new(px), stacked: None }
 }
 
 /// Something without flat areas.
 fn noise(layout: Layout) -> Picture {
     let px: Vec<u8> = (0..layout.bytes() as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    Picture { meta: meta(7, layout, Colour::default()), pixels: Pixels::new(px), stacked: 1 }
+    Picture { meta: meta(7, layout, Colour::default()), pixels: Pixels::new(px), stacked: None }
 }
 
 /// Decoded by `jpegdec`: the I420 planes, JPEG's own colour.
@@ -251,7 +252,7 @@ fn the_jpeg_says_when_and_what() {
     let folder = Folder::new("exif");
     let exporter = Exporter::new(Settings::new(&*folder)).unwrap();
     let mut picture = bars(Layout::new(64, 48), Colour::default());
-    picture.stacked = 4;
+    picture.stacked = Some(Stacked { mode: Mode::Mean, frames: 4, share: 1.0 });
     let tag = Tag::new("gate").unwrap();
     let file = &exporter.save(&mut Encoders::new(), &picture, &[Format::Jpg], Some(&tag)).unwrap()[0];
     let exif = exif::Reader::new().read_from_container(&mut Cursor::new(fs::read(file).unwrap())).unwrap();

@@ -13,6 +13,7 @@ use crate::export::Format;
 use crate::frame::FrameMeta;
 use crate::jobs::{Order, Past, Saved};
 use crate::server::{Answer, HEAD_MAX};
+use crate::stack::Mode;
 use crate::verbs::{self, Call, Rule};
 
 /// The formats to write: the configured ones where none are named. Words of which none is known are refused with the bare word
@@ -25,7 +26,7 @@ fn formats(call: &Call, config: &Config) -> std::result::Result<Vec<Format>, Ans
     }
 }
 
-// What the table lets through is what an average takes.
+// What the table lets through is what a stack takes.
 const _: () = assert!(matches!(verbs::COUNT.rule, Rule::Number(1, most) if most == crate::stack::MAX as u64));
 
 /// What `save` says ahead of the file, the longest words there are ahead of one.
@@ -55,8 +56,9 @@ impl Commands {
     pub(super) fn past_stack(self: &Arc<Self>, line: &Line<'_>, config: &Config, call: &Call, respond: Respond) {
         let (before, count) = (call.number(verbs::BEFORE), call.number(verbs::COUNT).map(|n| n as usize));
         let before_s = before.unwrap_or(config.export.save_before_s);
-        let what = if config.export.stack_dark_frames || count.is_some() {
-            Past::Average(count.unwrap_or(config.export.stack_count))
+        let mode = call.choice(verbs::MODE).and_then(Mode::of);
+        let what = if config.export.stack_dark_frames || count.is_some() || mode.is_some() {
+            Past::Stack(count.unwrap_or(config.export.stack_count), mode.unwrap_or(config.export.stack_mode))
         } else {
             Past::Separate
         };
@@ -81,7 +83,7 @@ impl Commands {
         let this = self.clone();
         let done = Box::new(move |result: Result<Saved>| {
             respond(this.said(result, |saved, now| match what {
-                Past::Average(_) => stacked_line(saved, now, before_s),
+                Past::Stack(..) => stacked_line(saved, now, before_s),
                 Past::Separate => separate_line(saved, now, before_s),
             }));
         });
@@ -147,4 +149,15 @@ fn separate_line(s: &Saved, now: BootUs, before_s: f64) -> Answer {
         s.first.wall.secs(),
         age(&s.first, now)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_knows_every_mode_of_a_stack() {
+        let Rule::Choice(words) = verbs::MODE.rule else { panic!("{:?}", verbs::MODE) };
+        assert_eq!(words, Mode::ALL.map(Mode::word));
+    }
 }

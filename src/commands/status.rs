@@ -109,6 +109,7 @@ impl Commands {
         let real = |v: Option<f64>, digits| v.map_or(Value::Null, |v| json!(round(v, digits)));
         let newest = s.newest;
         let recording = self.recorder.under_way();
+        let stack = self.jobs.last_stack();
         json!({
             "ok": true,
             "version": env!("CARGO_PKG_VERSION"),
@@ -170,6 +171,13 @@ impl Commands {
                 "ended": events::word(&r.ended),
                 "why": Some(r.why).filter(|why| !why.is_empty()),
             })),
+            "stack": {
+                "configured": config.export.stack_mode.word(),
+                "mode": stack.map(|s| s.stacked.mode.word()),
+                "frames": stack.map(|s| s.stacked.frames),
+                "averaged_percent": real(stack.map(|s| f64::from(s.stacked.share) * 100.0), 1),
+                "reference": stack.map(|s| s.reference),
+            },
             "switches": g.switches.load(Relaxed),
             "saved": g.saved.load(Relaxed),
             "failed": g.failed.load(Relaxed),

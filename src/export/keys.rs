@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::format::{Each, Format};
 use crate::settings::{AutoMib, Refusal, Word, any, at_least, from, settings, whole_path};
+use crate::stack::Mode;
 
 /// The folder of the pictures in the packages, whose length answers are made for.
 pub const FOLDER: &str = "/var/lib/pastcam/captures";
@@ -26,10 +27,12 @@ settings! {
         formats: Vec<Format> = vec![Format::Jpg, Format::Png], any();
         /// How far `pastStack` reaches back (s).
         save_before_s: f64 = 5.0, from(0.0, 86_400.0);
-        /// `pastStack` averages; otherwise it writes every frame of the window.
+        /// `pastStack` makes one picture of several frames; otherwise it writes every frame of the window.
         stack_dark_frames: bool = true, any();
-        /// Frames in the average.
+        /// Frames of such a picture.
         stack_count: usize = 4, from(1.0, crate::stack::MAX as f64);
+        /// How they become one picture.
+        stack_mode: Mode = Mode::Steady, any();
         /// Time between periodic pictures (s); 0: none.
         auto_save_interval_s: Duration = Duration::from_secs(900), from(0.1, 31_536_000.0).or_zero();
         /// JPEG quality.

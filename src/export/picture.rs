@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::frame::{FrameMeta, Planes};
+use crate::stack::Stacked;
 
 /// Shared pixels of one picture: I420 as the picture's [`crate::frame::Layout`] places it. Cloning shares, never copies.
 #[derive(Clone)]
@@ -44,8 +45,8 @@ pub struct Picture {
     pub meta: FrameMeta,
     /// Its pixels, at least `meta.layout.bytes()` of them.
     pub pixels: Pixels,
-    /// How many frames were averaged; 1 = a single frame.
-    pub stacked: u32,
+    /// How it came of several frames; `None`: it is one frame.
+    pub stacked: Option<Stacked>,
 }
 
 impl Picture {

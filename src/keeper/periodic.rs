@@ -14,6 +14,7 @@ use crate::export::Format;
 use crate::health::State;
 use crate::jobs::{Order, Past, Saved};
 use crate::logging::Tally;
+use crate::stack::Mode;
 
 /// How long a picture waits for a frame: until the camera is back, however long that takes.
 const PATIENCE: Duration = Duration::from_secs(u32::MAX as u64);
@@ -77,7 +78,7 @@ impl Periodic {
             }
         });
         if from_ring {
-            c.jobs.past(now, Duration::ZERO, None, Past::Average(1), order, done);
+            c.jobs.past(now, Duration::ZERO, None, Past::Stack(1, Mode::default()), order, done);
         } else {
             c.jobs.next(due.unwrap_or(now), PATIENCE, order, done);
         }

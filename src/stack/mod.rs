@@ -52,6 +52,9 @@ impl Word for Mode {
     fn word(&self) -> String {
         (*self).word().into()
     }
+    fn range() -> String {
+        Mode::ALL.map(Mode::word).join(", ")
+    }
 }
 
 /// How a picture came of several frames.

@@ -26,6 +26,8 @@ pub enum Place {
 pub enum Rule {
     /// A [`super::Tag`].
     Tag,
+    /// One of these words.
+    Choice(&'static [&'static str]),
     /// Seconds with decimals, from and to.
     Seconds(f64, f64),
     /// A whole number, from and to.
@@ -56,11 +58,12 @@ pub struct Arg {
 }
 
 impl Arg {
-    /// `[tag=WORD]`, `SECONDS`, `[jpg] [png]`.
+    /// `[tag=WORD]`, `SECONDS`, `[jpg] [png]`, `[mode=steady|mean]`.
     pub(super) fn usage(&self) -> String {
         let name = self.name;
         match (self.place, self.rule) {
             (_, Rule::Format(of) | Rule::AnyFormat(of)) => format!("[{}]", Format::words(of).replace(", ", "] [")),
+            (Place::Key, Rule::Choice(of)) => format!("[{name}={}]", of.join("|")),
             (Place::Key, Rule::Seconds(..)) => format!("[{name}=SECONDS]"),
             (Place::Key, Rule::Number(..)) => format!("[{name}=N]"),
             (Place::Key, _) => format!("[{name}=WORD]"),
@@ -98,6 +101,10 @@ impl Arg {
             (Rule::Format(_) | Rule::Pair, _) => return Ok(false),
             (Rule::Flag, _) if !word.eq_ignore_ascii_case(self.name) => return Ok(false),
             (Rule::Tag, _) => call.tag = Some(word.parse()?),
+            (Rule::Choice(of), _) => match of.iter().find(|known| **known == word) {
+                Some(known) => call.choices.push((self.name, known)),
+                None => return Ok(false),
+            },
             (Rule::Word(_) | Rule::AnyFormat(_) | Rule::Flag, _) => call.words.push(word.into()),
         }
         Ok(true)
@@ -109,6 +116,7 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Rule::Tag => f.write_str("1 to 32 of A-Z a-z 0-9 _ -"),
+            Rule::Choice(of) => f.write_str(&super::join(of, "or")),
             Rule::Seconds(from, to) => write!(f, "seconds from {from} to {to}"),
             Rule::Number(from, to) => write!(f, "a number from {from} to {to}"),
             Rule::Size(what) | Rule::Word(what) => f.write_str(what),

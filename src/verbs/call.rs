@@ -20,6 +20,8 @@ pub struct Call {
     pub words: Vec<String>,
     /// What is to be set, in order.
     pub pairs: Vec<(String, String)>,
+    /// Words of choices by their argument's name.
+    pub(super) choices: Vec<(&'static str, &'static str)>,
     /// Numbers by their argument's name.
     pub(super) numbers: Vec<(&'static str, f64)>,
 }
@@ -62,7 +64,7 @@ impl Call {
         let second = plain.map(|at| words[at]);
         let named = rows.iter().find(|s| s.second().is_some() && s.second() == second);
         let Some(spec) = named.or_else(|| rows.iter().find(|s| s.second().is_none())) else {
-            let all: Vec<String> = rows.iter().filter_map(|s| s.second()).map(String::from).collect();
+            let all: Vec<&str> = rows.iter().filter_map(|s| s.second()).collect();
             let not = second.map_or_else(String::new, |word| format!(", not {word}"));
             return usage(format!("{} takes {}{not}", first.word(), join(&all, "or")));
         };
@@ -74,8 +76,15 @@ impl Call {
         if let (Some(_), Some(at)) = (named, plain) {
             words.remove(at);
         }
-        let (formats, pairs, numbers) = (Vec::new(), Vec::new(), Vec::new());
-        let mut call = Call { verb: spec.verb, tag: None, formats, words: Vec::new(), pairs, numbers };
+        let mut call = Call {
+            verb: spec.verb,
+            tag: None,
+            formats: Vec::new(),
+            words: Vec::new(),
+            pairs: Vec::new(),
+            choices: Vec::new(),
+            numbers: Vec::new(),
+        };
         let mut given: Vec<&str> = Vec::new();
         for word in words {
             given.push(call.take(spec, word, &given)?);
@@ -123,6 +132,11 @@ impl Call {
     /// The value of an argument that is a number, seconds or bytes.
     pub fn number(&self, arg: Arg) -> Option<f64> {
         self.numbers.iter().rev().find(|(name, _)| *name == arg.name).map(|(_, number)| *number)
+    }
+
+    /// The word of an argument that is a choice of a few.
+    pub fn choice(&self, arg: Arg) -> Option<&'static str> {
+        self.choices.iter().rev().find(|(name, _)| *name == arg.name).map(|(_, word)| *word)
     }
 }
 

@@ -50,6 +50,7 @@ fn help_names_every_verb_and_tells_every_rule_within_an_ordinary_answer() {
         for arg in row.args {
             let told = match arg.rule {
                 Rule::Format(of) | Rule::AnyFormat(of) => of.iter().all(|f| line.contains(&format!("[{f}]"))),
+                Rule::Choice(of) => of.iter().all(|word| line.contains(word)),
                 Rule::Flag | Rule::Pair => line.contains(arg.name),
                 rule => line.contains(&format!("{} ({rule})", arg.shown())),
             };
@@ -89,11 +90,12 @@ fn verbs_are_matched_exactly_first_then_without_case() {
 
 #[test]
 fn words_and_values_are_told_apart() {
-    let line = "pastStack png tag=Tor_1 before=2.5 count=8 id=a:7 token=x=y jpg before=3 bmp";
+    let line = "pastStack png tag=Tor_1 before=2.5 count=8 mode=still id=a:7 token=x=y jpg before=3 mode=mean bmp";
     let call = read(line);
     assert_eq!((call.formats.as_slice(), call.words.as_slice()), (&[Format::Png, Format::Jpg][..], &["bmp".to_string()][..]));
     assert_eq!(call.tag.as_ref().unwrap().as_str(), "Tor_1");
     assert_eq!((call.number(BEFORE), call.number(COUNT)), (Some(3.0), Some(8.0)), "of several the last holds");
+    assert_eq!((call.choice(MODE), read("pastStack").choice(MODE)), (Some("mean"), None), "of several the last holds");
     assert_eq!((token_of(line), id_of(line)), (Some("x=y"), Some("a:7")));
     let line = "save token=a Token=secret jpg token=ab";
     assert_eq!(without_token(line, line), "save token=… token=… jpg token=…");
@@ -121,6 +123,8 @@ fn each_verb_refuses_a_slip_with_its_own_rule() {
         ("save tag=a/b", "take the tag \"a/b\": it contains '/'; use letters a to z, digits, _ and -"),
         ("pastStack before=nan", "before= takes seconds from 0 to 86400, not before=nan"),
         ("pastStack count=257", "count= takes a number from 1 to 256, not count=257"),
+        ("pastStack mode=median", "mode= takes steady, mean or still, not mode=median"),
+        ("save mode=mean", "save takes jpg, png, npy and tag=, not mode=mean"),
         ("ping id=a;b", "id= takes 1 to 32 of A-Z a-z 0-9 _ . : -, not id=a;b"),
         ("files lst=3", "known arguments are jpg, png, npy, mp4 and last=, not lst=3; see help files"),
         ("files bmp", "files takes jpg, png, npy, mp4 and last=, not bmp"),

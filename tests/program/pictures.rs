@@ -104,7 +104,7 @@ fn one_frame_of_the_past_is_the_one_nearest_to_the_moment() {
 fn a_stack_is_the_mean_of_its_frames() {
     let r = Setup::new("mean").set("export.stack_dark_frames", false).set("export.save_before_s", 4.0).start();
     r.until_frame(20);
-    let stack = said::stacked(&r.ask("pastStack npy png before=1 count=4"));
+    let stack = said::stacked(&r.ask("pastStack npy png before=1 count=4 mode=mean"));
     assert_eq!(stack.frames, 4);
     said::separate(&r.ask("pastStack npy"));
     let frames: Vec<(f64, Image)> = pictures(&r, "npy")
@@ -135,6 +135,53 @@ fn a_stack_is_the_mean_of_its_frames() {
     assert_eq!(id_of(&stack.path), frames[3].1.code().0);
 }
 
+/// By the key and by a word of the command, in `status json`, in the log and in EXIF; the answer stays as it was.
+#[test]
+fn the_mode_of_a_stack_is_chosen_and_told() {
+    let setup = Setup::new("modes").set("export.stack_dark_frames", false);
+    let r = setup.start();
+    r.until_frame(12);
+    let told = || {
+        let stack = r.status()["stack"].take();
+        let mode = ["configured", "mode"].map(|key| stack[key].as_str().unwrap_or("none").to_string());
+        (mode, stack)
+    };
+    // One frame alone is no stack.
+    assert_eq!(said::stacked(&r.ask("pastStack jpg before=0.3 count=1")).frames, 1);
+    let (mode, stack) = told();
+    assert!(mode == ["steady", "none"] && stack["reference"].is_null() && stack["averaged_percent"].is_null(), "{stack}");
+    let describe = |path: &PathBuf| {
+        let exif = exif::Reader::new().read_from_container(&mut std::io::Cursor::new(std::fs::read(path).unwrap())).unwrap();
+        exif.get_field(exif::Tag::ImageDescription, exif::In::PRIMARY).unwrap().display_value().to_string()
+    };
+    for (word, description) in
+        [("steady", "steady stack of 5 frames, "), ("mean", "average of 5 frames"), ("still", "median of 5 frames")]
+    {
+        // With neither `count=` nor `stack_dark_frames`, the word alone asks for a stack.
+        let by_word = said::stacked(&r.ask(&format!("pastStack jpg before=0.5 mode={word}")));
+        assert_eq!(by_word.frames, 4);
+        let s = said::stacked(&r.ask(&format!("pastStack jpg before=0.5 count=5 mode={word}")));
+        assert_eq!(s.frames, 5);
+        let (mode, stack) = told();
+        assert!(mode == ["steady", word] && stack["frames"] == 5, "{stack}");
+        let share = stack["averaged_percent"].as_f64().unwrap();
+        assert!((0.0..=100.0).contains(&share) && (word != "mean" || share > 99.9), "{stack}");
+        // The frame that was asked for stands in the middle, where none was lost right there; the name is the last one's.
+        let (reference, last) = (stack["reference"].as_u64().unwrap(), id_of(&s.path));
+        assert!((last - 3..last).contains(&reference), "{stack}, named after {last}");
+        r.until_logged(&format!("stack of 5 frames around frame {reference}, {word}: "));
+        assert!(describe(&s.path).contains(description), "{}", describe(&s.path));
+    }
+    let changed = setup.set("export.stack_mode", "still");
+    std::fs::write(changed.config_file(), changed.config.to_string()).unwrap();
+    r.signal(nix::sys::signal::Signal::SIGHUP);
+    until("the key", || (told().0[0] == "still").then_some(()));
+    said::stacked(&r.ask("pastStack jpg before=0.5 count=2"));
+    assert_eq!(told().0, ["still", "still"]);
+    said::stacked(&r.ask("pastStack jpg before=0.5 count=2 mode=mean"));
+    assert_eq!(told().0, ["still", "mean"]);
+}
+
 #[test]
 fn a_stack_lies_around_its_moment() {
     let r = Setup::new("centred").start();
@@ -157,7 +204,7 @@ fn a_stack_takes_noise_away() {
     r.until_frame(40);
     // Strong enough to drown what texture the scene itself has from pixel to pixel.
     let deviation = |count: usize| {
-        let s = said::stacked(&r.ask(&format!("pastStack npy before=1.5 count={count}")));
+        let s = said::stacked(&r.ask(&format!("pastStack npy before=1.5 count={count} mode=mean")));
         assert_eq!(s.frames, count);
         let luma = Image::open(&s.path);
         let values: Vec<f64> = (60..100)

@@ -10,6 +10,7 @@ use super::super::name;
 use super::super::picture::Picture;
 use super::Tag;
 use crate::error::{Error, Kind, Result};
+use crate::stack::{Mode, Stacked};
 
 /// What stands in for the camera's model in a picture that no camera took.
 const TEST_PATTERN: &str = "TEST PATTERN";
@@ -90,18 +91,25 @@ fn scene(picture: &Picture) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-/// That it was drawn, tag, number of averaged frames, and where there is no date the reason; parts that do not apply are left out.
+/// That it was drawn, tag, how it came of several frames, and where there is no date the reason; parts that do not apply are left out.
 fn describe(picture: &Picture, tag: Option<&Tag>) -> String {
     let mut parts = Vec::new();
     parts.extend(picture.meta.drawn.then(|| TEST_PATTERN.to_string()));
     parts.extend(tag.map(ToString::to_string));
-    if picture.stacked > 1 {
-        parts.push(format!("average of {} frames", picture.stacked));
-    }
+    parts.extend(picture.stacked.map(|s| stack(&s)));
     if !picture.meta.wall.is_set() {
         parts.push(format!("clock not set, {} s after boot", picture.meta.boot.0 / 1_000_000));
     }
     parts.join("; ")
+}
+
+/// How a picture came of several frames.
+fn stack(s: &Stacked) -> String {
+    match s.mode {
+        Mode::Steady => format!("steady stack of {} frames, {:.0} % averaged", s.frames, s.share * 100.0),
+        Mode::Mean => format!("average of {} frames", s.frames),
+        Mode::Still => format!("median of {} frames", s.frames),
+    }
 }
 
 #[cfg(test)]
@@ -133,10 +141,15 @@ mod tests {
     #[test]
     fn light_and_description_are_told() {
         let mut p = picture(Layout::new(6, 4));
-        p.stacked = 4;
+        p.stacked = Some(Stacked { mode: Mode::Mean, frames: 4, share: 1.0 });
         p.meta.exposure = Some(Exposure { time_us: 8333.0, analogue_gain: 2.0, digital_gain: 1.5 });
         let exif = read(&segment(&p, Some(&Tag::new("gate").unwrap())).unwrap());
         assert_eq!(shown(&exif, Key::ImageDescription).unwrap(), "\"gate; average of 4 frames\"");
+        for (mode, words) in [(Mode::Steady, "steady stack of 4 frames, 87 % averaged"), (Mode::Still, "median of 4 frames")] {
+            p.stacked = Some(Stacked { mode, frames: 4, share: 0.872 });
+            let told = shown(&read(&segment(&p, None).unwrap()), Key::ImageDescription);
+            assert_eq!(told.unwrap(), format!("\"{words}\""));
+        }
         assert_eq!(shown(&exif, Key::PhotographicSensitivity).unwrap(), "300");
         match &exif.get_field(Key::ExposureTime, In::PRIMARY).unwrap().value {
             Value::Rational(r) => assert_eq!((r[0].num, r[0].denom), (8333, 1_000_000)),
