@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import time
 
-from . import instructions, machine, video
+from . import instructions, machine, past, video
 from .report import of_spread, row, spread
 from .service import FPS, HEIGHT, RING, WIDTH, Pastcam
 
@@ -16,8 +16,8 @@ NOT_HERE = "documented, not measured here"
 
 
 class Bench:
-    def __init__(self, programs, reference, disk, quick):
-        self.programs, self.reference, self.disk, self.quick, self.raw = programs, reference, disk, quick, {}
+    def __init__(self, programs, reference, disk, quick, films=()):
+        self.programs, self.reference, self.disk, self.quick, self.films, self.raw = programs, reference, disk, quick, films, {}
         self.pair = None
 
     def both(self, captures_on):
@@ -102,10 +102,16 @@ def boards(bench):
         bench.raw["boards"] = {"skipped": str(why)}
         return [row("instructions a frame on the boards' processors", None, None, "", f"SKIP: {why}")]
     bench.raw["boards"] = counted
-    what = {"frame": "a frame into the ring, with the night rule", "copy": "  the copy in it", "stack": "the mean of 8 frames"}
-    return [row(f"{cpu}: {what[case]}", n / 1000, old * instructions.ROOM / 1000 if verdict != "-" else None, "k instr.",
+    what = {"frame": "a frame into the ring, with the night rule", "copy": "  the copy in it", "stack": "the mean of 8 frames", "steady": "steady of 8 frames at rest",
+            "moving": "steady of 8 frames that move", "still": "the median of 8 frames"}
+    rows = [row(f"{cpu}: {what[case]}", n / 1000, old * instructions.ROOM / 1000 if verdict != "-" else None, "k instr.",
                 f"counted under qemu-user, kept {old or 0:,}; not the speed of a Pi", digits=1)
             for cpu, case, n, old, verdict in instructions.rows(counted)]
+    for cpu, n in counted.items():
+        limits = {"steady": 6, "moving": 6} if cpu == "arm1176" else {}
+        rows += [row(f"{cpu}: {what[case]}, beyond the mean", (n[case] - n["stack"]) / (8 * FRAME), limits.get(case), "instr.", "a sample read")
+                 for case in ("steady", "moving", "still")]
+    return rows
 
 
 def starts(bench):
@@ -292,5 +298,5 @@ def camera(bench):
 
 
 # In this order: a pair of services serves `idle` and the first half of `pictures`.
-CASES = {"ring": ring, "average": average, "camera": camera, "boards": boards, "starts": starts, "idle": idle, "pictures": pictures, "commands": commands, "storm": storm, "video": video.case}
+CASES = {"ring": ring, "average": average, "stack": past.stack, "films": past.films, "camera": camera, "boards": boards, "starts": starts, "idle": idle, "pictures": pictures, "commands": commands, "storm": storm, "video": video.case}
 NAMES = list(CASES)

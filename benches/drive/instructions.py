@@ -5,8 +5,9 @@ A count is the same in every run, so a few per cent more are a change of the cod
 keeps the figures, and more than 3 % above them fails (exit 1). --write takes new ones over. It tells nothing of caches, memory
 or how many instructions a processor does at once, and is never the speed of a Pi.
 
-Cases (benches/frames.rs): `frame` is what the capture does with one frame of 1024x768 (copy, sample of luma, night rule, ring);
-`copy` the copy in it; `stack` the mean of 8 frames. Each is the difference of two runs, so that the start does not count.
+Cases (benches/frames): `frame` is what the capture does with one frame of 1024x768 (copy, sample of luma, night rule, ring);
+`copy` the copy in it; `stack` the mean of 8 frames; `steady` and `still` those ways of stacking them where nothing moves,
+`moving` the first where everything does. Each is the difference of two runs, so that the start does not count.
 Exit: 0 within bounds, 1 beyond them, 77 (with SKIP) where it cannot be counted.
 """
 import json
@@ -20,7 +21,7 @@ TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 KEPT = TOP / "benches" / "instructions.json"
 BUILT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target"))
 ROOM = 1.03
-CASES = {"frame": "count-capture", "copy": "count-copy", "stack": "count-average"}
+CASES = {"frame": "count-capture", "copy": "count-copy", "stack": "count-average", "steady": "count-steady", "moving": "count-steady-moving", "still": "count-still"}
 # Processor: the words of scripts/target, the emulator.
 BOARDS = {"arm1176": ("core", "qemu-arm"), "cortex-a53": ("arm64", "qemu-aarch64")}
 
@@ -46,7 +47,7 @@ def plugin(emulator, program, root):
 
 
 def build(target):
-    """benches/frames for a target; its path."""
+    """The program of benches/frames for a target; its path."""
     done = subprocess.run([str(TOP / "scripts/target"), target, "bench", "--locked", "--profile", "emulated", "--no-default-features", "--bench", "frames",
                            "--no-run", "--message-format=json"], cwd=TOP, stdout=subprocess.PIPE, text=True)
     if done.returncode == 77:

@@ -7,13 +7,17 @@
 //! `turn`: the copy that turns a picture upright, against the plain one, in pairs, for the mirrors and the quarter turn, and for
 //! a quarter turn of YUYV;
 //! `average`: the mean of 8 frames against reading those bytes once, in pairs;
-//! `count-average N`, `count-read N`, `count-capture N`, `count-copy N`: N passes and nothing else, for a tool that counts
-//! instructions; `capture` is what the capture does with a frame (copy, sample of luma, night rule, ring), `copy` the copy alone.
+//! `stack`: `steady` and `still` of 8 frames against the mean and that reading, in turn, and allocations a call (`stack.rs`);
+//! `count-average N`, `count-read N`, `count-capture N`, `count-copy N`, `count-steady N`, `count-steady-moving N`,
+//! `count-still N`: N passes and nothing else, for a tool that counts instructions; `capture` is what the capture does with a
+//! frame (copy, sample of luma, night rule, ring), `copy` the copy alone.
 //!
 //! Memory: two pools of up to 300 frames, larger than the caches of today's machines; fewer where memory is short.
 //! Started by `cargo test`, it does nothing.
 
 #![allow(unsafe_code, reason = "a global allocator cannot be written without it; see `Counting`")]
+
+mod stack;
 
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::cell::Cell;
@@ -38,7 +42,7 @@ use pastcam::source::{Camera, Spec};
 use pastcam::tuning::Presets;
 use pastcam::turn::Turn;
 
-use pastcam::stack;
+use pastcam::stack::{Mode, average as mean};
 use pastcam::tuning::{Map, Tuner};
 use serde_json::{Value, json};
 
@@ -100,7 +104,7 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let has = |word: &str| args.iter().any(|a| a == word);
     let after = |word: &str| args.iter().position(|a| a == word).and_then(|i| args.get(i + 1));
-    for case in ["count-average", "count-read", "count-capture", "count-copy"] {
+    for case in COUNTED {
         if let Some(n) = after(case) {
             return counted(case, n.parse().expect("a number of passes follows the case"));
         }
@@ -112,7 +116,8 @@ fn main() -> Result<()> {
     let only = after("--only").map(String::as_str);
     let mut out = serde_json::Map::new();
     out.insert("frame_bytes".into(), layout().bytes().into());
-    let cases: [(&str, Case); 4] = [("put", put), ("capture", capture), ("turn", turn), ("average", average)];
+    let stack: Case = |quick| Ok(stack::measure(quick));
+    let cases: [(&str, Case); 5] = [("put", put), ("capture", capture), ("turn", turn), ("average", average), ("stack", stack)];
     for (name, case) in cases {
         if only.is_none_or(|o| o == name) {
             let value = case(quick)?;
@@ -364,7 +369,7 @@ fn average(quick: bool) -> Result<Value> {
     let mut out = vec![0; layout().bytes()];
     let (ratio, ours, read) = pairs(
         if quick { 120 } else { 800 },
-        |i| stack::average(sets[i % sets.len()], &mut out),
+        |i| mean(sets[i % sets.len()], &mut out),
         // Half the pool away: neither finds in the cache what the other has just read.
         |i| {
             black_box(read_once(sets[(i + sets.len() / 2) % sets.len()]));
@@ -374,10 +379,31 @@ fn average(quick: bool) -> Result<Value> {
     Ok(json!({ "ratio": ratio, "average_us": ours, "read_us": read, "frames_in_average": STACK, "pool_frames": frames }))
 }
 
+/// How often the work asks for memory.
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.load(Relaxed);
+    WATCHED.set(true);
+    work();
+    WATCHED.set(false);
+    ALLOCATIONS.load(Relaxed) - before
+}
+
+const COUNTED: [&str; 7] =
+    ["count-average", "count-read", "count-capture", "count-copy", "count-steady", "count-steady-moving", "count-still"];
 /// Frames in a ring that goes round a few times in a short count.
 const COUNTED_RING: usize = 8;
 
 fn counted(case: &str, passes: usize) -> Result<()> {
+    let stacked = match case {
+        "count-steady" => Some((Mode::Steady, stack::Scene::Still)),
+        "count-steady-moving" => Some((Mode::Steady, stack::Scene::AllMoving)),
+        "count-still" => Some((Mode::Still, stack::Scene::Still)),
+        _ => None,
+    };
+    if let Some((mode, scene)) = stacked {
+        stack::counted(mode, scene, passes);
+        return Ok(());
+    }
     let ring = filled_ring(COUNTED_RING)?;
     let mut out = vec![0; layout().bytes()];
     if case == "count-average" || case == "count-read" {
@@ -385,7 +411,7 @@ fn counted(case: &str, passes: usize) -> Result<()> {
         let all: Vec<&[u8]> = held[..STACK].iter().map(|s| s.pixels()).collect();
         for _ in 0..passes {
             if case == "count-average" {
-                stack::average(black_box(&all), &mut out);
+                mean(black_box(&all), &mut out);
             } else {
                 black_box(read_once(black_box(&all)));
             }
