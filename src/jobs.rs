@@ -2,6 +2,8 @@
 //! Never touches the camera, never speaks to a client. The thread `shutter` waits for frames, the threads `export-N`
 //! stack, encode and write; callers only put jobs in, which takes a short lock.
 
+pub mod burst;
+
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,6 +22,8 @@ use crate::ring::{Frames, Slot, Wanted};
 use crate::stack::{self, Mode, Stacked, Stacker};
 use crate::threads::{self, Thread};
 
+use self::burst::Burst;
+
 /// What became of a job.
 #[derive(Debug, Clone)]
 pub struct Saved {
@@ -36,14 +40,17 @@ pub struct Saved {
 impl Saved {
     /// Tells listeners what became of a job.
     pub fn tell(events: &Events, result: &Result<Saved>, by: By) {
-        let moment = |m: &FrameMeta| Moment { boot: m.boot, wall: m.wall };
         match result {
-            Ok(s) => {
-                let (first, last) = (moment(&s.first), moment(&s.last));
-                events.publish(Event::Saved { files: s.files.clone(), first, last, by });
-            }
+            Ok(s) => s.tell_of_it(events, by),
             Err(e) => events.failed(Task::Save, by, e),
         }
+    }
+
+    /// Tells listeners of these files.
+    pub fn tell_of_it(&self, events: &Events, by: By) {
+        let moment = |m: &FrameMeta| Moment { boot: m.boot, wall: m.wall };
+        let (first, last) = (moment(&self.first), moment(&self.last));
+        events.publish(Event::Saved { files: self.files.clone(), first, last, by });
     }
 }
 
@@ -83,9 +90,26 @@ const QUEUE: usize = 512;
 struct Waiting {
     trigger: BootUs,
     until: BootUs,
-    order: Order,
-    done: Done,
-    _wanted: Wanted,
+    then: Then,
+    /// From shortly before the trigger.
+    wanted: Option<Wanted>,
+}
+
+/// What becomes of the frame.
+enum Then {
+    /// One picture.
+    Once(Order, Done),
+    /// The next picture of a burst.
+    Next(burst::Rest),
+}
+
+impl Waiting {
+    fn refuse(self, e: Error) {
+        match self.then {
+            Then::Once(_, done) => done(Err(e)),
+            Then::Next(rest) => rest.fail(e),
+        }
+    }
 }
 
 const STOPPING: &str = "the program is stopping";
@@ -188,13 +212,23 @@ impl Jobs {
     /// Saves the first full-resolution frame at or after `trigger`; fails when none has come within `patience`.
     pub fn next(&self, trigger: BootUs, patience: Duration, order: Order, done: Done) {
         let until = self.shared.clock.boot() + patience;
+        self.wait(Waiting { trigger, until, then: Then::Once(order, done), wanted: Some(self.shared.frames.want()) });
+    }
+
+    /// Saves several frames from `trigger` on, never one of them twice and none before its instant. `each` hears of every picture
+    /// that is on the disk, `end` of all together.
+    pub fn burst(&self, trigger: BootUs, burst: Burst, order: Order, each: burst::Each, end: burst::End) {
+        let rest = burst::Rest::new(burst, trigger, order, each, end);
+        self.wait(rest.waiting(None, self.shared.clock.boot()));
+    }
+
+    fn wait(&self, waiting: Waiting) {
         let mut q = self.shared.lock();
         if q.closed || q.waiting.len() >= QUEUE {
             drop(q);
-            done(Err(Error::new(Kind::Busy, "too many clients wait for a picture; ask again")));
-            return;
+            return waiting.refuse(Error::new(Kind::Busy, "too many clients wait for a picture; ask again"));
         }
-        q.waiting.push(Waiting { trigger, until, order, done, _wanted: self.shared.frames.want() });
+        q.waiting.push(waiting);
         drop(q);
         self.shared.to_shutter.notify_one();
     }
@@ -259,7 +293,7 @@ impl Jobs {
             (std::mem::take(&mut q.waiting), std::mem::take(&mut q.jobs))
         };
         for w in waiting {
-            (w.done)(Err(Error::new(Kind::Busy, STOPPING)));
+            w.refuse(Error::new(Kind::Busy, STOPPING));
         }
         for job in queued {
             job.refuse(STOPPING);
@@ -274,6 +308,9 @@ impl Jobs {
         }
     }
 }
+
+/// How long before its instant a picture of a burst asks for full frames, and the shutter looks for it.
+const AHEAD: Duration = Duration::from_millis(50);
 
 /// The thread `shutter`: hands each waiting job the first frame after its trigger.
 fn shutter(s: &Shared) {
@@ -297,21 +334,47 @@ fn shutter(s: &Shared) {
         let (mut ripe, mut expired) = (Vec::new(), Vec::new());
         let mut i = 0;
         while i < q.waiting.len() {
-            if let Some(slot) = ring.first_since(q.waiting[i].trigger) {
-                ripe.push((q.waiting.swap_remove(i), slot));
-            } else if now >= q.waiting[i].until {
-                expired.push(q.waiting.swap_remove(i));
-            } else {
+            let w = &mut q.waiting[i];
+            if w.trigger > now + AHEAD {
                 i += 1;
+                continue;
+            }
+            w.wanted.get_or_insert_with(|| s.frames.want());
+            let found = match &w.then {
+                Then::Once(..) => Some(ring.first_since(w.trigger).into_iter().collect()),
+                Then::Next(rest) if rest.is_over() => {
+                    q.waiting.swap_remove(i);
+                    continue;
+                }
+                Then::Next(_) => burst::hold(ring, w.trigger),
+            };
+            match (found, &w.then) {
+                // The disk is behind: the picture is taken when there is room, and later than it might.
+                (None, Then::Next(rest)) => {
+                    w.until = rest.until(now);
+                    i += 1;
+                }
+                (Some(frames), _) if !frames.is_empty() => {
+                    let w = q.waiting.swap_remove(i);
+                    ripe.push((w.trigger, picture(w.then, frames, now, &mut q.waiting)));
+                }
+                _ if now >= w.until => expired.push(q.waiting.swap_remove(i)),
+                _ => i += 1,
             }
         }
         let next_end = q.waiting.iter().map(|w| w.until).min();
+        // Where all wait for an instant to come and none for a frame, nobody has to look at each.
+        let idle = q.waiting.iter().map(|w| w.trigger.since(now + AHEAD)).min().unwrap_or_default();
+        if ripe.is_empty() && expired.is_empty() && !idle.is_zero() {
+            Thread::Shutter.rests();
+            drop(q.wait_timeout(&s.to_shutter, idle));
+            continue;
+        }
         drop(q);
         // First come, first served: `swap_remove` has mixed them up.
-        ripe.sort_by_key(|(w, _)| w.trigger);
-        for (w, slot) in ripe {
-            let job = Job { frames: vec![slot], make: Make::Each, order: w.order, done: w.done };
-            if ring.has_room() {
+        ripe.sort_by_key(|(trigger, _)| *trigger);
+        for (_, (job, has_room)) in ripe {
+            if has_room || ring.has_room() {
                 s.push(job);
             } else {
                 job.refuse("the disk is too slow for so many pictures; ask again");
@@ -319,12 +382,27 @@ fn shutter(s: &Shared) {
         }
         for w in expired {
             let waited = w.until.since(w.trigger).as_secs_f64();
-            (w.done)(Err(Error::new(Kind::Timeout, format!("no frame came within {waited:.1} s"))));
+            w.refuse(Error::new(Kind::Timeout, format!("no frame came within {waited:.1} s")));
         }
-        if let Some(end) = next_end {
+        if let Some(end) = next_end.filter(|_| idle.is_zero()) {
             Thread::Shutter.rests();
             // Short enough that a job put in meanwhile, which cannot ring here, is not late by more than a frame time.
             ring.wait_published(seen, end.since(now).min(Duration::from_millis(250)));
+        }
+    }
+}
+
+/// The job that makes the picture, and whether room for its frame was looked for; the rest of a burst goes on waiting.
+fn picture(then: Then, frames: Vec<Arc<Slot>>, now: BootUs, waiting: &mut Vec<Waiting>) -> (Job, bool) {
+    match then {
+        Then::Once(order, done) => (Job { frames, make: Make::Each, order, done }, false),
+        Then::Next(mut rest) => {
+            let last = frames[0].meta().boot;
+            let job = rest.job(frames);
+            if !rest.is_over() {
+                waiting.push(rest.waiting(Some(last), now));
+            }
+            (job, true)
         }
     }
 }

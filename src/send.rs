@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::server::LONG_MAX;
+use crate::verbs::{Call, Rights};
 
 /// Time to reach the server.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -49,7 +50,9 @@ pub fn address(text: &str) -> Result<(String, u16)> {
 
 /// Sends one command and waits for its answer. An error means: no answer.
 pub fn send(host: &str, port: u16, command: &str) -> Result<Answer> {
-    exchange(connect(host, port, &find(host, port)?, CONNECT)?, command, None, ANSWER, &|step| {
+    let burst = Call::parse(command, Rights::ALL).map_or(0.0, |call| call.burst_s());
+    let patience = ANSWER + Duration::from_secs_f64(burst);
+    exchange(connect(host, port, &find(host, port)?, CONNECT)?, command, None, patience, &|step| {
         format!("{step} {host} port {port}")
     })
 }

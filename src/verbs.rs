@@ -122,14 +122,16 @@ const fn arg(name: &'static str, place: Place, rule: Rule) -> Arg {
 }
 
 /// Longest time that can be asked for: a day (s).
-const DAY: f64 = 86_400.0;
+pub const DAY: f64 = 86_400.0;
 
 /// How far back (s).
 pub const BEFORE: Arg = arg("before", Place::Key, Rule::Seconds(0.0, DAY));
-/// Frames of a stack, at most what `stack` takes.
+/// Frames of a stack, at most what `stack` takes, or pictures of a burst.
 pub const COUNT: Arg = arg("count", Place::Key, Rule::Number(1, 256));
 /// How the frames become one picture, in the words of `stack`.
 pub const MODE: Arg = arg("mode", Place::Key, Rule::Choice(&["steady", "mean", "still"]));
+/// Between two pictures of a burst (s).
+pub const EVERY: Arg = arg("every", Place::Key, Rule::Seconds(0.0, DAY));
 /// Files in a list; 500 names make 60 kB.
 pub const LAST: Arg = arg("last", Place::Key, Rule::Number(1, 500));
 /// How long (s).
@@ -167,7 +169,7 @@ macro_rules! table {
 }
 
 table! {
-    Save "save" [FORMATS, TAG] Triggering "saves the first frame taken at or after the command";
+    Save "save" [FORMATS, COUNT, EVERY, TAG] Triggering "saves the first frame taken at or after the command";
     PastStack "pastStack" [FORMATS, BEFORE, COUNT, MODE, TAG] Triggering "stacks frames around a past moment";
     RecordStart "record start" [Arg { place: Place::Maybe, ..LENGTH }, BEFORE, TAG] Triggering "records from now or from a moment in the ring";
     RecordStop "record stop" [] Triggering "ends the recording and makes the file whole";

@@ -8,9 +8,10 @@ use super::{Commands, Line, Respond, failed};
 use crate::clock::BootUs;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::events::By;
+use crate::events::{By, Task};
 use crate::export::Format;
 use crate::frame::FrameMeta;
+use crate::jobs::burst::{Burst, Outcome};
 use crate::jobs::{Order, Past, Saved};
 use crate::server::{Answer, HEAD_MAX};
 use crate::stack::Mode;
@@ -24,6 +25,20 @@ fn formats(call: &Call, config: &Config) -> std::result::Result<Vec<Format>, Ans
         (true, None) => Ok(config.export.formats.clone()),
         (true, Some(word)) => Err(Answer::refused("NOT_SAVED", call.verb.spec().slip(word))),
     }
+}
+
+/// What `count=` and `every=` ask for; one picture without them.
+fn burst(call: &Call, patience: Duration) -> Result<Burst> {
+    let (count, every) = (call.number(verbs::COUNT), call.number(verbs::EVERY));
+    if let (None, Some(every)) = (count, every) {
+        return Err(Error::new(Kind::Usage, format!("save takes every= with count= only, not every={every} alone")));
+    }
+    let (count, every, length) = (count.unwrap_or(1.0), every.unwrap_or(0.0), call.burst_s());
+    if length > verbs::DAY {
+        let what = format!("save takes at most {} s from the first picture to the last, not {length} s", verbs::DAY);
+        return Err(Error::new(Kind::Usage, what));
+    }
+    Ok(Burst { count: count as usize, every: Duration::from_secs_f64(every), patience })
 }
 
 // What the table lets through is what a stack takes.
@@ -45,12 +60,39 @@ impl Commands {
             Ok(formats) => formats,
             Err(answer) => return respond(answer),
         };
+        let burst = match burst(call, self.patience(config)) {
+            Ok(burst) => burst,
+            Err(e) => return respond(failed(&e)),
+        };
         if let Err(e) = self.debounced(call.verb, line.trigger, config) {
             return respond(failed(&e));
         }
-        let this = self.clone();
-        let done = Box::new(move |result: Result<Saved>| respond(this.said(result, saved_line)));
-        self.jobs.next(line.trigger, self.patience(config), Order { formats, tag: call.tag.clone() }, done);
+        let (this, order) = (self.clone(), Order { formats, tag: call.tag.clone() });
+        if burst.count == 1 {
+            let done = Box::new(move |result: Result<Saved>| respond(this.said(result, saved_line)));
+            return self.jobs.next(line.trigger, burst.patience, order, done);
+        }
+        let events = self.events.clone();
+        let each = Box::new(move |saved: &Saved| saved.tell_of_it(&events, By::Command));
+        let end = Box::new(move |outcome: Outcome| respond(this.burst_said(outcome, burst.count)));
+        self.jobs.burst(line.trigger, burst, order, each, end);
+    }
+
+    fn burst_said(&self, outcome: Outcome, count: usize) -> Answer {
+        let now = self.clock.boot();
+        let answer = match (outcome.failed, outcome.saved) {
+            (None, Some(saved)) => burst_line(&saved, now),
+            (Some(e), Some(saved)) => {
+                self.events.failed(Task::Save, By::Command, &e);
+                broken_off_line(&saved, count, &e)
+            }
+            (e, None) => {
+                return self.said(Err(e.unwrap_or_else(|| Error::new(Kind::Io, "the burst took no picture"))), saved_line);
+            }
+        };
+        let level = if answer.ok { log::Level::Info } else { log::Level::Warn };
+        log::log!(level, "{}", answer.line);
+        answer
     }
 
     pub(super) fn past_stack(self: &Arc<Self>, line: &Line<'_>, config: &Config, call: &Call, respond: Respond) {
@@ -141,6 +183,29 @@ fn stacked_line(s: &Saved, now: BootUs, before_s: f64) -> Answer {
     );
     naming("Saved stacked image: ", &s.files, &tail)
 }
+
+fn burst_line(s: &Saved, now: BootUs) -> Answer {
+    let (a, b) = (&s.first, &s.last);
+    let tail = format!(
+        " | first frame timestamp: {:.3} (age: {:.2}s) | last frame timestamp: {:.3} (age: {:.2}s)",
+        a.wall.secs(),
+        age(a, now),
+        b.wall.secs(),
+        age(b, now)
+    );
+    naming(&format!("Saved {} images, the first: ", s.frames), &s.files, &tail)
+}
+
+/// A burst that ended too early: how many pictures there are, the first of them, and why there are no more.
+fn broken_off_line(s: &Saved, count: usize, e: &Error) -> Answer {
+    let head = format!("ERR {} {} of {count} saved, first ", e.kind.word(), s.frames);
+    let mut answer = naming(&head, &s.files, &format!(" why={e}"));
+    answer.ok = false;
+    answer
+}
+
+// Three digits are the longest count, and `timeout` the longest kind.
+const _: () = assert!("ERR timeout 255 of 256 saved, first ".len() <= HEAD_MAX);
 
 fn separate_line(s: &Saved, now: BootUs, before_s: f64) -> Answer {
     Answer::ok(format!(

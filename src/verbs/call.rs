@@ -1,6 +1,6 @@
 //! Owns the reading of a command line by the table: who may say it, and every argument by its own rule. Pure.
 
-use super::{Arg, Place, Rights, Rule, Spec, TABLE, Tag, Verb, join};
+use super::{Arg, COUNT, EVERY, Place, Rights, Rule, Spec, TABLE, Tag, Verb, join};
 use crate::error::{Error, Kind};
 use crate::format::Format;
 
@@ -127,6 +127,12 @@ impl Call {
             }
         }
         unfit(spec, word)
+    }
+
+    /// From the first picture of a burst to the last (s); 0 where it follows the frames, and for every other command.
+    pub fn burst_s(&self) -> f64 {
+        let of_save = |arg| self.number(arg).filter(|_| self.verb == Verb::Save);
+        of_save(COUNT).zip(of_save(EVERY)).map_or(0.0, |(count, every)| (count - 1.0) * every)
     }
 
     /// The value of an argument that is a number, seconds or bytes.

@@ -101,6 +101,7 @@ fn words_and_values_are_told_apart() {
     assert_eq!(without_token(line, line), "save token=… token=… jpg token=…");
     assert_eq!(without_token(line, "takes id= and token=, not Token=secret; see"), "takes id= and token=, not token=…; see");
     assert_eq!((id_of("foo id=7 id=a;b x"), id_of("id=7"), id_of("foo xid=7")), (Some("7"), None, None));
+    assert_eq!((read("save count=5 every=2.5").burst_s(), read("save count=5").burst_s(), call.burst_s()), (10.0, 0.0, 0.0));
     let call = read("record start 5 before=1");
     assert_eq!((call.number(LENGTH), call.number(BEFORE), call.tag), (Some(5.0), Some(1.0), None));
     assert_eq!(read("update 5").number(BYTES), Some(5.0));
@@ -117,14 +118,15 @@ fn the_words_of_set_are_controls() {
 #[test]
 fn each_verb_refuses_a_slip_with_its_own_rule() {
     for (line, why) in [
-        ("save before=1", "save takes jpg, png, npy and tag=, not before=1"),
+        ("save before=1", "save takes jpg, png, npy, count=, every= and tag=, not before=1"),
+        ("save every=-1", "every= takes seconds from 0 to 86400, not every=-1"),
         ("save count=0", "count= takes a number from 1 to 256, not count=0"),
-        ("save tga=door", "known arguments are jpg, png, npy and tag=, not tga=door; see help save"),
+        ("save tga=door", "known arguments are jpg, png, npy, count=, every= and tag=, not tga=door; see help save"),
         ("save tag=a/b", "take the tag \"a/b\": it contains '/'; use letters a to z, digits, _ and -"),
         ("pastStack before=nan", "before= takes seconds from 0 to 86400, not before=nan"),
         ("pastStack count=257", "count= takes a number from 1 to 256, not count=257"),
         ("pastStack mode=median", "mode= takes steady, mean or still, not mode=median"),
-        ("save mode=mean", "save takes jpg, png, npy and tag=, not mode=mean"),
+        ("save mode=mean", "save takes jpg, png, npy, count=, every= and tag=, not mode=mean"),
         ("ping id=a;b", "id= takes 1 to 32 of A-Z a-z 0-9 _ . : -, not id=a;b"),
         ("files lst=3", "known arguments are jpg, png, npy, mp4 and last=, not lst=3; see help files"),
         ("files bmp", "files takes jpg, png, npy, mp4 and last=, not bmp"),

@@ -155,7 +155,7 @@ fn arguments_have_rules_and_a_broken_one_takes_no_picture() {
         "save jpg id=a'b",
         &format!("save jpg id={longest}y"),
         "save jpg before=1",
-        "save jpg count=2",
+        "save jpg every=2",
         "save jpg colour=red",
         "pastStack jpg before=-1",
         "pastStack jpg before=86401",
@@ -234,7 +234,9 @@ fn a_slip_is_answered_with_the_verb_s_own_rule() {
         ("record foo", "ERR usage record takes start, stop or status, not foo"),
         ("record", "ERR usage record takes start, stop or status"),
         ("files lst=3", "ERR usage known arguments are jpg, png, npy, mp4 and last=, not lst=3; see help files"),
-        ("save before=1", "ERR usage save takes jpg, png, npy and tag=, not before=1"),
+        ("save before=1", "ERR usage save takes jpg, png, npy, count=, every= and tag=, not before=1"),
+        ("save every=5", "ERR usage save takes every= with count= only, not every=5 alone"),
+        ("save count=3 every=43201", "ERR usage save takes at most 86400 s from the first picture to the last, not 86402 s"),
         ("help me", "ERR usage help takes a verb, not me; help alone names them"),
         ("update 5", "ERR denied update wants a token, and none is set (network.token)"),
     ] {
@@ -265,7 +267,12 @@ fn what_was_refused_is_logged_once_a_minute_with_its_reason() {
     let log = until("the log to be written", || Some(r.log()).filter(|log| log.contains("\"health x\"")));
     let told: Vec<&str> = log.lines().filter(|l| l.contains("Refused ")).collect();
     for (line, words) in told.iter().zip([
-        ["INFO", "Refused \"save json token=", "\" of 127.0.0.1:", ": save takes jpg, png, npy and tag=, not json"],
+        [
+            "INFO",
+            "Refused \"save json token=",
+            "\" of 127.0.0.1:",
+            ": save takes jpg, png, npy, count=, every= and tag=, not json",
+        ],
         ["INFO", "Refused \"ping token=", "\" of 127.0.0.1:", ": known arguments are only id= and token=, not token=…"],
         ["INFO", "Refused \"foo0\"", " of 127.0.0.1:", ": there is no verb \"foo0\"; help names them"],
         ["INFO", "Refused \"health x\"", " of 127.0.0.1:", ": health takes only id= and token=, not x"],

@@ -5,6 +5,7 @@
 mod answers;
 mod bikes;
 mod browser;
+mod bursts;
 mod cli;
 mod client;
 mod clocks;

@@ -65,6 +65,26 @@ pub fn stacked(answer: &str) -> Stacked {
     s
 }
 
+/// `Saved N images, the first: …`
+pub struct Burst {
+    pub pictures: usize,
+    pub path: PathBuf,
+    pub first: f64,
+    pub last: f64,
+}
+
+pub fn burst(answer: &str) -> Burst {
+    let (pictures, rest) = between(answer, "Saved ", " images, the first: ");
+    let (path, rest) = between(rest, "", " | first frame timestamp: ");
+    let (first, rest) = between(rest, "", " (age: ");
+    let (first_age, rest) = between(rest, "", "s) | last frame timestamp: ");
+    let (last, rest) = between(rest, "", " (age: ");
+    let ages = [first_age, rest.strip_suffix("s)").unwrap()].map(|age| number(age, 2));
+    assert!(ages[0] >= ages[1] && ages[1] >= 0.0, "{answer}");
+    absolute(Path::new(path));
+    Burst { pictures: pictures.parse().unwrap(), path: path.into(), first: number(first, 3), last: number(last, 3) }
+}
+
 /// `Saved N separate images …`
 pub struct Separate {
     pub files: usize,
