@@ -46,7 +46,7 @@ fn picture(colour: Colour) -> Picture {
         night: false,
         drawn: false,
     };
-    Picture { meta, pixels: Pixels::new(px), stacked: None }
+    Picture { meta, pixels: Pixels::new(px), model: None, stacked: None }
 }
 
 fn main() -> Result<(), pastcam::error::Error> {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Result;
 use crate::settings::{Refusal, any, from, settings};
@@ -68,6 +68,8 @@ pub struct Gauges {
     exit_threshold: AtomicU64,
     /// The kind of source in use, a word; `None` until `auto` has become one.
     source: Mutex<Option<&'static str>>,
+    /// What the camera calls itself.
+    model: Mutex<Option<Arc<str>>>,
     /// Pixels of the pictures that the source sends, the largest so far; those of the ring may be smaller.
     pub sent_pixels: AtomicU64,
     /// Frames the source lost on its way here.
@@ -114,6 +116,14 @@ impl Gauges {
     /// Sets it.
     pub fn set_source(&self, word: &'static str) {
         *self.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(word);
+    }
+    /// What the camera in use calls itself, where it does.
+    pub fn model(&self) -> Option<Arc<str>> {
+        self.model.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    /// Sets it.
+    pub fn set_model(&self, model: Option<String>) {
+        *self.model.lock().unwrap_or_else(PoisonError::into_inner) = model.map(Arc::from);
     }
     /// Why there are no frames, while that is so.
     pub fn lost_because(&self) -> Option<String> {

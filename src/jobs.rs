@@ -490,7 +490,7 @@ fn save_stack(
     };
     // From here on the disk may take its time: the ring has its slots back.
     drop(frames);
-    let picture = Picture { meta: last, pixels, stacked };
+    let picture = Picture { meta: last, pixels, model: s.gauges.model(), stacked };
     let files = s.exporter.save(encoders, &picture, &order.formats, order.tag.as_ref())?;
     if let Some(stacked) = stacked {
         let percent = (stacked.share * 100.0).round();
@@ -504,7 +504,7 @@ fn save_each(s: &Shared, encoders: &mut Encoders, frames: Vec<Arc<Slot>>, order:
     let (first, last, n) = (*frames[0].meta(), *frames[frames.len() - 1].meta(), frames.len());
     let mut files: Vec<PathBuf> = Vec::new();
     for slot in frames {
-        let picture = Picture { meta: *slot.meta(), pixels: Pixels::shared(slot), stacked: None };
+        let picture = Picture { meta: *slot.meta(), pixels: Pixels::shared(slot), model: s.gauges.model(), stacked: None };
         let stop = s.lock().closed && !files.is_empty();
         let saved = if stop {
             Err(Error::new(Kind::Busy, STOPPING))

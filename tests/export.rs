@@ -15,7 +15,8 @@ use gstreamer_app::AppSink;
 use gstreamer_video::VideoFrameExt;
 use pastcam::clock::{BootUs, WallUs};
 use pastcam::error::Kind;
-use pastcam::export::{Encoders, Exporter, Format, Keep, KeepKind, Look, Picture, Pixels, Settings, Tag, encode};
+use pastcam::export::keys::Place;
+use pastcam::export::{Encoders, Exporter, Format, Keep, KeepKind, Label, Look, Picture, Pixels, Settings, Tag, encode};
 use pastcam::frame::{Ae, Colour, Exposure, FrameMeta, Layout, Matrix, Span};
 use pastcam::stack::{Mode, Stacked};
 
@@ -127,13 +128,13 @@ fn bars(layout: Layout, colour: Colour) -> Picture {
             }
         }
     }
-    Picture { meta: meta(7, layout, colour), pixels: Pixels::new(px), stacked: None }
+    Picture { meta: meta(7, layout, colour), pixels: Pixels::new(px), model: None, stacked: None }
 }
 
 /// Something without flat areas.
 fn noise(layout: Layout) -> Picture {
     let px: Vec<u8> = (0..layout.bytes() as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    Picture { meta: meta(7, layout, Colour::default()), pixels: Pixels::new(px), stacked: None }
+    Picture { meta: meta(7, layout, Colour::default()), pixels: Pixels::new(px), model: None, stacked: None }
 }
 
 /// Decoded by `jpegdec`: the I420 planes, JPEG's own colour.
@@ -273,6 +274,54 @@ fn the_jpeg_says_when_and_what() {
     assert_eq!(size, Layout::new(64, 48));
 }
 
+/// What photo libraries read with: every field again, by a program that shares nothing with ours.
+#[test]
+fn another_reader_finds_every_field() {
+    if Command::new("exiftool").arg("-ver").output().is_err() {
+        eprintln!("SKIP: EXIF by another reader: no exiftool");
+        return;
+    }
+    let folder = Folder::new("exiftool");
+    let mut settings = Settings::new(&*folder);
+    settings.label = Label { name: "T\u{fc}r".into(), place: Place(Some([-338_568_123, -1_512_153_000])) };
+    let exporter = Exporter::new(settings).unwrap();
+    let mut picture = bars(Layout::new(64, 48), Colour::default());
+    picture.stacked = Some(Stacked { mode: Mode::Steady, frames: 4, share: 0.874 });
+    (picture.meta.ae, picture.meta.lux) = (Ae::Converged, Some(3.5));
+    let tag = Tag::new("gate").unwrap();
+    let files = exporter.save(&mut Encoders::new(), &picture, &[Format::Jpg, Format::Png], Some(&tag)).unwrap();
+    let read = Command::new("exiftool").args(["-j", "-n", "-G0", "-EXIF:all", "-validate"]).args(&files).output().unwrap();
+    let read: serde_json::Value = serde_json::from_slice(&read.stdout).unwrap();
+    let exif = exif::Reader::new().read_from_container(&mut Cursor::new(fs::read(&files[0]).unwrap())).unwrap();
+    let own = |key| exif.get_field(key, exif::In::PRIMARY).unwrap().display_value().to_string();
+    let (date, offset) = (own(exif::Tag::DateTimeOriginal).replace('-', ":"), own(exif::Tag::OffsetTimeOriginal));
+    let mut want = serde_json::json!({
+        "ImageDescription": "gate; steady stack of 4 frames, 87 % averaged", "Model": "T\u{fc}r", "UserComment": "lux=3.500",
+        "Software": concat!("pastcam ", env!("CARGO_PKG_VERSION")), "ExifVersion": "0232", "FlashpixVersion": "0100",
+        "Orientation": 1, "XResolution": 72, "YResolution": 72, "ResolutionUnit": 2, "ColorSpace": 1,
+        "ExifImageWidth": 64, "ExifImageHeight": 48, "YCbCrPositioning": 1, "ComponentsConfiguration": "1 2 3 0",
+        "ModifyDate": date, "DateTimeOriginal": date, "CreateDate": date,
+        "SubSecTime": 123, "SubSecTimeOriginal": 123, "SubSecTimeDigitized": 123,
+        "OffsetTime": offset.trim_matches('"'), "OffsetTimeOriginal": offset.trim_matches('"'),
+        "OffsetTimeDigitized": offset.trim_matches('"'),
+        "ExposureTime": 0.02, "ISO": 400, "ExposureProgram": 2, "ExposureMode": 0,
+        "CompositeImage": 3, "CompositeImageCount": "4 4",
+        "GPSVersionID": "2 3 0 0", "GPSLatitudeRef": "S", "GPSLatitude": 33.856_812_3, "GPSLongitudeRef": "W",
+        "GPSLongitude": 151.2153, "GPSMapDatum": "WGS-84", "GPSProcessingMethod": "MANUAL",
+    });
+    for file in read.as_array().unwrap() {
+        assert_eq!(file["ExifTool:Validate"], "0 0 0", "errors, warnings, small ones: {file}");
+        let fields = file.as_object().unwrap().iter();
+        let got: serde_json::Map<_, _> =
+            fields.filter_map(|(key, value)| Some((key.strip_prefix("EXIF:")?.to_string(), value.clone()))).collect();
+        assert_eq!(serde_json::Value::Object(got), want);
+        // The second is a PNG, which has no Y, Cb and Cr.
+        for key in ["YCbCrPositioning", "ComponentsConfiguration"] {
+            want.as_object_mut().unwrap().remove(key);
+        }
+    }
+}
+
 #[test]
 fn any_writer_gets_the_bytes_of_the_file() {
     let folder = Folder::new("writer");
@@ -281,7 +330,7 @@ fn any_writer_gets_the_bytes_of_the_file() {
     let exporter = Exporter::new(settings).unwrap();
     let (mut encoders, picture) = (Encoders::new(), noise(Layout::new(64, 48)));
     let files = exporter.save(&mut encoders, &picture, &Format::ALL, None).unwrap();
-    let look = Look { quality: 95, overlay: Some("%Y gate"), tag: None };
+    let look = Look { quality: 95, overlay: Some("%Y gate"), tag: None, label: &Label::default() };
     for (format, file) in Format::ALL.into_iter().zip(files) {
         let mut bytes = Vec::new();
         encode(&mut encoders, &picture, format, look, &mut bytes).unwrap();

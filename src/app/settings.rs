@@ -63,6 +63,7 @@ pub(super) fn export_settings(config: &Config) -> export::Settings {
     let mut s = export::Settings::new(&*e.base_dir);
     s.quality = e.jpeg_quality;
     s.any_disk = e.any_disk;
+    s.label = export::Label { name: e.camera_name.clone(), place: e.place };
     s.overlay = config.letters();
     let kinds = e.keep.map(|b| KeepKind {
         max_bytes: (b.max_bytes > 0).then_some(b.max_bytes),

@@ -10,6 +10,7 @@ mod raster;
 use std::io::{self, Write};
 
 use super::Tag;
+use super::keys::Place;
 use super::picture::{Picture, Pixels};
 use crate::error::{Error, Kind, Result};
 use crate::format::Format;
@@ -37,6 +38,17 @@ pub struct Look<'a> {
     pub overlay: Option<&'a str>,
     /// Told in EXIF.
     pub tag: Option<&'a Tag>,
+    /// Told in EXIF.
+    pub label: &'a Label,
+}
+
+/// What the configuration tells of the camera.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Label {
+    /// What it is called; empty: what it calls itself.
+    pub name: String,
+    /// Where it stands.
+    pub place: Place,
 }
 
 /// What an encoder is given.
@@ -44,6 +56,7 @@ pub(super) struct Shot<'a> {
     pub picture: &'a Picture,
     pub quality: u8,
     pub tag: Option<&'a Tag>,
+    pub label: &'a Label,
 }
 
 /// Why a picture was not written; `Sink` is the complaint of whatever took the bytes and lacks its name.
@@ -102,7 +115,7 @@ impl<'a> Original<'a> {
     /// Writes a whole file of this format.
     pub fn write(&self, encoders: &mut Encoders, format: Format, to: &mut dyn Write) -> std::result::Result<(), Trouble> {
         let picture = self.lettered.as_ref().filter(|_| format.bears_text()).unwrap_or(self.picture);
-        let shot = Shot { picture, quality: self.look.quality, tag: self.look.tag };
+        let shot = Shot { picture, quality: self.look.quality, tag: self.look.tag, label: self.look.label };
         match format {
             Format::Jpg => jpeg::write(encoders, &shot, to),
             Format::Png => png::write(encoders, &shot, to),

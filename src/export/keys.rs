@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::format::{Each, Format};
-use crate::settings::{AutoMib, Refusal, Word, any, at_least, from, settings, whole_path};
+use crate::settings::{AutoMib, Refusal, Word, any, at_least, bytes, from, settings, whole_path};
 use crate::stack::Mode;
 
 /// The folder of the pictures in the packages, whose length answers are made for.
@@ -37,6 +37,10 @@ settings! {
         auto_save_interval_s: Duration = Duration::from_secs(900), from(0.1, 31_536_000.0).or_zero();
         /// JPEG quality.
         jpeg_quality: u8 = 95, from(1.0, 100.0);
+        /// What the camera is called, in EXIF; empty: what it calls itself.
+        camera_name: String = String::new(), bytes(64);
+        /// Where the camera stands, in EXIF.
+        place: Place = Place::default(), any();
         /// Whether the text of `video.overlay` stands in jpg and png pictures too.
         overlay: bool = false, any();
         /// Disk space that stays free (MiB); the oldest pictures go for it.
@@ -91,5 +95,66 @@ impl Word for Folder {
     }
     fn word(&self) -> String {
         self.0.to_string_lossy().into_owned()
+    }
+}
+
+/// Latitude and longitude (10⁻⁷ degrees), north and east positive; none: the pictures do not tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place(pub Option<[i32; 2]>);
+
+impl Place {
+    /// One degree.
+    pub const DEGREE: i32 = 10_000_000;
+    /// How far each may go (degrees).
+    const MOST: [f64; 2] = [90.0, 180.0];
+}
+
+impl Word for Place {
+    fn read(text: &str) -> Result<Self, Refusal> {
+        if text.is_empty() {
+            return Ok(Place(None));
+        }
+        let refused = || {
+            let rule = "latitude and longitude in degrees, from -90 to 90 and from -180 to 180, such as \"47.3769, 8.5417\"";
+            Refusal::text(rule, text)
+        };
+        let (latitude, longitude) = text.split_once(',').ok_or_else(refused)?;
+        let mut place = [0; 2];
+        for ((place, number), most) in place.iter_mut().zip([latitude, longitude]).zip(Place::MOST) {
+            let degrees = number.trim().parse().ok().filter(|n: &f64| n.abs() <= most).ok_or_else(refused)?;
+            *place = (degrees * f64::from(Place::DEGREE)).round() as i32;
+        }
+        Ok(Place(Some(place)))
+    }
+    fn word(&self) -> String {
+        let degrees = |v: i32| f64::from(v) / f64::from(Place::DEGREE);
+        self.0.map_or_else(String::new, |[latitude, longitude]| format!("{}, {}", degrees(latitude), degrees(longitude)))
+    }
+    fn range() -> String {
+        "LATITUDE, LONGITUDE".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_two_numbers_in_degrees() {
+        for (text, place) in [
+            ("47.3769, 8.5417", [473_769_000, 85_417_000]),
+            ("-90,180", [-900_000_000, 1_800_000_000]),
+            ("-0.0000001 , -33.8568", [-1, -338_568_000]),
+        ] {
+            let read = Place::read(text).unwrap();
+            assert_eq!(read, Place(Some(place)), "{text}");
+            assert_eq!(Place::read(&read.word()), Ok(read), "{text}");
+        }
+        assert_eq!(Place::read("47.3769, 8.5417").unwrap().word(), "47.3769, 8.5417");
+        assert_eq!(Place::read(""), Ok(Place(None)));
+        for odd in ["47.3769", "91, 0", "0, -180.1", "nan, 0", "47,3769, 8,5417", "47.3769 N, 8.5417 E", " ", "1, 2, 3"] {
+            let e = Place::read(odd).unwrap_err().to_string();
+            assert!(e.starts_with("latitude and longitude in degrees, from -90") && e.ends_with(&format!("not {odd:?}")), "{e}");
+        }
     }
 }

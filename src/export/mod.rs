@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-pub use self::encode::{Encoders, Look, encode};
+pub use self::encode::{Encoders, Label, Look, encode};
 use self::encode::{Original, Trouble};
 pub use self::film::{Film, Listed};
 use self::keep::Written;
@@ -66,14 +66,24 @@ pub struct Settings {
     pub keep: Keep,
     /// Whether the folder may come to lie on another file system while the program runs.
     pub any_disk: bool,
+    /// What pictures tell of the camera.
+    pub label: Label,
     /// Text in jpg and png, with date and time as `strftime` writes them.
     pub overlay: Option<String>,
 }
 
 impl Settings {
-    /// Quality 95, `latest.jpg`, no limits, no text.
+    /// Quality 95, `latest.jpg`, no limits, no name, no text.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Settings { dir: dir.into(), quality: 95, latest: true, keep: Keep::default(), any_disk: false, overlay: None }
+        Settings {
+            dir: dir.into(),
+            quality: 95,
+            latest: true,
+            keep: Keep::default(),
+            any_disk: false,
+            label: Label::default(),
+            overlay: None,
+        }
     }
 
     fn believed(mut self) -> Result<Settings> {
@@ -213,7 +223,7 @@ impl Exporter {
                 format!("save a picture: no format was named; use {}", Format::words(&Format::ALL)),
             ));
         }
-        let look = Look { quality: settings.quality, overlay: settings.overlay.as_deref(), tag };
+        let look = Look { quality: settings.quality, overlay: settings.overlay.as_deref(), tag, label: &settings.label };
         let what = Request { settings: &settings, original: Original::new(picture, look, &formats)?, tag };
         let saved = match self.attempt(encoders, &what, &formats) {
             Err(e) if disk::is_gone(&e) => {

@@ -45,6 +45,8 @@ pub struct Picture {
     pub meta: FrameMeta,
     /// Its pixels, at least `meta.layout.bytes()` of them.
     pub pixels: Pixels,
+    /// What the camera that took it calls itself, where it does.
+    pub model: Option<Arc<str>>,
     /// How it came of several frames; `None`: it is one frame.
     pub stacked: Option<Stacked>,
 }

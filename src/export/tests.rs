@@ -27,7 +27,7 @@ pub(super) fn picture(layout: Layout) -> Picture {
         night: false,
         drawn: false,
     };
-    Picture { meta, pixels: Pixels::new(pixels), stacked: None }
+    Picture { meta, pixels: Pixels::new(pixels), model: None, stacked: None }
 }
 
 /// Pixels without flat areas.

@@ -102,6 +102,10 @@ pub enum RetryPolicy {
 pub trait Source {
     /// What it is, for people; never with credentials.
     fn name(&self) -> String;
+    /// What the camera calls itself, where it does: its sensor, or the product.
+    fn model(&self) -> Option<String> {
+        None
+    }
     /// Begins to deliver; ids go on from `first`.
     fn start(&mut self, first: u64) -> Result<()>;
     /// Waits at most `wait` for a frame and hands it to `sink`; the buffer is given back when `sink` returns.

@@ -1,32 +1,48 @@
-//! Owns what a JPEG says about itself: the EXIF block and its place in the file. Never encodes pixels, writes no file.
-//! Any thread.
+//! Owns what a picture says about itself: the EXIF block (EXIF 2.32, the numbers below are its sections) and its place in a JPEG.
+//! Never encodes pixels, writes no file. Any thread.
 
 use std::io::Cursor;
 
 use exif::experimental::Writer;
 use exif::{Field, In, Rational, Tag as Key, Value};
 
+use super::super::keys::Place;
 use super::super::name;
 use super::super::picture::Picture;
-use super::Tag;
+use super::{Shot, Tag};
 use crate::error::{Error, Kind, Result};
+use crate::frame::Ae;
 use crate::stack::{Mode, Stacked};
 
 /// What stands in for the camera's model in a picture that no camera took.
 const TEST_PATTERN: &str = "TEST PATTERN";
 
-/// The APP1 segment for `picture`, marker and length included.
-pub fn segment(picture: &Picture, tag: Option<&Tag>) -> Result<Vec<u8>> {
-    let fields = fields(picture, tag);
+/// Which kind of file holds the block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inside {
+    /// Its samples are Y, Cb and Cr.
+    Jpeg,
+    /// Its samples are R, G and B.
+    Png,
+}
+
+/// The block: a TIFF file without pixels.
+pub fn block(shot: &Shot<'_>, inside: Inside) -> Result<Vec<u8>> {
+    let fields = fields(shot, inside);
     let mut writer = Writer::new();
     for field in &fields {
         writer.push_field(field);
     }
-    let mut tiff = Cursor::new(Vec::with_capacity(512));
-    let what = || format!("write the exif block of frame {}", picture.meta.id);
+    let mut tiff = Cursor::new(Vec::with_capacity(1024));
+    let what = || format!("write the exif block of frame {}", shot.picture.meta.id);
     writer.write(&mut tiff, true).map_err(|e| Error::caused(Kind::Media, what(), e))?;
-    let tiff = tiff.into_inner();
-    // The length counts itself and `Exif\0\0` (EXIF 2.32, 4.5.4). A tag is at most 32 characters: no way to 64 KiB.
+    Ok(tiff.into_inner())
+}
+
+/// The block as a JPEG has it: an APP1 segment, marker and length included.
+pub fn segment(shot: &Shot<'_>) -> Result<Vec<u8>> {
+    let tiff = block(shot, Inside::Jpeg)?;
+    // The length counts itself and `Exif\0\0` (4.5.4). No text in it has more than some hundred bytes: no way to 64 KiB.
     let length = u16::try_from(tiff.len() + 8).expect("a handful of short fields fits a segment");
     let mut out = vec![0xff, 0xe1];
     out.extend(length.to_be_bytes());
@@ -43,41 +59,132 @@ pub fn place(jpeg: &[u8]) -> usize {
     }
 }
 
-fn fields(picture: &Picture, tag: Option<&Tag>) -> Vec<Field> {
-    let meta = &picture.meta;
-    let mut out = Vec::with_capacity(8);
-    let mut put = |tag, value| out.push(Field { tag, ifd_num: In::PRIMARY, value });
-    put(Key::ExifVersion, Value::Undefined(b"0232".to_vec(), 0));
-    put(Key::Software, text(concat!("pastcam ", env!("CARGO_PKG_VERSION"))));
+/// Fields on their way into a block, in any order.
+struct Fields(Vec<Field>);
+
+impl Fields {
+    fn put(&mut self, tag: Key, value: Value) {
+        self.0.push(Field { tag, ifd_num: In::PRIMARY, value });
+    }
+
+    /// The standard wants ASCII, its version 3 allows UTF-8, and that is what readers expect of other letters.
+    fn text(&mut self, tag: Key, text: &str) {
+        let text: String = text.chars().filter(|c| !c.is_control()).collect();
+        if !text.is_empty() {
+            self.put(tag, Value::Ascii(vec![text.into_bytes()]));
+        }
+    }
+
+    fn short(&mut self, tag: Key, values: &[u16]) {
+        self.put(tag, Value::Short(values.to_vec()));
+    }
+}
+
+fn fields(shot: &Shot<'_>, inside: Inside) -> Vec<Field> {
+    let (picture, meta) = (shot.picture, &shot.picture.meta);
+    let mut out = Fields(Vec::with_capacity(40));
+    form(&mut out, picture, inside);
+    out.text(Key::Software, concat!("pastcam ", env!("CARGO_PKG_VERSION")));
+    // A drawing shows no place and comes from no camera: libraries would put it on the map and among that camera's pictures.
     if meta.drawn {
-        put(Key::Model, text(TEST_PATTERN));
+        out.text(Key::Model, TEST_PATTERN);
+    } else {
+        // The model is what photo libraries show and search by; the maker is not known.
+        let name = Some(shot.label.name.as_str()).filter(|name| !name.is_empty());
+        out.text(Key::Model, name.or(picture.model.as_deref()).unwrap_or_default());
+        position(&mut out, shot.label.place);
     }
-    if let Some(local) = name::local(meta.wall) {
-        let spell = |format| local.format(format).map_or(String::new(), |s| s.to_string());
-        put(Key::DateTimeOriginal, text(&spell("%Y:%m:%d %H:%M:%S")));
-        put(Key::SubSecTimeOriginal, text(&format!("{:03}", meta.wall.0.rem_euclid(1_000_000) / 1000)));
-        put(Key::OffsetTimeOriginal, text(&spell("%:z")));
-    }
+    time(&mut out, picture);
     if let Some(light) = meta.exposure {
         // A cast from floating point saturates: 4294 s are more than any sensor exposes.
         let time = Rational { num: light.time_us.round() as u32, denom: 1_000_000 };
-        put(Key::ExposureTime, Value::Rational(vec![time]));
-        put(Key::PhotographicSensitivity, Value::Short(vec![light.iso().min(65_535) as u16]));
+        out.put(Key::ExposureTime, Value::Rational(vec![time]));
+        out.short(Key::PhotographicSensitivity, &[light.iso().min(65_535) as u16]);
+        // Off means by hand, by the night rule, or a camera that tells nothing of it: then both are left out.
+        if meta.ae != Ae::Off {
+            out.short(Key::ExposureProgram, &[2]);
+            out.short(Key::ExposureMode, &[0]);
+        }
+    }
+    if let Some(stack) = picture.stacked {
+        // Several frames made one picture while it was taken; how many there were, how many went in (4.6.6).
+        let frames = u16::try_from(stack.frames).unwrap_or(u16::MAX);
+        out.short(Key::CompositeImage, &[3]);
+        out.short(Key::SourceImageNumberOfCompositeImage, &[frames, frames]);
     }
     let scene = scene(picture);
     if !scene.is_empty() {
-        // EXIF has no field for these; a comment names its letters first (EXIF 2.32, 4.6.6).
-        put(Key::UserComment, Value::Undefined([b"ASCII\0\0\0", scene.as_bytes()].concat(), 0));
+        // EXIF has no field for these; a comment names its letters first (4.6.6).
+        out.put(Key::UserComment, Value::Undefined([b"ASCII\0\0\0", scene.as_bytes()].concat(), 0));
     }
-    let description = describe(picture, tag);
-    if !description.is_empty() {
-        put(Key::ImageDescription, text(&description));
-    }
-    out
+    out.text(Key::ImageDescription, &describe(picture, shot.tag));
+    out.0
 }
 
-fn text(s: &str) -> Value {
-    Value::Ascii(vec![s.as_bytes().to_vec()])
+/// Version, size, colour and what else readers need to show the samples as they are.
+fn form(out: &mut Fields, picture: &Picture, inside: Inside) {
+    let layout = picture.meta.layout;
+    out.put(Key::ExifVersion, Value::Undefined(b"0232".to_vec(), 0));
+    out.put(Key::FlashpixVersion, Value::Undefined(b"0100".to_vec(), 0));
+    out.put(Key::PixelXDimension, Value::Long(vec![layout.width]));
+    out.put(Key::PixelYDimension, Value::Long(vec![layout.height]));
+    // sRGB; frames are set upright on their way into the ring.
+    out.short(Key::ColorSpace, &[1]);
+    out.short(Key::Orientation, &[1]);
+    // Nobody knows how large it will be seen; the standard wants 72 pixels an inch then.
+    for key in [Key::XResolution, Key::YResolution] {
+        out.put(key, Value::Rational(vec![Rational { num: 72, denom: 1 }]));
+    }
+    out.short(Key::ResolutionUnit, &[2]);
+    if inside == Inside::Jpeg {
+        // Y, Cb, Cr. JFIF has chroma in the middle of its pixels, and so does every decoder.
+        out.put(Key::ComponentsConfiguration, Value::Undefined(vec![1, 2, 3, 0], 0));
+        out.short(Key::YCbCrPositioning, &[1]);
+    }
+}
+
+/// When it was taken: one instant for the moment, for its numbers and for the file. Nothing while the clock is not set.
+fn time(out: &mut Fields, picture: &Picture) {
+    let wall = picture.meta.wall;
+    let Some(local) = name::local(wall) else { return };
+    let spell = |format| local.format(format).map_or(String::new(), |s| s.to_string());
+    let (date, fraction, offset) =
+        (spell("%Y:%m:%d %H:%M:%S"), format!("{:03}", wall.0.rem_euclid(1_000_000) / 1000), spell("%:z"));
+    for (key, text) in [
+        (Key::DateTime, &date),
+        (Key::DateTimeOriginal, &date),
+        (Key::DateTimeDigitized, &date),
+        (Key::SubSecTime, &fraction),
+        (Key::SubSecTimeOriginal, &fraction),
+        (Key::SubSecTimeDigitized, &fraction),
+        (Key::OffsetTime, &offset),
+        (Key::OffsetTimeOriginal, &offset),
+        (Key::OffsetTimeDigitized, &offset),
+    ] {
+        out.text(key, text);
+    }
+}
+
+/// Where it was taken (4.6.7), as somebody wrote it down. Time and altitude of a receiver there are none.
+fn position(out: &mut Fields, place: Place) {
+    let Some([latitude, longitude]) = place.0 else { return };
+    out.put(Key::GPSVersionID, Value::Byte(vec![2, 3, 0, 0]));
+    out.text(Key::GPSLatitudeRef, if latitude < 0 { "S" } else { "N" });
+    out.put(Key::GPSLatitude, angle(latitude));
+    out.text(Key::GPSLongitudeRef, if longitude < 0 { "W" } else { "E" });
+    out.put(Key::GPSLongitude, angle(longitude));
+    out.text(Key::GPSMapDatum, "WGS-84");
+    out.put(Key::GPSProcessingMethod, Value::Undefined(b"ASCII\0\0\0MANUAL".to_vec(), 0));
+}
+
+/// Degrees, minutes and seconds of so many 10⁻⁷ degrees, exactly.
+fn angle(place: i32) -> Value {
+    let one = Place::DEGREE.unsigned_abs();
+    let (degrees, rest) = (place.unsigned_abs() / one, place.unsigned_abs() % one);
+    let (minutes, rest) = (rest * 60 / one, rest * 60 % one);
+    // 60 × 10⁷ and less: it fits.
+    let parts = [(degrees, 1), (minutes, 1), (rest * 60, one)];
+    Value::Rational(parts.map(|(num, denom)| Rational { num, denom }).to_vec())
 }
 
 /// What the camera told of the scene beside the exposure: `lux=3.5 colour_temperature=5600 focus=120`, as far as it did.
@@ -113,76 +220,4 @@ fn stack(s: &Stacked) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::super::tests::picture;
-    use super::*;
-    use crate::clock::{BootUs, WallUs};
-    use crate::frame::{Exposure, Layout};
-
-    fn read(segment: &[u8]) -> exif::Exif {
-        assert_eq!(usize::from(u16::from_be_bytes([segment[2], segment[3]])) + 2, segment.len());
-        exif::Reader::new().read_raw(segment[10..].to_vec()).unwrap()
-    }
-
-    fn shown(exif: &exif::Exif, key: Key) -> Option<String> {
-        exif.get_field(key, In::PRIMARY).map(|f| f.display_value().to_string())
-    }
-
-    #[test]
-    fn a_drawn_picture_says_so() {
-        let mut p = picture(Layout::new(6, 4));
-        assert!(shown(&read(&segment(&p, None).unwrap()), Key::Model).is_none());
-        p.meta.drawn = true;
-        let exif = read(&segment(&p, Some(&Tag::new("gate").unwrap())).unwrap());
-        assert_eq!(shown(&exif, Key::Model).unwrap(), "\"TEST PATTERN\"");
-        assert_eq!(shown(&exif, Key::ImageDescription).unwrap(), "\"TEST PATTERN; gate\"");
-    }
-
-    #[test]
-    fn light_and_description_are_told() {
-        let mut p = picture(Layout::new(6, 4));
-        p.stacked = Some(Stacked { mode: Mode::Mean, frames: 4, share: 1.0 });
-        p.meta.exposure = Some(Exposure { time_us: 8333.0, analogue_gain: 2.0, digital_gain: 1.5 });
-        let exif = read(&segment(&p, Some(&Tag::new("gate").unwrap())).unwrap());
-        assert_eq!(shown(&exif, Key::ImageDescription).unwrap(), "\"gate; average of 4 frames\"");
-        for (mode, words) in [(Mode::Steady, "steady stack of 4 frames, 87 % averaged"), (Mode::Still, "median of 4 frames")] {
-            p.stacked = Some(Stacked { mode, frames: 4, share: 0.872 });
-            let told = shown(&read(&segment(&p, None).unwrap()), Key::ImageDescription);
-            assert_eq!(told.unwrap(), format!("\"{words}\""));
-        }
-        assert_eq!(shown(&exif, Key::PhotographicSensitivity).unwrap(), "300");
-        match &exif.get_field(Key::ExposureTime, In::PRIMARY).unwrap().value {
-            Value::Rational(r) => assert_eq!((r[0].num, r[0].denom), (8333, 1_000_000)),
-            other => panic!("{other:?}"),
-        }
-        assert!(shown(&exif, Key::Software).unwrap().contains("pastcam "));
-        assert!(shown(&exif, Key::FNumber).is_none() && shown(&exif, Key::UserComment).is_none());
-    }
-
-    #[test]
-    fn the_scene_stands_in_the_comment() {
-        let mut p = picture(Layout::new(6, 4));
-        (p.meta.lux, p.meta.colour_temperature, p.meta.focus) = (Some(3.5), Some(5600), None);
-        let exif = read(&segment(&p, None).unwrap());
-        match &exif.get_field(Key::UserComment, In::PRIMARY).unwrap().value {
-            Value::Undefined(bytes, _) => assert_eq!(bytes, b"ASCII\0\0\0lux=3.500 colour_temperature=5600"),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn without_a_clock_there_is_no_date() {
-        let mut p = picture(Layout::new(6, 4));
-        (p.meta.wall, p.meta.boot) = (WallUs(5_000_000), BootUs(42_900_000));
-        let exif = read(&segment(&p, None).unwrap());
-        assert!(shown(&exif, Key::DateTimeOriginal).is_none() && shown(&exif, Key::OffsetTimeOriginal).is_none());
-        assert_eq!(shown(&exif, Key::ImageDescription).unwrap(), "\"clock not set, 42 s after boot\"");
-    }
-
-    #[test]
-    fn the_segment_goes_behind_jfif() {
-        assert_eq!(place(&[0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 2, 0xff, 0xdb]), 8);
-        assert_eq!(place(&[0xff, 0xd8, 0xff, 0xdb]), 2);
-        assert_eq!(place(&[0xff, 0xd8, 0xff, 0xe0, 0xff, 0xff]), 6);
-    }
-}
+mod tests;

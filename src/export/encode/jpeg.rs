@@ -25,7 +25,7 @@ pub(super) fn write(encoders: &mut Encoders, shot: &Shot<'_>, to: &mut dyn Write
     encoders.jpeg = Some(encoder);
     let bytes = jpeg.map_readable().map_err(|e| Error::caused(Kind::Media, "read the encoded jpeg", e))?;
     let (head, rest) = bytes.split_at(exif::place(&bytes));
-    for part in [head, &exif::segment(shot.picture, shot.tag)?, rest] {
+    for part in [head, &exif::segment(shot)?, rest] {
         to.write_all(part)?;
     }
     Ok(())

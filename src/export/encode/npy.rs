@@ -30,6 +30,7 @@ fn header(width: u32, height: u32) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::Label;
     use super::super::super::colour::ToRgb;
     use super::super::super::tests::{noise, picture};
     use super::super::super::{Picture, Pixels};
@@ -50,7 +51,8 @@ mod tests {
         let l = Layout::new(1022, 766);
         let (px, mut file) = (noise(l), Vec::new());
         let picture = Picture { pixels: Pixels::new(px.clone()), ..picture(l) };
-        write(&mut Encoders::new(), &Shot { picture: &picture, quality: 95, tag: None }, &mut file).unwrap();
+        write(&mut Encoders::new(), &Shot { picture: &picture, quality: 95, tag: None, label: &Label::default() }, &mut file)
+            .unwrap();
         let mut bgr = vec![0; 1022 * 766 * 3];
         ToRgb::new(Colour::default()).rows(&Planes::of(l, &px), 0, Order::Bgr, &mut bgr);
         assert!(file[128..] == bgr[..]);

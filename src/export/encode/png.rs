@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::super::colour::Order;
+use super::exif::{self, Inside};
 use super::raster::{BAND, each_band};
 use super::{Encoders, Shot, Trouble};
 use crate::frame::{Colour, Planes};
@@ -72,12 +73,14 @@ fn paeth(line: &[u8], above: &[u8], out: &mut [u8]) {
 /// quarter more time. Filtering here and handing the rows to its own compressor gives the speed of the one and the memory
 /// of the other.
 pub(super) fn write(_: &mut Encoders, shot: &Shot<'_>, to: &mut dyn Write) -> Result<(), Trouble> {
-    Ok(stream(&shot.picture.planes()?, shot.picture.meta.colour, to)?)
+    Ok(stream(&shot.picture.planes()?, shot.picture.meta.colour, exif::block(shot, Inside::Png)?, to)?)
 }
 
-fn stream(planes: &Planes<'_>, colour: Colour, to: &mut dyn Write) -> io::Result<()> {
+fn stream(planes: &Planes<'_>, colour: Colour, exif: Vec<u8>, to: &mut dyn Write) -> io::Result<()> {
     let (w, h) = (planes.layout.width, planes.layout.height);
-    let mut encoder = png::Encoder::new(to, w, h);
+    let mut info = png::Info::with_size(w, h);
+    info.exif_metadata = Some(exif.into());
+    let mut encoder = png::Encoder::with_info(to, info).map_err(unwrap_io)?;
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     let mut writer = encoder.write_header().map_err(unwrap_io)?;
@@ -119,7 +122,7 @@ mod tests {
             let l = Layout::new(w, h);
             let (px, mut rgb, mut file) = (noise(l), vec![0; (w * h * 3) as usize], Vec::new());
             let planes = Planes::of(l, &px);
-            stream(&planes, Colour::default(), &mut file).unwrap();
+            stream(&planes, Colour::default(), vec![1, 2, 3], &mut file).unwrap();
             ToRgb::new(Colour::default()).rows(&planes, 0, Order::Rgb, &mut rgb);
             assert!(decode(&file) == (w, h, rgb), "{w}x{h}");
         }

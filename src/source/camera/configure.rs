@@ -13,7 +13,7 @@ use libcamera::stream::{Stream, StreamRole};
 
 use super::format::{self, Format};
 use super::map::Mapped;
-use super::pick::Found;
+use super::pick::{Found, UNKNOWN};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Colour, Layout, Matrix, Span};
 use crate::source::Camera;
@@ -39,7 +39,7 @@ pub(super) fn list(manager: &CameraManager) -> Vec<Found> {
         .filter_map(|i| cameras.get(i))
         .map(|c| Found {
             id: c.id().to_string(),
-            model: c.properties().get::<properties::Model>().map_or_else(|_| "unknown model".into(), |m| m.0),
+            model: c.properties().get::<properties::Model>().map_or_else(|_| UNKNOWN.into(), |m| m.0),
         })
         .collect()
 }

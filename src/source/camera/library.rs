@@ -19,7 +19,7 @@ use super::exposure;
 use super::format::{self, Format};
 use super::jpeg::Jpeg;
 use super::pace::Pace;
-use super::pick::pick;
+use super::pick::{UNKNOWN, pick};
 use crate::clock::{Clock, SystemClock, monotonic_us};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Colour, Planes};
@@ -70,6 +70,8 @@ pub(super) struct Library {
     _manager: CameraManager,
     _only: Only,
     name: String,
+    /// As the camera tells it.
+    model: Option<String>,
     catalogue: Catalogue,
     jpeg: Option<Jpeg>,
     turn: Turn,
@@ -190,6 +192,7 @@ impl Library {
             _manager: manager,
             _only: only,
             name,
+            model: Some(chosen.model.clone()).filter(|model| model != UNKNOWN),
             catalogue,
             jpeg,
             turn,
@@ -404,6 +407,10 @@ impl Library {
 impl Source for Library {
     fn name(&self) -> String {
         self.name.clone()
+    }
+
+    fn model(&self) -> Option<String> {
+        self.model.clone()
     }
 
     fn start(&mut self, first: u64) -> Result<()> {

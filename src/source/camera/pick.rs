@@ -11,6 +11,9 @@ pub(super) struct Found {
     pub model: String,
 }
 
+/// Stands for a model that is not told.
+pub(super) const UNKNOWN: &str = "unknown model";
+
 impl std::fmt::Display for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", self.model, self.id)
