@@ -18,7 +18,7 @@ const ENCODER_PER_PIXEL: u64 = 24;
 /// What an encoder alone was measured to take, and a little more (bytes, and bytes a pixel).
 const ENCODER_ALONE: u64 = 8 * MIB;
 const ENCODER_ALONE_PER_PIXEL: u64 = 10;
-/// A picture in work: the mean of several frames, the text in it, its encoder (bytes a pixel). Measured: 2 to 5.
+/// A picture in work: the stack of several frames, the text in it, its encoder (bytes a pixel). Measured: 2 to 5.
 const PICTURE_PER_PIXEL: u64 = 6;
 /// Threads that make pictures, at most.
 const PICTURES: u64 = 2;

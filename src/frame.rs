@@ -111,7 +111,7 @@ impl Exposure {
     pub fn iso(self) -> u32 {
         (self.gain() * 100.0).round() as u32
     }
-    /// Whether two frames may be averaged: `E` differs by at most 2 %, less than one code value in mid grey
+    /// Whether two frames may meet in one picture: `E` differs by at most 2 %, less than one code value in mid grey
     /// (a 2 % step moves luma 128 by about 1.2 through the camera's tone curve).
     pub fn same_light(a: Option<Exposure>, b: Option<Exposure>) -> bool {
         match (a, b) {

@@ -1,5 +1,5 @@
 //! Owns pictures on disk: from a frame in memory to files that are whole, named after their moment and there after a power
-//! cut. Never takes or averages frames and never decides when to save. An [`Exporter`] is shared by all threads that save;
+//! cut. Never takes or stacks frames and never decides when to save. An [`Exporter`] is shared by all threads that save;
 //! each has [`Encoders`] of its own. `save` blocks for as long as the disk does, so it is no work for the frame path.
 
 mod age;
