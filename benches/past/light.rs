@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::film::Film;
 use super::noise::Noise;
-use super::score::Score;
-use super::{Plan, Verdict, least};
+use super::score::{Score, least, mean};
+use super::{Plan, Verdict};
 
 /// One moment with one step of light.
 pub struct Row {
@@ -47,15 +47,15 @@ pub fn measure(plan: &Plan, film: &Film) -> Vec<Row> {
                         }
                     }
                     let some = &rows[of..];
-                    let mean = |number: fn(&Row) -> f64| super::mean(some.iter().map(number));
+                    let typical = |number: fn(&Row) -> f64| mean(some.iter().map(number));
                     println!(
                         "light: {} {scene:5} sigma {sigma:2} n {frames} {word:10}: single {:.2} mean {:.2} steady {:.2}; least steady - single {:.2}; share {:.2}",
                         film.name,
-                        mean(|r| r.single),
-                        mean(|r| r.mean),
-                        mean(|r| r.steady),
+                        typical(|r| r.single),
+                        typical(|r| r.mean),
+                        typical(|r| r.steady),
                         least(some.iter().map(|r| (r.steady - r.single, String::new()))).0,
-                        mean(|r| r.share)
+                        typical(|r| r.share)
                     );
                 }
             }

@@ -2,7 +2,7 @@
 //!
 //! A film is the truth. Noise is added to some frames of it, they become one picture by each mode, and the picture is compared
 //! with the clean frame of the moment asked for, the middle one. A film is a file that `GStreamer` decodes, or `made:NAME`
-//! (`film.rs`): pan, dim, thin, leaf, fade.
+//! (`made.rs`): walk, dim, thin, pan, leaf, fade.
 //!
 //! `--sigma 3,6,12`, `--frames 4,8`, `--steps 1,2`: noise, frames in a picture, film frames from one to the next. `--moments 32`
 //! spread over each film. `--noise plain|shot|blotchy` (`noise.rs`). `--still` measures the median too, which is slow.
@@ -13,6 +13,7 @@
 
 mod film;
 mod light;
+mod made;
 mod moments;
 mod noise;
 mod rest;
@@ -143,15 +144,4 @@ impl Verdict {
         );
         json!({ "what": what, "value": value, "target": target, "met": met, "at": at })
     }
-}
-
-/// The smallest of these with where it is; infinite where there is none.
-pub fn least(of: impl Iterator<Item = (f64, String)>) -> (f64, String) {
-    of.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::INFINITY, "nothing measured".into()))
-}
-
-/// The mean; not a number where there is nothing.
-pub fn mean(of: impl Iterator<Item = f64>) -> f64 {
-    let (n, sum) = of.fold((0.0, 0.0), |(n, sum), x| (n + 1.0, sum + x));
-    sum / n
 }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::film::Film;
 use super::noise::Noise;
-use super::score::{Score, moving};
-use super::{Plan, Verdict, least, mean, sheet};
+use super::score::{Score, least, mean, moving};
+use super::{Plan, Verdict, sheet};
 
 /// The least share of a picture that counts as its moving or its still part: in less, chance decides.
 const PART: f64 = 0.005;

@@ -2,6 +2,8 @@
 
 use pastcam::frame::Layout;
 
+use super::score::mean;
+
 /// How the noise lies in the picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -48,10 +50,10 @@ impl Noise {
                 [far * turn.cos(), far * turn.sin()]
             })
             .collect();
-        let mean = crate::mean(normal.iter().copied());
-        let sigma = crate::mean(normal.iter().map(|n| (n - mean).powi(2))).sqrt();
+        let middle = mean(normal.iter().copied());
+        let sigma = mean(normal.iter().map(|n| (n - middle).powi(2))).sqrt();
         for n in &mut normal {
-            *n = (*n - mean) / sigma;
+            *n = (*n - middle) / sigma;
         }
         noise.normal = normal.iter().map(|n| *n as f32).collect();
         noise

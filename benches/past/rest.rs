@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::film::Film;
 use super::noise::{Kind, Noise};
-use super::{Plan, Verdict, least, mean};
+use super::score::{least, mean};
+use super::{Plan, Verdict};
 
 /// What is left of the noise.
 pub struct Row {

@@ -76,3 +76,14 @@ pub fn moving(clean: &[&[u8]], reference: usize, layout: Layout) -> Vec<bool> {
         })
         .collect()
 }
+
+/// The smallest of these with where it is; infinite where there is none.
+pub fn least(of: impl Iterator<Item = (f64, String)>) -> (f64, String) {
+    of.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((f64::INFINITY, "nothing measured".into()))
+}
+
+/// The mean; not a number where there is nothing.
+pub fn mean(of: impl Iterator<Item = f64>) -> f64 {
+    let (n, sum) = of.fold((0.0, 0.0), |(n, sum), x| (n + 1.0, sum + x));
+    sum / n
+}
