@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use self::reload::Reload;
-use self::settings::{camera, export_settings, persisted_controls};
+use self::settings::{camera, export_settings, origin, persisted_controls};
 pub use self::settings::{night_settings, plan, ring_layout};
 use crate::budget::Budget;
 use crate::capture::{self, Capture};
@@ -26,6 +26,7 @@ use crate::events::{Event, Events};
 use crate::export::Exporter;
 use crate::frame::Layout;
 use crate::health::Gauges;
+use crate::hot;
 use crate::jobs::Jobs;
 use crate::keeper::{self, Keeper};
 use crate::logging::{self, Tally};
@@ -240,7 +241,7 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
             shutdown.request();
         })?);
     }
-    threads.extend([spawn_warm_up(frames, config)?, spawn_notes(commands.clone(), events, shutdown.clone())?]);
+    threads.extend(spawn_others(&commands, config, events, tuning_dir.clone(), &shutdown)?);
     {
         let (options, shutdown) = (options.clone(), shutdown.clone());
         let reload = Reload { options, commands: commands.clone(), control, to_capture, tuning_dir, claim };
@@ -306,9 +307,21 @@ fn spawn_capture(mut capture: Capture, shutdown: Shutdown, ended: Sender<Ended>)
     })
 }
 
-fn spawn_notes(commands: Arc<Commands>, events: Events, shutdown: Shutdown) -> Result<std::thread::JoinHandle<()>> {
+/// What warms up, and what looks now and then: at the machine's notes, and at dark frames for hot pixels.
+fn spawn_others(
+    commands: &Arc<Commands>,
+    config: &Config,
+    events: Events,
+    dir: Arc<Mutex<PathBuf>>,
+    shutdown: &Shutdown,
+) -> Result<[std::thread::JoinHandle<()>; 3]> {
+    let (by_notes, over) = (commands.clone(), shutdown.clone());
     let notes = commands.notes.clone();
-    Thread::Notes.keep(move || notes.watch(|| commands.config().status.clone(), &events, &shutdown))
+    let notes = Thread::Notes.keep(move || notes.watch(|| by_notes.config().status.clone(), &events, &over))?;
+    let (by_hot, over) = (commands.clone(), shutdown.clone());
+    let origin = Box::new(move || origin(&by_hot.config(), &by_hot.board.shown()));
+    let watch = hot::Watch { hot: commands.exporter.hot().clone(), frames: commands.frames.clone(), dir, origin };
+    Ok([spawn_warm_up(commands.frames.clone(), config)?, notes, Thread::HotPixels.keep(move || watch.run(&over))?])
 }
 
 /// The ring as planned, and the first frame id.

@@ -486,6 +486,7 @@ fn save_stack(
         pixels.resize(first.layout.bytes(), 0);
         let slices: Vec<&[u8]> = frames.iter().map(|f| f.pixels()).collect();
         let stacked = stacker.merge(mode, &slices, reference, first.layout, pixels);
+        s.exporter.hot().repair(&last, pixels);
         (Pixels::shared(out.clone()), Some(stacked))
     };
     // From here on the disk may take its time: the ring has its slots back.

@@ -32,6 +32,7 @@ pub mod fuzzing;
 #[cfg(feature = "media")]
 pub mod gst;
 pub mod health;
+pub mod hot;
 #[cfg(feature = "media")]
 pub mod jobs;
 #[cfg(feature = "media")]

@@ -77,6 +77,7 @@ threads! {
     Notes     "notes"     256 Restart false;
     Update    "update"    512 Ignore  false;
     Keeper    "keeper"    512 Restart false;
+    HotPixels "hot-pixels" 256 Restart false;
     Log       "log"       256 Restart false;
     WarmUp    "warm-up"   512 Restart false;
     Stop      "stop"      512 End     false;

@@ -4,10 +4,11 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::export::{self, KeepKind};
 use crate::frame::Layout;
+use crate::hot;
 use crate::night;
 use crate::ring::persist::Store;
 use crate::ring::size::{self, Memory, Wish};
-use crate::source::Camera;
+use crate::source::{Camera, Control};
 use crate::tuning;
 
 /// The floor of free space unless a number is given (MiB, % of the disk): a system card wants room to live.
@@ -65,6 +66,7 @@ pub(super) fn export_settings(config: &Config) -> export::Settings {
     s.any_disk = e.any_disk;
     s.label = export::Label { name: e.camera_name.clone(), place: e.place };
     s.overlay = config.letters();
+    s.hot_pixels = e.hot_pixels;
     let kinds = e.keep.map(|b| KeepKind {
         max_bytes: (b.max_bytes > 0).then_some(b.max_bytes),
         max_age_s: (!b.max_age_s.is_zero()).then_some(b.max_age_s.as_secs_f64().ceil() as u64),
@@ -72,6 +74,19 @@ pub(super) fn export_settings(config: &Config) -> export::Settings {
     let (min_free_mib, min_free_percent) = e.min_free_mib.0.map_or(AUTO_FLOOR, |mib| (mib, 0));
     s.keep = export::Keep { min_free_mib, min_free_percent, kinds };
     s
+}
+
+/// Controls that move every pixel of the sensor to another place of the picture.
+const MOVES: [&str; 3] = ["ScalerCrop", "HorizontalFlip", "VerticalFlip"];
+
+/// Where the frames come from, as far as it decides which pixels are hot; nothing before the source has told its name.
+pub(super) fn origin(config: &Config, shown: &tuning::Shown) -> Option<hot::Origin> {
+    let moved = |(k, control): (usize, &Control)| MOVES.contains(&&*control.name) && shown.current(k) != control.default;
+    Some(shown.source.clone()).filter(|source| !source.is_empty()).map(|source| hot::Origin {
+        source,
+        turn: config.camera.turn().orientation(),
+        moved: shown.controls.iter().enumerate().any(moved),
+    })
 }
 
 /// What `tuning.json` holds.

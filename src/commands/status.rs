@@ -178,6 +178,11 @@ impl Commands {
                 "averaged_percent": real(stack.map(|s| f64::from(s.stacked.share) * 100.0), 1),
                 "reference": stack.map(|s| s.reference),
             },
+            "hot_pixels": {
+                "state": self.exporter.hot().state().word(),
+                "known": self.exporter.hot().known(),
+                "repaired_last": self.exporter.hot().repaired_last(),
+            },
             "switches": g.switches.load(Relaxed),
             "saved": g.saved.load(Relaxed),
             "failed": g.failed.load(Relaxed),

@@ -43,6 +43,8 @@ settings! {
         place: Place = Place::default(), any();
         /// Whether the text of `video.overlay` stands in jpg and png pictures too.
         overlay: bool = false, any();
+        /// Whether hot pixels are learned in the dark and repaired in pictures.
+        hot_pixels: bool = true, any();
         /// Disk space that stays free (MiB); the oldest pictures go for it.
         min_free_mib: AutoMib = AutoMib(None), any();
         /// Bounds per kind of file.

@@ -30,6 +30,7 @@ use crate::error::{Error, Kind, Result};
 use crate::events::Disk;
 use crate::format::Each;
 pub use crate::format::Format;
+use crate::hot::Hot;
 use crate::logging::Tally;
 pub use crate::verbs::Tag;
 
@@ -70,10 +71,12 @@ pub struct Settings {
     pub label: Label,
     /// Text in jpg and png, with date and time as `strftime` writes them.
     pub overlay: Option<String>,
+    /// Whether hot pixels are learned and repaired.
+    pub hot_pixels: bool,
 }
 
 impl Settings {
-    /// Quality 95, `latest.jpg`, no limits, no name, no text.
+    /// Quality 95, `latest.jpg`, no limits, no name, no text, hot pixels as they are.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Settings {
             dir: dir.into(),
@@ -83,6 +86,7 @@ impl Settings {
             any_disk: false,
             label: Label::default(),
             overlay: None,
+            hot_pixels: false,
         }
     }
 
@@ -110,6 +114,7 @@ pub struct Exporter {
     retention: Retention,
     names: Names,
     home: Arc<Home>,
+    hot: Arc<Hot>,
     tally: Tally,
     /// Size of the last file of each kind (bytes).
     last: [AtomicU64; Format::KEPT.len()],
@@ -138,7 +143,10 @@ impl Exporter {
         let home = Arc::new(Home::default());
         home.take_any(settings.any_disk);
         let retention = Retention::start(settings.dir.clone(), settings.keep, &names, &home)?;
+        let hot = Arc::new(Hot::default());
+        hot.enable(settings.hot_pixels);
         Ok(Exporter {
+            hot,
             settings: RwLock::new(Arc::new(settings)),
             retention,
             names,
@@ -157,6 +165,7 @@ impl Exporter {
             std::fs::read_dir(&settings.dir).map_err(|e| disk::error("read the folder", &settings.dir, e))?;
         }
         self.home.take_any(settings.any_disk);
+        self.hot.enable(settings.hot_pixels);
         self.retention.set(settings.dir.clone(), settings.keep);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         Ok(())
@@ -165,6 +174,11 @@ impl Exporter {
     /// The settings in force, the folder absolute.
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is known of hot pixels.
+    pub fn hot(&self) -> &Arc<Hot> {
+        &self.hot
     }
 
     /// Changes the text alone, and waits for no disk.
@@ -224,7 +238,10 @@ impl Exporter {
             ));
         }
         let look = Look { quality: settings.quality, overlay: settings.overlay.as_deref(), tag, label: &settings.label };
-        let what = Request { settings: &settings, original: Original::new(picture, look, &formats)?, tag };
+        // The average of several frames has been repaired where it was made.
+        let repaired = if picture.stacked.is_none() { self.repaired(picture) } else { None };
+        let original = Original::new(repaired.as_ref().unwrap_or(picture), look, &formats)?;
+        let what = Request { settings: &settings, original, tag };
         let saved = match self.attempt(encoders, &what, &formats) {
             Err(e) if disk::is_gone(&e) => {
                 log::warn!("export: {e}; making it again");
@@ -233,6 +250,12 @@ impl Exporter {
             done => done,
         };
         saved.inspect_err(|_| self.retention.look())
+    }
+
+    /// A copy of the picture with its hot pixels repaired, where it has any: the picture may be the ring's own memory.
+    fn repaired(&self, picture: &Picture) -> Option<Picture> {
+        let pixels = self.hot.repaired(&picture.meta, picture.pixels.as_ref())?;
+        Some(Picture { pixels: Pixels::new(pixels), ..picture.clone() })
     }
 
     fn attempt(&self, encoders: &mut Encoders, what: &Request<'_>, formats: &[Format]) -> Result<Vec<PathBuf>> {

@@ -131,6 +131,10 @@ fn what_runs_beside_the_camera_starts_again() {
     told(&r, "notes");
     drop(r);
 
+    let r = faulty("hot-pixels/work").start();
+    told(&r, "hot-pixels");
+    drop(r);
+
     let r = faulty("tuning/work").start();
     fails_once(&r, "set Brightness=0.1", "OK ");
     told(&r, "tuning");
