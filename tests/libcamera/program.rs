@@ -45,6 +45,10 @@ fn save_and_past_stack_write_the_pictures_in_their_order() {
     let first = running.ask("save jpg");
     assert_eq!(saved(&setup).len(), 1, "{first}");
     pictures::which_file(&saved(&setup)[0]);
+    let file = std::fs::read(&saved(&setup)[0]).unwrap();
+    let exif = exif::Reader::new().read_from_container(&mut std::io::Cursor::new(file)).unwrap();
+    let model = exif.get_field(exif::Tag::Model, exif::In::PRIMARY).unwrap().display_value().to_string();
+    assert_eq!(model, "\"Camera of pictures\"", "as virtual.yaml has it");
     // Two rounds of all pictures are in the ring.
     let wanted = 2 * SHOWN.len() * REPEATED;
     until("frames in the ring", || {
