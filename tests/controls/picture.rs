@@ -27,7 +27,7 @@ fn colour(i: &Image) -> (f64, f64) {
     (warm, vivid)
 }
 
-/// How far two pictures differ when the second is moved by `by` columns to the right; the scene moves 4 to the left a frame.
+/// How far two pictures differ when the second is moved by `by` columns to the right; the scene pans 4 to the left a frame.
 fn moved(a: &Image, b: &Image, by: isize) -> f64 {
     let (la, lb, w) = (a.luma(), b.luma(), a.width as isize);
     let (mut sum, mut n) = (0.0, 0.0);
@@ -94,7 +94,7 @@ fn half_the_exposure_is_half_the_light() {
 
 #[test]
 fn a_flip_and_a_crop_are_seen_in_how_the_scene_moves() {
-    let r = pattern("move", "").start();
+    let r = pattern("move", "pan=4,motion=off").start();
     r.until_frame(8);
     let guesses = [4, -4, 8];
     assert_eq!(movement(&r, guesses), 4);

@@ -1,12 +1,19 @@
-//! Owns a synthetic camera: a moving picture whose brightness follows a scene's light and the exposure asked for, with the
-//! frame's id and time and the words TEST PATTERN drawn into it, controls that take their time, and faults on demand. It stands in for a camera in tests,
-//! benchmarks and on machines without one. Never touches the ring. The thread `sensor` draws; everything else runs on the
+//! Owns a synthetic camera: still ground, things that move at known speeds, lamps, stars and hot pixels, whose brightness and noise
+//! follow the scene's light and the exposure asked for; the frame's id and time and the words TEST PATTERN drawn into it; controls
+//! that take their time, and faults on demand. It stands in for a camera in tests, benchmarks and on machines without one, and has
+//! the truth to compare pictures with ([`truth`]). Never touches the ring. The thread `sensor` draws; everything else runs on the
 //! capture thread.
 
+mod develop;
 mod dials;
+mod digits;
+mod ground;
+mod hot;
 mod options;
+mod plan;
 mod scene;
 mod sensor;
+mod things;
 mod title;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +30,11 @@ use crate::threads::Thread;
 use options::Script;
 use sensor::{Ask, Empty, Sensor, Shot};
 
+pub use develop::{FULL_WELL, Noise, READ};
+pub use hot::Hot;
 pub use options::Options;
+pub use scene::{Moment, Scene, truth};
+pub use things::{SPEEDS, STAR_FRAMES};
 
 /// Buffers of the sensor: one being filled, one on its way, one in the hands of the capture.
 const BUFFERS: usize = 3;
@@ -179,3 +190,6 @@ impl Drop for Pattern {
         self.stop();
     }
 }
+
+#[cfg(test)]
+mod tests;

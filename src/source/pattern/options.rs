@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::develop::Noise;
 use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::frame::Layout;
@@ -18,8 +19,19 @@ pub struct Options {
     pub trace: Option<PathBuf>,
     /// `speed=N`: how much faster the trace runs than time does.
     pub speed: Option<f64>,
-    /// `noise=N`: strength of the sensor's noise (code values, standard deviation).
-    pub noise: f64,
+    /// `noise=sensor|N|off`: as a sensor has it where nothing is written, the same everywhere (code values, standard deviation),
+    /// or none.
+    pub noise: Noise,
+    /// `motion=on|off`: off, the things and the stars rest where they are in frame 0.
+    pub still: bool,
+    /// `pan=N`: columns that the camera turns to the right in a frame; the whole scene moves as many to the left.
+    pub pan: u64,
+    /// `hot=N`: hot pixels.
+    pub hot: usize,
+    /// `lamps=N`: lamps, 20 where nothing is written and the picture has room.
+    pub lamps: Option<usize>,
+    /// `stars=N`: stars, 40 where nothing is written and the picture has room.
+    pub stars: Option<usize>,
     /// `control=FILE`: a file re-read when it changes, see `Script`.
     pub control: Option<PathBuf>,
     /// `stride=N`: bytes from one Y row to the next, half of that for U and V; less than a row counts as none.
@@ -36,6 +48,9 @@ pub struct Options {
     pub strict: bool,
 }
 
+/// Most hot pixels, lamps, stars.
+const MOST: u64 = 10_000;
+
 /// `WIDTHxHEIGHT`, both even and not zero.
 fn size(text: &str) -> Option<Layout> {
     let (w, h) = text.split_once('x')?;
@@ -44,11 +59,12 @@ fn size(text: &str) -> Option<Layout> {
 }
 
 impl Options {
-    pub(in crate::source) fn parse(text: &str) -> Result<Options> {
+    /// Reads `KEY=VALUE,…`; fails with the rule and the word that breaks it.
+    pub fn parse(text: &str) -> Result<Options> {
         let mut o = Options::default();
         for word in text.split(',').filter(|w| !w.is_empty()) {
-            let rule = "pattern takes lux=N, trace=FILE, speed=N, noise=N, control=FILE, stride=N, low=WxH, latency=N, hide=N, \
-                        longest=US, strict=1";
+            let rule = "pattern takes lux=N, trace=FILE, speed=N, noise=sensor|N|off, motion=on|off, pan=N, hot=N, lamps=N, stars=N, \
+                        control=FILE, stride=N, low=WxH, latency=N, hide=N, longest=US, strict=1";
             let bad = || Error::new(Kind::Config, format!("{rule}, not {word:?}"));
             let (key, value) = word.split_once('=').ok_or_else(bad)?;
             let number = || value.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0).ok_or_else(bad);
@@ -56,7 +72,18 @@ impl Options {
             match key {
                 "lux" => o.lux = Some(number()?),
                 "speed" => o.speed = Some(number()?),
-                "noise" => o.noise = number()?,
+                "noise" => {
+                    o.noise = match value {
+                        "sensor" => Noise::Sensor,
+                        "off" => Noise::Off,
+                        _ => Some(number()?).filter(|n| *n > 0.0).map_or(Noise::Off, Noise::Codes),
+                    }
+                }
+                "motion" => o.still = [("on", false), ("off", true)].iter().find(|m| m.0 == value).ok_or_else(bad)?.1,
+                "pan" => o.pan = count(1000)?,
+                "hot" => o.hot = count(MOST)? as usize,
+                "lamps" => o.lamps = Some(count(MOST)? as usize),
+                "stars" => o.stars = Some(count(MOST)? as usize),
                 "trace" => o.trace = Some(value.into()),
                 "control" => o.control = Some(value.into()),
                 "stride" => o.stride = count(65_536)? as usize,
@@ -126,9 +153,33 @@ mod tests {
         let o = Options::parse("lux=2,stride=704,low=320x240,latency=7,hide=0,longest=500000,strict=1").unwrap();
         assert_eq!((o.lux, o.stride, o.low), (Some(2.0), 704, Some(Layout::new(320, 240))));
         assert_eq!((o.latency, o.hide, o.longest_us, o.strict), (Some(7), Some(0), Some(500_000.0), true));
-        for bad in ["stride=-1", "low=1", "low=3x2", "low=0x0", "latency=x", "strict=2", "speed", "colour=1", "lux=nan"] {
+        let o = Options::parse("noise=3,motion=off,pan=4,hot=200,lamps=20,stars=0").unwrap();
+        assert_eq!((o.noise, o.still, o.pan, o.hot), (Noise::Codes(3.0), true, 4, 200));
+        assert_eq!((o.lamps, o.stars), (Some(20), Some(0)));
+        let noise = |text: &str| Options::parse(text).unwrap().noise;
+        assert_eq!(
+            ["", "noise=sensor", "noise=off", "noise=0"].map(noise),
+            [Noise::Sensor, Noise::Sensor, Noise::Off, Noise::Off]
+        );
+        for bad in [
+            "stride=-1",
+            "low=1",
+            "low=3x2",
+            "low=0x0",
+            "latency=x",
+            "strict=2",
+            "speed",
+            "colour=1",
+            "lux=nan",
+            "noise=on",
+            "noise=-1",
+            "motion=1",
+            "pan=-4",
+            "hot=10001",
+            "lamps=x",
+        ] {
             let e = Options::parse(bad).unwrap_err().what;
-            assert!(e.contains("stride=N") && e.contains(bad), "{bad}: {e}");
+            assert!(e.contains("stride=N") && e.contains("motion=on|off") && e.contains(bad), "{bad}: {e}");
         }
     }
 }

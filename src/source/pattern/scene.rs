@@ -1,138 +1,73 @@
-//! Owns the picture of the synthetic sensor: a scene that moves, its tones and colours, the code drawn into it.
-//! Pure arithmetic on a buffer it is handed; runs on the thread `sensor`.
+//! Owns the picture of the synthetic sensor: the scene as it stands in a frame, developed, with the words, digits, codes and
+//! patches over it. Pure arithmetic on a buffer it is handed; runs on the thread `sensor`.
+//!
+//! A frame follows from its moment and the options alone, noise included: drawn twice, it is the same bit for bit. The scene is
+//! as wide as the picture and closed to a ring, so that what leaves on one side comes back on the other.
 
-use std::ops::Range;
-
+use super::develop::{Developer, Grain, Noise};
 use super::dials::Look;
+use super::digits::Digits;
+use super::ground::Ground;
+use super::hot::{self, Hot};
+use super::options::Options;
+use super::plan::{Plan, Rows, SIDE};
+use super::things::Things;
 use super::title::Title;
-use crate::clock::BootUs;
-use crate::frame::{Layout, Packing, Planes};
-use crate::night::level::tone;
-use crate::night::simulate::CONTRAST;
+use crate::clock::{BootUs, WallUs};
+use crate::frame::{Exposure, Layout};
 use crate::source::barcode;
 
-/// Where the planes of a picture lie in a buffer whose rows may be longer than the picture is wide.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rows {
-    layout: Layout,
-    /// Bytes from row to row: Y, U, V.
-    pub stride: [usize; 3],
-    /// Y, U, V.
-    pub range: [Range<usize>; 3],
+/// When a frame was taken, and in what light.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moment {
+    /// Its number, from which all places follow.
+    pub id: u64,
+    /// In the codes.
+    pub boot: BootUs,
+    /// In the digits.
+    pub wall: WallUs,
+    /// Light of the scene (lux).
+    pub lux: f64,
+    /// How much of it was taken.
+    pub exposure: Exposure,
 }
 
-impl Rows {
-    /// Y rows of `stride` bytes, U and V rows of half of that; the picture's own strides where that is too short for a row.
-    pub fn new(layout: Layout, stride: usize) -> Rows {
-        let stride = if stride / 2 >= layout.width as usize / 2 && stride >= layout.width as usize {
-            [stride, stride / 2, stride / 2]
-        } else {
-            [layout.y_stride(), layout.c_stride(), layout.c_stride()]
-        };
-        let y = 0..stride[0] * layout.height as usize;
-        let u = y.end..y.end + stride[1] * layout.c_height();
-        let v = u.end..u.end + stride[2] * layout.c_height();
-        Rows { layout, stride, range: [y, u, v] }
-    }
-    /// Bytes of the whole buffer.
-    pub fn bytes(&self) -> usize {
-        self.range[2].end
-    }
-    /// The picture in such a buffer.
-    pub fn planes<'a>(&self, pixels: &'a [u8]) -> Planes<'a> {
-        let plane = |k: usize| &pixels[self.range[k].clone()];
-        Planes { layout: self.layout, packing: Packing::Planar, data: [plane(0), plane(1), plane(2)], stride: self.stride }
-    }
-}
-
-/// Columns the picture is wider than the frame: each frame is a window that moves over it.
-const MARGIN: usize = 256;
-/// Columns the window moves per frame.
-const STEP: u64 = 4;
-
-/// Rows and columns of a patch of colour.
-const SIDE: usize = 64;
-
-/// Rows below the upper code and above the lower one; all of them where there is no code.
-fn between_codes(layout: Layout) -> Range<usize> {
-    let (w, h) = (layout.width as usize, layout.height as usize);
-    if !barcode::fits(w, h) {
-        return 0..h;
-    }
-    let lower = barcode::lower(w, h);
-    // Both are of one height.
-    h / 16 * 16 - lower..lower
-}
-
-/// Whether there is room for the patches.
-fn patched(layout: Layout) -> bool {
-    let (w, h) = (layout.width as usize, layout.height as usize);
-    barcode::fits(w, h) && w >= 3 * SIDE && between_codes(layout).len() >= SIDE
-}
-
-/// Columns and rows that neither codes nor patches take: above the patches, in small pictures beside them.
-fn free(layout: Layout) -> (Range<usize>, Range<usize>) {
-    let (rows, width, patches) = (between_codes(layout), layout.width as usize, patched(layout));
-    let above = rows.start..rows.end - if patches { SIDE } else { 0 };
-    if patches && above.len() < SIDE / 2 && width >= 5 * SIDE {
-        (3 * SIDE..width, above.end..rows.end)
-    } else {
-        (0..width, above)
-    }
-}
-
-/// The drawn scene.
+/// The drawn scene at one size.
 pub struct Scene {
     layout: Layout,
-    /// How bright each point is against the scene's mean, an index into `relative`.
-    map: Vec<u8>,
-    relative: [f64; 64],
-    /// The picture as exposed: Y `width + MARGIN` wide, U and V half of that.
-    wide: [Vec<u8>; 3],
-    /// What `wide` was exposed with.
-    exposed: f64,
-    look: Look,
+    plan: Plan,
+    options: Options,
+    ground: Ground,
+    things: Things,
+    hot: Vec<Hot>,
+    developer: Developer,
+    grain: Grain,
     title: Title,
-    noise: Vec<i8>,
-    random: u32,
+    digits: Option<Digits>,
+    /// A row of the scene, and what the picture shows of it.
+    row: Vec<u8>,
+    view: Vec<u8>,
 }
 
 impl Scene {
-    /// A scene for pictures of this size; `noise`: standard deviation (code values).
-    pub fn new(layout: Layout, noise: f64) -> Scene {
-        let (w, h) = (layout.width as usize + MARGIN, layout.height as usize);
-        let mut random = 0x2545_f491u32;
-        let mut next = move || {
-            random ^= random << 13;
-            random ^= random >> 17;
-            random ^= random << 5;
-            f64::from(random) / f64::from(u32::MAX)
-        };
-        // 64 steps between the darkest and the brightest contrast of the simulated scenes, evenly in logarithm.
-        let (low, high) = (CONTRAST[0].ln(), CONTRAST[CONTRAST.len() - 1].ln());
-        let relative = std::array::from_fn(|i| (low + (high - low) * i as f64 / 63.0).exp());
-        let mut map = Vec::with_capacity(w * h);
-        for y in 0..h {
-            for x in 0..w {
-                let (fx, fy) = (x as f64, y as f64);
-                let waves = (fx / 37.0).sin() * (fy / 53.0).cos() + 0.6 * ((fx + 2.0 * fy) / 71.0).sin();
-                let boxes = if (x / 64 + y / 64) % 2 == 0 { 0.25 } else { -0.25 };
-                map.push((34.0 + 14.0 * waves + 14.0 * boxes + 2.0 * (next() - 0.5)).clamp(0.0, 63.0) as u8);
-            }
+    /// A scene for pictures of this size.
+    pub fn new(layout: Layout, options: &Options) -> Scene {
+        let plan = Plan::new(layout);
+        let [columns, rows] = plan.title.clone();
+        Scene {
+            layout,
+            options: options.clone(),
+            ground: Ground::new(&plan),
+            things: Things::new(&plan, options.lamps, options.stars),
+            hot: hot::places(&plan, options.hot),
+            developer: Developer::new(options.noise),
+            grain: Grain::new(plan.width),
+            title: Title::new(columns, rows),
+            digits: Digits::new(&plan),
+            row: vec![0; plan.width],
+            view: vec![0; plan.width],
+            plan,
         }
-        // The sum of four even numbers is near enough to a normal one; its standard deviation is 1/√3.
-        let noise = if noise > 0.0 {
-            (0..65_536)
-                .map(|_| ((next() + next() + next() + next() - 2.0) * 3f64.sqrt() * noise).round().clamp(-127.0, 127.0) as i8)
-                .collect()
-        } else {
-            Vec::new()
-        };
-        let wide = [vec![0; w * h], vec![0; w / 2 * (h / 2)], vec![0; w / 2 * (h / 2)]];
-        let look = Look::plain(layout);
-        let (columns, rows) = free(layout);
-        let title = Title::new(columns, rows);
-        Scene { layout, map, relative, wide, exposed: f64::NAN, look, title, noise, random: 1 }
     }
 
     /// The size of its pictures.
@@ -140,96 +75,98 @@ impl Scene {
         self.layout
     }
 
-    /// Exposes the whole scene: `light` is the linear value of its mean, 1.0 being saturation.
-    fn expose(&mut self, light: f64, look: Look) {
-        let toned = |v: f64| ((v - 128.0) * look.contrast + 128.0 + 128.0 * look.brightness).clamp(0.0, 255.0);
-        let luma: [u8; 64] = std::array::from_fn(|i| toned(tone((light * self.relative[i]).min(1.0))).round() as u8);
-        for (out, i) in self.wide[0].iter_mut().zip(&self.map) {
-            *out = luma[usize::from(*i)];
-        }
-        // Colour fades with the light, as it does in a dark picture.
-        let fade = (tone(light.min(1.0)) / 128.0).min(1.0);
-        let columns = usize::midpoint(self.layout.width as usize, MARGIN);
-        for ((out, start), cast) in self.wide[1..].iter_mut().zip([0, 70]).zip(look.cast) {
-            let wave: [u8; 256] = std::array::from_fn(|i| {
-                let colour = 42.0 * (i as f64 * std::f64::consts::TAU / 256.0).sin() + cast;
-                (128.0 + fade * look.saturation * colour).clamp(0.0, 255.0) as u8
-            });
-            for (y, row) in out.chunks_exact_mut(columns).enumerate() {
-                for (x, out) in row.iter_mut().enumerate() {
-                    // A wave every 195 columns and every 295 rows.
-                    *out = wave[(start + (x * 21 + y * 14) / 16) % 256];
-                }
-            }
-        }
-        (self.exposed, self.look) = (light, look);
+    /// Its hot pixels, by rows.
+    pub fn hot_pixels(&self) -> &[Hot] {
+        &self.hot
     }
 
-    /// Draws one frame: the scene as exposed, noise, the words, the code of `id` and `boot`, patches of colour.
-    pub fn draw(&mut self, pixels: &mut [u8], rows: &Rows, id: u64, boot: BootUs, light: f64, look: &Look) {
-        // A change below half a code value is not worth drawing the scene again; nor is another part of it.
-        let tones = |l: &Look| Look { crop: [0; 4], hflip: false, vflip: false, ..*l };
-        if self.exposed.is_nan() || (light / self.exposed).ln().abs() > 0.002 || tones(look) != tones(&self.look) {
-            self.expose(light, *look);
-        }
-        let (w, h) = (self.layout.width as usize, self.layout.height as usize);
-        self.window(pixels, rows, (id * STEP) as usize % MARGIN, look);
-        if !self.noise.is_empty() {
-            for row in pixels[rows.range[0].clone()].chunks_exact_mut(rows.stride[0]) {
-                self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                let at = (self.random >> 16) as usize % (self.noise.len() - w.min(60_000));
-                for (p, n) in row[..w].iter_mut().zip(&self.noise[at..]) {
-                    *p = p.saturating_add_signed(*n);
-                }
+    /// One frame as I420 without padding.
+    pub fn picture(&mut self, moment: &Moment) -> Vec<u8> {
+        let rows = Rows::new(self.layout, 0);
+        let mut pixels = vec![0; rows.bytes()];
+        self.draw(&mut pixels, &rows, moment, &Look::plain(self.layout));
+        pixels
+    }
+
+    /// Draws one frame.
+    pub fn draw(&mut self, pixels: &mut [u8], rows: &Rows, moment: &Moment, look: &Look) {
+        self.developer.expose(moment.lux, moment.exposure, look);
+        for plane in 0..3 {
+            let part = if plane == 0 { 1 } else { 2 };
+            for y in 0..self.plan.height / part {
+                let out = &mut pixels[rows.range[plane].clone()][y * rows.stride[plane]..][..self.plan.width / part];
+                self.row(plane, y, moment, look, out);
             }
         }
         self.title.write(&mut pixels[rows.range[0].clone()], rows.stride[0]);
-        if barcode::fits(w, h) {
-            barcode::write(&mut pixels[rows.range[0].clone()], rows.stride[0], w, h, id, boot.0);
-            self.patches(pixels, rows, barcode::lower(w, h));
+        if let Some(digits) = &self.digits {
+            digits.write(pixels, rows, moment.id, moment.wall);
+        }
+        if self.plan.coded {
+            let (w, h) = (self.plan.width, self.plan.height);
+            barcode::write(&mut pixels[rows.range[0].clone()], rows.stride[0], w, h, moment.id, moment.boot.0);
+        }
+        if self.plan.patched {
+            patches(pixels, rows, self.plan.free.end);
         }
     }
 
-    /// The part of the scene that one frame sees, `shift` columns from its left edge.
-    fn window(&self, pixels: &mut [u8], rows: &Rows, shift: usize, look: &Look) {
-        let (w, h) = (self.layout.width as usize, self.layout.height as usize);
-        let whole = look.crop == Look::plain(self.layout).crop && !look.hflip && !look.vflip;
-        for (plane, wide) in self.wide.iter().enumerate() {
-            let part = if plane == 0 { 1 } else { 2 };
-            let (width, height, from, shift) = (w / part, h / part, (w + MARGIN) / part, shift / part);
+    /// Row `y` of a plane of the picture.
+    fn row(&mut self, plane: usize, y: usize, moment: &Moment, look: &Look, out: &mut [u8]) {
+        let part = if plane == 0 { 1 } else { 2 };
+        let (w, h) = (self.plan.width / part, self.plan.height / part);
+        let [left, top, wide, high] = look.crop.map(|v| v / part);
+        let seen = (top + if look.vflip { h - 1 - y } else { y } * high / h).min(h - 1);
+        let frame = if self.options.still { 0 } else { moment.id };
+        let (row, view) = (&mut self.row[..w], &mut self.view[..w]);
+        if plane == 0 {
+            row.copy_from_slice(&self.ground.luma[seen * w..][..w]);
+            self.things.luma(seen, frame, &self.developer, row);
+        } else {
+            row.copy_from_slice(&self.ground.chroma[plane - 1][seen * w..][..w]);
+            self.things.chroma(plane - 1, seen, frame, row);
+        }
+        // The camera pans to the right: the scene moves to the left.
+        let shift = (self.options.pan.wrapping_mul(moment.id) % self.plan.width as u64) as usize / part;
+        if (left, wide) == (0, w) && !look.hflip {
+            view[..w - shift].copy_from_slice(&row[shift..]);
+            view[w - shift..].copy_from_slice(&row[..shift]);
+        } else {
+            for (x, view) in view.iter_mut().enumerate() {
+                let x = if look.hflip { w - 1 - x } else { x };
+                *view = row[((left + x * wide / w).min(w - 1) + shift) % w];
+            }
+        }
+        let noise = self.grain.row(moment.id, plane * self.plan.height + y);
+        if plane > 0 {
+            return self.developer.chroma(plane - 1, view, noise, out);
+        }
+        self.developer.luma(view, noise, out);
+        // A sensor that is read from the other end has its hot pixels there.
+        let at = if look.vflip { h - 1 - y } else { y };
+        let from = self.hot.partition_point(|hot| hot.y < at);
+        for hot in self.hot[from..].iter().take_while(|hot| hot.y == at) {
+            let x = if look.hflip { w - 1 - hot.x } else { hot.x };
+            out[x] = self.developer.hot(view[x], hot.leaks * moment.exposure.time_us / 1e6, noise[x]);
+        }
+    }
+}
+
+/// The frames of a scene as they would be without noise and hot pixels: what pictures are compared with.
+pub fn truth(layout: Layout, options: &Options) -> Scene {
+    Scene::new(layout, &Options { noise: Noise::Off, hot: 0, ..options.clone() })
+}
+
+/// Pure red, green and blue, 64 pixels square, left above `bottom`: a viewer that mixes up colours shows it there.
+fn patches(pixels: &mut [u8], rows: &Rows, bottom: usize) {
+    // BT.601 at full range.
+    for (k, yuv) in [[76, 85, 255], [150, 44, 21], [29, 255, 107]].into_iter().enumerate() {
+        for (plane, value) in yuv.into_iter().enumerate() {
+            let half = if plane == 0 { 1 } else { 2 };
+            let side = SIDE / half;
             let out = pixels[rows.range[plane].clone()].chunks_exact_mut(rows.stride[plane]);
-            if whole {
-                for (out, src) in out.zip(wide.chunks_exact(from)) {
-                    out[..width].copy_from_slice(&src[shift..shift + width]);
-                }
-                continue;
-            }
-            let [left, top, wide_of, high_of] = look.crop.map(|v| v / part);
-            for (row, out) in out.enumerate() {
-                let row = if look.vflip { height - 1 - row } else { row };
-                let src = &wide[(top + row * high_of / height).min(height - 1) * from + shift..][..width];
-                for (column, out) in out[..width].iter_mut().enumerate() {
-                    let column = if look.hflip { width - 1 - column } else { column };
-                    *out = src[(left + column * wide_of / width).min(width - 1)];
-                }
-            }
-        }
-    }
-
-    /// Pure red, green and blue, 64 pixels square, left above `bottom`: a viewer that mixes up colours shows it there.
-    fn patches(&self, pixels: &mut [u8], rows: &Rows, bottom: usize) {
-        if !patched(self.layout) {
-            return;
-        }
-        // BT.601 at full range.
-        for (k, yuv) in [[76, 85, 255], [150, 44, 21], [29, 255, 107]].into_iter().enumerate() {
-            for (plane, value) in yuv.into_iter().enumerate() {
-                let half = if plane == 0 { 1 } else { 2 };
-                let side = SIDE / half;
-                let out = pixels[rows.range[plane].clone()].chunks_exact_mut(rows.stride[plane]);
-                for row in out.skip((bottom - SIDE) / half).take(side) {
-                    row[k * side..(k + 1) * side].fill(value);
-                }
+            for row in out.skip((bottom - SIDE) / half).take(side) {
+                row[k * side..(k + 1) * side].fill(value);
             }
         }
     }
@@ -238,15 +175,23 @@ impl Scene {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::night::simulate::K;
 
-    const SIZE: Layout = Layout::new(320, 240);
+    const SIZE: Layout = Layout::new(640, 480);
+    /// Rows between the words and the patches, which upside down lie above the words.
+    const ROWS: std::ops::Range<usize> = 300..360;
 
-    fn drawn(stride: usize, look: &Look) -> Vec<u8> {
+    fn draw(stride: usize, look: &Look, options: &str) -> Vec<u8> {
         let rows = Rows::new(SIZE, stride);
         let mut pixels = vec![0xaa; rows.bytes()];
-        Scene::new(SIZE, 0.0).draw(&mut pixels, &rows, 7, BootUs(1), 0.18, look);
-        let mut own = vec![0; SIZE.bytes()];
-        rows.planes(&pixels).copy_to(&mut own);
+        let exposure = Exposure { time_us: 10_000.0, analogue_gain: 1.0, digital_gain: 1.0 };
+        let moment = Moment { id: 7, boot: BootUs(1), wall: WallUs(2), lux: 0.18 / K / exposure.e(), exposure };
+        Scene::new(SIZE, &Options::parse(options).unwrap()).draw(&mut pixels, &rows, &moment, look);
+        pixels
+    }
+    fn drawn(stride: usize, look: &Look) -> Vec<u8> {
+        let (rows, mut own) = (Rows::new(SIZE, stride), vec![0; SIZE.bytes()]);
+        rows.planes(&draw(stride, look, "noise=off,pan=4")).copy_to(&mut own);
         own
     }
     fn at(pixels: &[u8], x: usize, y: usize) -> u8 {
@@ -256,27 +201,22 @@ mod tests {
     #[test]
     fn padded_rows_hold_the_same_picture_and_nothing_behind_it() {
         let plain = Look::plain(SIZE);
-        assert_eq!(drawn(0, &plain), drawn(384, &plain));
+        assert_eq!(drawn(0, &plain), drawn(704, &plain));
         assert_eq!(drawn(8, &plain), drawn(0, &plain), "a stride below a row is none");
-        let rows = Rows::new(SIZE, 384);
-        let mut pixels = vec![0xaa; rows.bytes()];
-        Scene::new(SIZE, 4.0).draw(&mut pixels, &rows, 7, BootUs(1), 0.18, &plain);
-        assert!(pixels[..384 * 240].chunks_exact(384).all(|row| row[320..].iter().all(|p| *p == 0xaa)));
+        let pixels = draw(704, &plain, "noise=4,hot=50");
+        assert!(pixels[..704 * 480].chunks_exact(704).all(|row| row[640..].iter().all(|p| *p == 0xaa)));
     }
 
     #[test]
     fn a_crop_enlarges_and_a_flip_mirrors() {
         let plain = Look::plain(SIZE);
         let whole = drawn(0, &plain);
-        let zoomed = drawn(0, &Look { crop: [160, 80, 160, 120], ..plain });
+        let zoomed = drawn(0, &Look { crop: [160, 180, 320, 240], ..plain });
         let (left, down) = (drawn(0, &Look { hflip: true, ..plain }), drawn(0, &Look { vflip: true, ..plain }));
-        // The codes leave rows 80 to 160 free, the patches columns from 192 on; the words stand there in rows 124 to 132.
-        for (x, y) in (80..88).chain(136..160).flat_map(|y| (200..320).map(move |x| (x, y))) {
-            assert_eq!(at(&zoomed, x, y), at(&whole, 160 + x / 2, 80 + y / 2), "{x},{y}");
-            assert_eq!(at(&down, x, y), at(&whole, x, 239 - y), "{x},{y}");
-        }
-        for (x, y) in (80..96).flat_map(|y| (0..320).map(move |x| (x, y))) {
-            assert_eq!(at(&left, x, y), at(&whole, 319 - x, y), "{x},{y}");
+        for (x, y) in ROWS.flat_map(|y| (0..640).map(move |x| (x, y))) {
+            assert_eq!(at(&zoomed, x, y), at(&whole, 160 + x / 2, 180 + y / 2), "{x},{y}");
+            assert_eq!(at(&left, x, y), at(&whole, 639 - x, y), "{x},{y}");
+            assert_eq!(at(&down, x, 479 - y), at(&whole, x, y), "{x},{y}");
         }
     }
 
@@ -285,9 +225,8 @@ mod tests {
         let plain = Look::plain(SIZE);
         let mean = |p: &[u8], of: &[usize]| of.iter().map(|i| f64::from(p[*i])).sum::<f64>() / of.len() as f64;
         let spread = |p: &[u8], of: &[usize]| of.iter().map(|i| (f64::from(p[*i]) - 128.0).abs()).sum::<f64>();
-        // Rows 82 to 94 of luma, 41 to 47 of chroma: between code and patches.
-        let y: &Vec<usize> = &(82..94).flat_map(|row| row * 320..row * 320 + 320).collect();
-        let v: &Vec<usize> = &(SIZE.v().start + 41 * SIZE.c_stride()..SIZE.v().start + 47 * SIZE.c_stride()).collect();
+        let y: &Vec<usize> = &ROWS.flat_map(|row| row * 640..row * 640 + 640).collect();
+        let v: &Vec<usize> = &(SIZE.v().start + 60 * SIZE.c_stride()..SIZE.v().start + 180 * SIZE.c_stride()).collect();
         let whole = drawn(0, &plain);
         let brighter = drawn(0, &Look { brightness: 0.25, ..plain });
         assert!((mean(&brighter, y) - mean(&whole, y) - 32.0).abs() < 1.0);

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::dials::{AE_ENABLE, ANALOGUE_GAIN, Dials, EXPOSURE_TIME, LONGEST_US, Look, TOLD};
 use super::options::{Options, Script};
-use super::scene::{Rows, Scene};
+use super::plan::Rows;
+use super::scene::{Moment, Scene};
 use crate::clock::{BootUs, Clock, SystemClock};
 use crate::frame::{Ae, Exposure, Layout};
-use crate::night::simulate::K;
 use crate::night::trace::Trace;
 use crate::scale::Shrink;
 use crate::source::{Camera, Light, Setting, Value, barcode};
@@ -91,7 +91,7 @@ impl Sensor {
             asks,
             queue: VecDeque::with_capacity(16),
             dials: Dials::new(camera, options.longest_us.unwrap_or(LONGEST_US)),
-            scene: Scene::new(camera.layout, options.noise),
+            scene: Scene::new(camera.layout, options),
             shrink: options.low.map(|low| (Shrink::new(low), low)),
             next: first,
             searches: first + latency + CONVERGES,
@@ -156,7 +156,7 @@ impl Sensor {
     ) -> Shot {
         let layout = script.resize.unwrap_or(self.camera.layout);
         if layout != self.scene.layout() {
-            self.scene = Scene::new(layout, self.options.noise);
+            self.scene = Scene::new(layout, &self.options);
         }
         let rows = Rows::new(layout, self.options.stride);
         pixels.resize(rows.bytes(), PADDING);
@@ -165,7 +165,7 @@ impl Sensor {
             // The crop counts in pixels of the configured picture.
             look.crop = Look::plain(layout).crop;
         }
-        self.scene.draw(&mut pixels, &rows, id, boot, K * lux * exposure.e(), &look);
+        self.scene.draw(&mut pixels, &rows, &Moment { id, boot, wall: SystemClock.wall(), lux, exposure }, &look);
         let low = self.shrink.as_mut().map(|(shrink, to)| {
             low.resize(to.bytes(), PADDING);
             shrink.run(&rows.planes(&pixels), &mut low);
