@@ -1,5 +1,5 @@
 //! Owns when frames are looked at, and when the list is written. Holds one frame of the ring for the length of a look, and rests at
-//! least fifty times as long. The thread `hot-pixels`, behind all others.
+//! least ten times as long. The thread `hot-pixels`, behind all others.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,8 +19,8 @@ const LOOKS: [Duration; 4] =
 /// Between looks by day, and when nothing new has been learned for [`CALM`] looks.
 const SELDOM: Duration = Duration::from_secs(10);
 const CALM: u32 = 300;
-/// A look may take this share of the thread's time: one part in so many.
-const SHARE: u32 = 50;
+/// Rests are at least so many times as long as looks.
+const SHARE: u32 = 10;
 /// From the first change to the first writing, and between writings: a card wears.
 const FIRST: Duration = Duration::from_secs(20);
 const WRITE: Duration = Duration::from_secs(600);
