@@ -200,10 +200,8 @@ fn run_with(options: &Options, config: &Config, no_files: Option<String>, claim:
         notes: Notes::new(&config.status),
         updates: Updates::new(&config.update),
         events: events.clone(),
-        clients: Box::new(move || {
-            let now = clients.clients();
-            now.silent + now.active
-        }),
+        clients: Box::new(move || clients.clients().here()),
+        auto: crate::auto::Board::default(),
         last_run: Mutex::default(),
         refused: Tally::default(),
     });

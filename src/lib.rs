@@ -5,6 +5,7 @@
 
 #[cfg(feature = "media")]
 pub mod app;
+pub mod auto;
 pub mod budget;
 pub mod capture;
 pub mod check;
@@ -33,6 +34,7 @@ pub mod fuzzing;
 pub mod gst;
 pub mod health;
 pub mod hot;
+pub mod hours;
 #[cfg(feature = "media")]
 pub mod jobs;
 #[cfg(feature = "media")]
@@ -69,6 +71,5 @@ pub mod video;
 /// What the core knows of the stream.
 #[cfg(not(feature = "media"))]
 pub mod video {
-    pub mod schedule;
     pub mod settings;
 }

@@ -77,7 +77,16 @@ fn nested(entries: &[(&str, Value)]) -> String {
     for (key, value) in entries {
         let mut at = &mut all;
         for part in key.split('.') {
-            at = &mut at[part];
+            // `auto[]` is a list of groups: its first one.
+            at = match part.strip_suffix("[]") {
+                None => &mut at[part],
+                Some(list) => {
+                    if at[list].is_null() {
+                        at[list] = json!([{}]);
+                    }
+                    &mut at[list][0]
+                }
+            };
         }
         *at = value.clone();
     }
@@ -138,6 +147,8 @@ fn ranges_on_the_page_are_those_of_the_program() {
         "night.bright_threshold" => Some(("night.dark_threshold", json!(1))),
         "limits.swap_slow_percent" => Some(("limits.swap_pause_percent", json!(100))),
         "limits.swap_pause_percent" => Some(("limits.swap_slow_percent", json!(0))),
+        "auto[].interval_s" => None,
+        key if key.starts_with("auto[].") => Some(("auto[].interval_s", json!(60))),
         _ => None,
     };
     let mut checked = 0;
@@ -159,7 +170,7 @@ fn ranges_on_the_page_are_those_of_the_program() {
         }
         for v in beyond {
             let e = parse(v).expect_err(&format!("{key} = {v}")).to_string();
-            assert!(e.contains(key.as_str()), "{key} = {v}: {e}");
+            assert!(e.contains(&key.replace("[]", "[0]")), "{key} = {v}: {e}");
         }
         checked += 1;
     }
@@ -364,6 +375,7 @@ impl Program {
                 ("network.persistent_port", json!(persistent)),
                 ("network.udp_port", json!(port)),
                 ("export.auto_save_interval_s", json!(0)),
+                ("auto", json!([{"interval_s": "10 min", "when": "night", "take": "stack", "tag": "night"}])),
                 ("logging.dir", json!("")),
             ]);
             fs::write(dir.join("docs-test.json"), config).unwrap();

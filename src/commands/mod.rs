@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use crate::auto;
 use crate::capture;
 use crate::clock::{BootUs, Clock};
 use crate::config::Config;
@@ -83,6 +84,8 @@ pub struct Commands {
     pub notes: Notes,
     /// Updates of the image.
     pub updates: Arc<Updates>,
+    /// What the keeper tells of the entries of `auto`.
+    pub auto: auto::Board,
     /// Told of every file that a command or the clock saved.
     pub events: Events,
     /// How many clients are connected.

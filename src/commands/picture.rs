@@ -134,7 +134,7 @@ impl Commands {
     }
 
     /// Longest time between two frames, as exposures stand.
-    fn frame_time(&self, config: &Config) -> Duration {
+    pub(crate) fn frame_time(&self, config: &Config) -> Duration {
         let day = Duration::from_secs_f64(1.0 / config.camera.framerate);
         day.max(Duration::from_micros(self.gauges.frame_us.load(std::sync::atomic::Ordering::Relaxed)))
     }

@@ -99,6 +99,30 @@ impl Commands {
         self.frames.dropped() + self.gauges.source_lost.load(std::sync::atomic::Ordering::Relaxed)
     }
 
+    /// What is known of hot pixels.
+    fn hot_json(&self) -> Value {
+        let hot = self.exporter.hot();
+        json!({"state": hot.state().word(), "known": hot.known(), "repaired_last": hot.repaired_last()})
+    }
+
+    /// What the entries of `auto` do.
+    fn auto_json(&self, config: &Config) -> Vec<Value> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let now = self.clock.boot();
+        let told = self.auto.all().into_iter().zip(config.auto.iter());
+        let json = told.map(|(told, entry)| {
+            let (on, next) = told.state();
+            json!({
+                "tag": entry.tag.as_ref().map(crate::verbs::Tag::as_str),
+                "on": on,
+                "next_s": next.map(|next| round(next.since(now).as_secs_f64(), 1)),
+                "taken": told.taken.load(Relaxed),
+                "left_out": told.left_out.load(Relaxed),
+            })
+        });
+        json.collect()
+    }
+
     /// Everything, as one line of JSON.
     pub(super) fn status_json(&self, config: &Config) -> String {
         use std::sync::atomic::Ordering::Relaxed;
@@ -178,11 +202,8 @@ impl Commands {
                 "averaged_percent": real(stack.map(|s| f64::from(s.stacked.share) * 100.0), 1),
                 "reference": stack.map(|s| s.reference),
             },
-            "hot_pixels": {
-                "state": self.exporter.hot().state().word(),
-                "known": self.exporter.hot().known(),
-                "repaired_last": self.exporter.hot().repaired_last(),
-            },
+            "hot_pixels": self.hot_json(),
+            "auto": self.auto_json(config),
             "switches": g.switches.load(Relaxed),
             "saved": g.saved.load(Relaxed),
             "failed": g.failed.load(Relaxed),

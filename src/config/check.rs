@@ -1,6 +1,7 @@
 //! Owns what keys must be together. Every refusal names the key, the rule and the value. Pure; runs on the main thread.
 
 use super::file::File;
+use crate::auto;
 use crate::codec::Implementation;
 use crate::error::Result;
 use crate::frame::Layout;
@@ -16,6 +17,7 @@ pub(super) fn values(f: &File) -> Result<()> {
     }
     f.night.check()?;
     f.export.check()?;
+    auto::check(&f.auto)?;
     f.video.check()?;
     let (r, n) = (&f.rtsp, &f.network);
     let most = Implementation::ALL.into_iter().max_by_key(|i| i.max_pixels());

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::settings::{self, any, settings};
 use crate::tuning::Presets;
-use crate::{export, health, logging, night, notes, ring, server, source, update, video};
+use crate::{auto, export, health, logging, night, notes, ring, server, source, update, video};
 
 settings! {
     /// The whole file. A key that is not written has its default.
@@ -20,6 +20,8 @@ settings! {
         presets: Presets = Presets::new(), any();
         /// Pictures on disk.
         export: export::keys::Keys = <_>::default(), any();
+        /// Pictures by the clock, by day and by night.
+        auto: auto::Entries = <_>::default(), any();
         /// The encoded stream.
         video: video::settings::Settings = <_>::default(), any();
         /// Recordings by the clock.

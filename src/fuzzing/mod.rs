@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::error::Kind;
 #[cfg(feature = "media")]
 use crate::export::mend::mend;
+use crate::hours::Span;
 use crate::net::AllowList;
 use crate::secrets;
 use crate::send;
@@ -21,7 +22,6 @@ use crate::source::ip::address::Address;
 #[cfg(feature = "media")]
 use crate::source::ip::jpeg::{Found, Splitter};
 use crate::verbs;
-use crate::video::schedule::Span;
 
 #[cfg(test)]
 mod mutate;

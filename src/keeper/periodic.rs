@@ -1,88 +1,160 @@
-//! Owns periodic pictures: when one is due, that only one is under way at a time, and what is said of those left out. Never takes
-//! or writes one: it leaves an order with [`crate::jobs`]. The thread `keeper`.
+//! Owns periodic pictures: when one is due, of `export.auto_save_interval_s` and of each entry of `auto`. Never takes or writes one:
+//! it leaves an order with [`crate::jobs`]. The thread `keeper`.
+
+mod series;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::Keeper;
-use crate::clock::BootUs;
-use crate::commands::Commands;
-use crate::error::{Kind, Result};
-use crate::events::By;
-use crate::export::Format;
-use crate::health::State;
-use crate::jobs::{Order, Past, Saved};
-use crate::logging::Tally;
-use crate::stack::Mode;
+use gstreamer::glib::DateTime;
 
-/// How long a picture waits for a frame: until the camera is back, however long that takes.
-const PATIENCE: Duration = Duration::from_secs(u32::MAX as u64);
-/// Between lines about pictures left out.
-const MINUTE: Duration = Duration::from_secs(60);
+use self::series::{Make, OLD, Series, Wish};
+use super::Keeper;
+use crate::auto::{Entry, Take, When};
+use crate::clock::{BootUs, WallUs};
+use crate::commands::Commands;
+use crate::config::Config;
+use crate::export::Format;
+use crate::jobs::Order;
+
 /// Below this interval single pictures are no news for the log.
 const OFTEN: Duration = Duration::from_secs(1);
+/// A beat that is further away was jumped over, as by a clock that was set, and is not made up for (µs).
+const LATE: i64 = 60_000_000;
+/// A picture that is not later than this is still of the frame that its beat asks for; the keeper goes a round in less.
+const PROMPT: Duration = Duration::from_secs(2);
 
 /// The pictures taken by the clock.
-#[derive(Default)]
 pub(super) struct Periodic {
+    /// `export.auto_save_interval_s`.
+    old: Series,
     cadence: Cadence,
-    left_out: LeftOut,
-    ring: Ring,
-    under_way: Arc<AtomicBool>,
-    tally: Arc<Tally>,
+    /// `auto`, each entry with what is going on there.
+    entries: Vec<(Entry, Series)>,
+    /// The configuration these are of.
+    config: Option<Arc<Config>>,
+    /// The last look: the wall clock, or the boot-time clock while that is not set (µs).
+    seen: Option<i64>,
+}
+
+impl Default for Periodic {
+    fn default() -> Self {
+        let old = Series::default().called(OLD.into());
+        Periodic { old, cadence: Cadence::default(), entries: Vec::new(), config: None, seen: None }
+    }
+}
+
+/// An instant on the clock by which entries are due.
+#[derive(Clone, Copy)]
+struct Now {
+    /// The wall clock, or the boot-time clock while that is not set (µs).
+    time: i64,
+    /// Local time less that (µs); none while the clock is not set.
+    offset: Option<i64>,
+}
+
+impl Now {
+    fn of(boot: BootUs, wall: WallUs) -> Now {
+        let local = if wall.is_set() { DateTime::from_unix_local(wall.0.div_euclid(1_000_000)).ok() } else { None };
+        match local {
+            Some(local) => Now { time: wall.0, offset: Some(local.utc_offset().0) },
+            None => Now { time: boot.0 as i64, offset: None },
+        }
+    }
+
+    /// How long ago the last beat of this entry was (µs), if that was since `seen`.
+    fn due(self, entry: &Entry, seen: i64) -> Option<i64> {
+        let offset = self.offset(entry)?;
+        let beat = entry.last(self.time + offset)? - offset;
+        (beat > seen && self.time - beat <= LATE).then_some(self.time - beat)
+    }
+
+    /// How long it is to the next beat (µs).
+    fn next(self, entry: &Entry) -> Option<i64> {
+        let offset = self.offset(entry)?;
+        entry.next(self.time + offset).map(|beat| beat - offset - self.time)
+    }
+
+    fn offset(self, entry: &Entry) -> Option<i64> {
+        if entry.at.is_empty() { Some(self.offset.unwrap_or(0)) } else { self.offset }
+    }
 }
 
 impl Periodic {
-    /// Orders a picture if one is due. How long it is to the next one.
+    /// Orders the pictures that are due. How long it is to the next one.
     pub fn look(&mut self, c: &Commands) -> Duration {
         let config = c.config();
-        let (now, interval) = (c.clock.boot(), config.export.auto_save_interval_s);
-        let due = self.cadence.due(now, interval);
-        if let Some(line) = self.left_out.line(now, c.gauges.state() != State::Running, self.ring.owed) {
-            log::log!(line.0, "{}", line.1);
-        }
-        if due.is_some() || self.ring.owed {
-            self.order(c, due, config.export.auto_save_use_ring, interval < OFTEN);
-        }
-        let to_next = self.cadence.next.map_or(Duration::MAX, |next| next.since(c.clock.boot()));
-        // What is owed is mostly there before half a beat is over.
-        if self.ring.owed { to_next.min(interval / 2) } else { to_next }
+        self.old(c, &config).min(self.auto(c, &config))
     }
 
-    fn order(&mut self, c: &Commands, due: Option<BootUs>, from_ring: bool, often: bool) {
-        if self.under_way.load(Relaxed) {
-            self.left_out.count += u64::from(due.is_some());
-            return;
-        }
-        self.left_out.count += self.ring.missed(due.is_some());
-        if !self.ring.takes(c.frames.past.newest().map(|slot| slot.meta().id), from_ring) {
-            return;
-        }
-        let now = c.clock.boot();
-        self.left_out.over(now);
-        self.under_way.store(true, Relaxed);
-        let order = Order { formats: vec![Format::Jpg], tag: None };
-        let (events, tally, under_way) = (c.events.clone(), self.tally.clone(), UnderWay(self.under_way.clone()));
-        let done = Box::new(move |result: Result<Saved>| {
-            drop(under_way);
-            Saved::tell(&events, &result, By::Clock);
-            match result {
-                Ok(saved) => {
-                    let file = saved.files.first().map_or_else(String::new, |f| f.display().to_string());
-                    let level = if often { log::Level::Debug } else { log::Level::Info };
-                    log::log!(level, "Auto-save {}: {file}", if from_ring { "from ring" } else { "fresh image" });
-                }
-                Err(e) if e.kind == Kind::Busy => log::debug!("Auto-save: {e}"),
-                Err(e) => tally.log_about(log::Level::Error, e.kind.word(), &format!("Auto-save failed: {e}")),
-            }
-        });
-        if from_ring {
-            c.jobs.past(now, Duration::ZERO, None, Past::Stack(1, Mode::default()), order, done);
-        } else {
-            c.jobs.next(due.unwrap_or(now), PATIENCE, order, done);
-        }
+    fn old(&mut self, c: &Commands, config: &Config) -> Duration {
+        let interval = config.export.auto_save_interval_s;
+        let due = self.cadence.due(c.clock.boot(), interval);
+        let make = if config.export.auto_save_use_ring { Make::Newest } else { Make::Fresh };
+        let order = || Order { formats: vec![Format::Jpg], tag: None };
+        let owed = self.old.look(c, due, || Wish { make, night: None, only_now: false, order: order(), often: interval < OFTEN });
+        let to_next = self.cadence.next.map_or(Duration::MAX, |next| next.since(c.clock.boot()));
+        // What is owed is mostly there before half a beat is over.
+        if owed { to_next.min(interval / 2) } else { to_next }
     }
+
+    fn auto(&mut self, c: &Commands, config: &Arc<Config>) -> Duration {
+        if !self.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, config)) {
+            self.take_over(c, config);
+        }
+        if self.entries.is_empty() {
+            return Duration::MAX;
+        }
+        let boot = c.clock.boot();
+        let (now, night) = (Now::of(boot, c.clock.wall()), c.gauges.night());
+        let seen = self.seen.replace(now.time).unwrap_or(now.time);
+        let mut soonest = Duration::MAX;
+        for (entry, series) in &mut self.entries {
+            let on = entry.is_on(night, now.offset.map(|offset| now.time + offset));
+            if !on {
+                series.rest();
+            }
+            let ago = now.due(entry, seen).filter(|_| on).map(|ago| Duration::from_micros(ago.unsigned_abs()));
+            let due = ago.map(|ago| if ago <= PROMPT { boot.back(ago) } else { boot });
+            let owed = series.look(c, due, || wish(entry));
+            let next = now.next(entry).map(|next| Duration::from_micros(next.unsigned_abs()));
+            series.told.tell(on, next.map(|next| boot + next));
+            let to_next = next.unwrap_or(Duration::MAX);
+            soonest = soonest.min(if owed { to_next / 2 } else { to_next });
+        }
+        soonest
+    }
+
+    /// Takes a new list over. An entry that stands in it unchanged goes on with what is going on.
+    fn take_over(&mut self, c: &Commands, config: &Arc<Config>) {
+        let mut before = std::mem::take(&mut self.entries);
+        for (i, entry) in config.auto.iter().enumerate() {
+            let known = before.iter().position(|(e, _)| e == entry).map(|at| before.swap_remove(at).1);
+            let label = entry.tag.as_ref().map_or_else(|| format!("{OLD} auto[{i}]"), |tag| format!("{OLD} \"{tag}\""));
+            self.entries.push((entry.clone(), known.unwrap_or_default().called(label)));
+        }
+        c.auto.set(self.entries.iter().map(|(_, series)| series.told.clone()).collect());
+        if self.entries.is_empty() {
+            self.seen = None;
+        }
+        self.config = Some(config.clone());
+    }
+}
+
+/// What an entry asks for.
+fn wish(entry: &Entry) -> Wish {
+    let make = match entry.take {
+        Take::Single => Make::Fresh,
+        Take::Ring => Make::Newest,
+        Take::Stack => Make::Stack(entry.count, entry.mode),
+    };
+    let night = match entry.when {
+        When::Always => None,
+        when => Some(when == When::Night),
+    };
+    let often = !entry.interval_s.is_zero() && entry.interval_s < OFTEN;
+    let order = Order { formats: entry.formats.clone(), tag: entry.tag.clone() };
+    Wish { make, night, only_now: entry.is_bound(), order, often }
 }
 
 impl Keeper {
@@ -98,77 +170,6 @@ impl Keeper {
             if shutdown.sleep(left.min(to_next)) {
                 return true;
             }
-        }
-    }
-}
-
-/// Pictures from the ring: never the same frame twice.
-#[derive(Default)]
-struct Ring {
-    /// The newest frame when the last picture was taken.
-    last: Option<u64>,
-    /// A picture was due while there was no newer one: it is taken as soon as there is.
-    owed: bool,
-}
-
-impl Ring {
-    /// How many pictures this look leaves out: the one that is still owed when the next beat comes.
-    fn missed(&self, beat: bool) -> u64 {
-        u64::from(beat && self.owed)
-    }
-
-    /// Whether a picture is taken now. One that would show the same frame again is owed; `only_newer` is false where that is no matter.
-    fn takes(&mut self, newest: Option<u64>, only_newer: bool) -> bool {
-        self.owed = only_newer && newest == self.last;
-        self.last = newest;
-        !self.owed
-    }
-}
-
-/// A picture is under way until this is dropped, whatever becomes of it.
-struct UnderWay(Arc<AtomicBool>);
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.store(false, Relaxed);
-    }
-}
-
-/// Pictures that were not taken: the one before was still under way, or no new frame came until the next was due.
-#[derive(Default)]
-struct LeftOut {
-    count: u64,
-    /// Since the first of them.
-    since: Option<BootUs>,
-    /// The camera is away, and that has been said.
-    waits: bool,
-}
-
-impl LeftOut {
-    /// What there is to say: when the camera is away once, otherwise once a minute.
-    fn line(&mut self, now: BootUs, away: bool, owed: bool) -> Option<(log::Level, String)> {
-        if self.waits || (self.count == 0 && !(away && owed)) {
-            return None;
-        }
-        if away {
-            self.waits = true;
-            return Some((log::Level::Warn, "Auto-save waits for the camera".to_string()));
-        }
-        if now.since(*self.since.get_or_insert(now)) < MINUTE {
-            return None;
-        }
-        let count = std::mem::take(&mut self.count);
-        self.since = None;
-        let why = "the one before was not done: the disk is slow, or the camera sends fewer frames";
-        let s = if count == 1 { "" } else { "s" };
-        Some((log::Level::Warn, format!("Auto-save: {count} picture{s} left out in a minute: {why}")))
-    }
-
-    /// A picture is taken again.
-    fn over(&mut self, now: BootUs) {
-        if std::mem::take(&mut self.waits) {
-            log::info!("Auto-save goes on; {} pictures were left out while the camera was away", self.count);
-            (self.count, self.since) = (0, Some(now));
         }
     }
 }
@@ -232,44 +233,26 @@ mod tests {
         }
     }
 
-    /// Pictures taken and left out over looks, each a beat or not, with the newest frame there.
-    fn counted(looks: &[(bool, u64)]) -> (u64, u64) {
-        let (mut ring, mut taken, mut missed) = (Ring::default(), 0, 0);
-        for (beat, newest) in looks {
-            if *beat || ring.owed {
-                missed += ring.missed(*beat);
-                taken += u64::from(ring.takes(Some(*newest), true));
-            }
-        }
-        (taken, missed)
-    }
-
     #[test]
-    fn a_picture_that_comes_late_is_taken_and_not_left_out() {
-        // Frames as often as beats, every third a little late.
-        assert_eq!(counted(&[(true, 0), (true, 1), (true, 1), (false, 2), (true, 3), (true, 3), (false, 4)]), (5, 0));
-        // One that never comes, and a camera with half the frames.
-        assert_eq!(counted(&[(true, 0), (true, 0), (false, 0), (true, 1), (true, 2)]), (3, 1));
-        assert_eq!(counted(&[(true, 0), (true, 0), (true, 1), (true, 1), (true, 2), (true, 2)]), (3, 2));
-    }
-
-    #[test]
-    fn a_camera_that_is_away_is_two_lines_and_a_slow_disk_one_a_minute() {
-        let mut l = LeftOut::default();
-        assert!(l.line(ms(0), true, false).is_none() && l.line(ms(0), false, true).is_none(), "nothing is left out yet");
-        assert_eq!(l.line(ms(3000), true, true).unwrap().1, "Auto-save waits for the camera");
-        for s in 2..25 {
-            l.count += 1;
-            assert!(l.line(ms(s * 3000), true, true).is_none() && l.line(ms(s * 3000), false, false).is_none());
-        }
-        l.over(ms(75_000));
-        assert_eq!((l.count, l.waits), (0, false));
-        let lines = (0..1800).filter_map(|i| {
-            l.count += 1;
-            l.line(ms(75_000 + i * 100), false, false)
-        });
-        let lines: Vec<String> = lines.map(|l| l.1).collect();
-        assert_eq!(lines.len(), 2, "{lines:?}");
-        assert!(lines[0].starts_with("Auto-save: 601 pictures left out in a minute: "), "{lines:?}");
+    fn beats_of_an_entry_follow_local_time_and_not_the_jumps_of_the_clock() {
+        const S: i64 = 1_000_000;
+        let minute = Entry { interval_s: Duration::from_secs(60), ..Entry::default() };
+        // 2026-11-28 12:00:00 in UTC, and a zone with half an hour.
+        let (noon, zone) = ((20_785 * 86_400 + 12 * 3600) * S, 5 * 3600 * S + 1800 * S);
+        let at = |s: i64| Now { time: noon + s * S, offset: Some(zone) };
+        assert_eq!(
+            (at(0).due(&minute, noon - S), at(1).due(&minute, noon - S), at(1).due(&minute, noon)),
+            (Some(0), Some(S), None)
+        );
+        assert_eq!((at(59).next(&minute), at(60).next(&minute)), (Some(S), Some(60 * S)));
+        // A clock that is set forward or back takes no picture for it, and the next beat comes.
+        let hour = Entry { interval_s: Duration::from_secs(3600), ..Entry::default() };
+        assert_eq!((at(1860).due(&hour, noon - 40 * 365 * 86_400 * S), at(1800).due(&hour, noon)), (Some(60 * S), Some(0)));
+        assert_eq!((at(1861).due(&hour, 7 * S), at(-3600).due(&hour, noon), at(1799).due(&hour, noon)), (None, None, None));
+        // Times of day need a clock, intervals do not.
+        let half_past = Entry { at: vec![crate::settings::Word::read("17:30").unwrap()], ..Entry::default() };
+        let unset = Now { time: 60 * S, offset: None };
+        assert_eq!((at(0).due(&half_past, noon - S), unset.due(&half_past, 0), unset.due(&minute, S)), (Some(0), None, Some(0)));
+        assert_eq!((unset.next(&half_past), unset.next(&minute)), (None, Some(60 * S)));
     }
 }

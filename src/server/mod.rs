@@ -219,6 +219,13 @@ pub struct Clients {
     pub subscribers: usize,
 }
 
+impl Clients {
+    /// Those that are connected and not on their way out.
+    pub fn here(self) -> usize {
+        self.silent + self.active
+    }
+}
+
 #[derive(Debug, Default)]
 struct Gauges {
     open: AtomicUsize,

@@ -2,12 +2,14 @@
 //! the next start. From that come reading, refusing, writing and listing. Knows no key itself. Pure; any thread.
 
 mod leaf;
+mod list;
 mod rule;
 mod units;
 
 use serde_json::{Map, Value};
 
 pub use leaf::{AutoMib, Kind, Leaf, Secret, Word, one_of, whole_path};
+pub use list::{List, Many};
 pub use rule::{Refusal, Rule, any, at_least, bytes, from, multiples};
 
 use crate::error::{Error, Kind as ErrorKind, Result};
@@ -29,6 +31,8 @@ pub enum Part<'a> {
     Key(&'a mut dyn Leaf),
     /// A group of keys.
     Group(&'a mut dyn Group),
+    /// A list of groups of one kind.
+    List(&'a mut dyn List),
 }
 
 /// What can stand in a group.
@@ -88,6 +92,7 @@ impl Part<'_> {
     fn take(&mut self, field: &Field, written: &Value, path: &str) -> Result<()> {
         match self {
             Part::Group(group) => take(*group, written, path),
+            Part::List(list) => list.take(written, path),
             Part::Key(leaf) => field.take(*leaf, written).map_err(|r| r.of(path)),
         }
     }
@@ -96,6 +101,7 @@ impl Part<'_> {
     fn value(&mut self, field: &Field) -> Value {
         match self {
             Part::Group(group) => value(*group),
+            Part::List(list) => list.value(),
             Part::Key(leaf) => field.value(*leaf),
         }
     }
@@ -104,7 +110,7 @@ impl Part<'_> {
     fn waits(&mut self, field: &Field) -> bool {
         match self {
             Part::Group(group) => group.members().iter_mut().all(|(field, part)| part.waits(field)),
-            Part::Key(_) => field.rule.waits,
+            Part::Key(_) | Part::List(_) => field.rule.waits,
         }
     }
 }
@@ -141,12 +147,13 @@ pub fn value(group: &mut dyn Group) -> Value {
     Value::Object(members.map(|(field, mut part)| (field.name.to_string(), part.value(&field))).collect::<Map<_, _>>())
 }
 
-/// Shows each key of the group at `path` with its whole name.
+/// Shows each key of the group at `path` with its whole name; of a list those of one group, as `auto[].tag`.
 pub fn each(group: &mut dyn Group, path: &str, see: &mut dyn FnMut(&str, &Field, &mut dyn Leaf)) {
     for (field, part) in group.members() {
         let at = join(path, field.name);
         match part {
             Part::Group(group) => each(group, &at, see),
+            Part::List(list) => each(&mut *list.blank(), &format!("{at}[]"), see),
             Part::Key(leaf) => see(&at, &field, leaf),
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Kind, Result};
+use crate::settings::{Refusal, Word};
 
 /// A word a client puts into the file's name: 1 to 32 of `A-Z a-z 0-9 _ -`, so it can never leave the folder.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -40,6 +41,19 @@ impl FromStr for Tag {
     type Err = Error;
     fn from_str(word: &str) -> Result<Tag> {
         Tag::new(word)
+    }
+}
+
+/// In the configuration an empty text is none.
+impl Word for Option<Tag> {
+    fn read(text: &str) -> std::result::Result<Self, Refusal> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        Tag::new(text).map(Some).map_err(|_| Refusal::text("empty, or 1 to 32 of A-Z a-z 0-9 _ -", text))
+    }
+    fn word(&self) -> String {
+        self.as_ref().map_or_else(String::new, Tag::to_string)
     }
 }
 

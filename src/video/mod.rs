@@ -14,7 +14,6 @@ mod past;
 mod queue;
 pub mod record;
 pub mod rtsp;
-pub mod schedule;
 pub mod settings;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

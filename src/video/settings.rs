@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::schedule::Span;
 use crate::codec::Implementation;
 use crate::error::Result;
 use crate::frame::Layout;
+use crate::hours::Span;
 use crate::net::AllowList;
 use crate::overlay::letters;
 use crate::settings::{Refusal, Word, any, bytes, from, settings};

@@ -8,6 +8,7 @@ mod browser;
 mod bursts;
 mod cli;
 mod client;
+mod clocked;
 mod clocks;
 mod coming;
 mod configuration;

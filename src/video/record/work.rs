@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use gstreamer::glib::DateTime;
 
 use super::super::past::{self, Past};
-use super::super::schedule::{self, Span};
 use super::attempt::{End, by_the_disk};
 use super::take::Take;
 use super::{Done, Order, Recorded, Shared, Under, again};
@@ -15,6 +14,7 @@ use crate::clock::BootUs;
 use crate::error::{Error, Kind, Result};
 use crate::events::{By, Ended, Event, Task};
 use crate::export::Tag;
+use crate::hours::{self, Span};
 use crate::threads;
 
 /// Between looks at the clock.
@@ -29,7 +29,7 @@ pub(super) fn due_now(lines: &[Span]) -> bool {
         return false;
     }
     let Ok(now) = DateTime::now_local() else { return false };
-    schedule::covered(lines, now.day_of_week() as u32 - 1, (now.hour() * 60 + now.minute()) as u32)
+    hours::covered(lines, now.day_of_week() as u32 - 1, (now.hour() * 60 + now.minute()) as u32)
 }
 
 impl Shared {

@@ -1,0 +1,112 @@
+//! The list `auto`: pictures by the clock, by day and by night, single and stacked, each entry for itself.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Running, Setup, names, until};
+use crate::image::Image;
+use crate::said::id_of;
+
+/// The pictures with this tag, by their names.
+fn tagged(dir: &Path, tag: &str) -> Vec<String> {
+    names(dir).into_iter().filter(|n| !n.starts_with('.') && n.contains(&format!("_{tag}."))).collect()
+}
+
+fn setup(word: &str, auto: Value) -> Setup {
+    Setup::new(word).set("auto", auto)
+}
+
+/// Changes the list and has it read again.
+fn reload(r: &Running, change: impl FnOnce(&mut Value)) {
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(r.setup.config_file()).unwrap()).unwrap();
+    change(&mut config["auto"]);
+    std::fs::write(r.setup.config_file(), config.to_string()).unwrap();
+    r.signal(Signal::SIGHUP);
+}
+
+fn taken(r: &Running, tag: &str) -> usize {
+    tagged(&r.captures(), tag).len()
+}
+
+#[test]
+fn each_entry_has_its_own_beat_on_the_clock() {
+    let r = setup(
+        "entries",
+        json!([
+            {"interval_s": 0.5, "tag": "half", "formats": ["npy"]},
+            {"interval_s": 0.3, "tag": "ring", "take": "ring", "formats": ["jpg", "png"]},
+            {"interval_s": 1, "tag": "stack", "take": "stack", "count": 3},
+            {"at": ["00:00"], "tag": "daily"},
+        ]),
+    )
+    .start();
+    until("pictures of all", || (taken(&r, "half") >= 4 && taken(&r, "ring") >= 6 && taken(&r, "stack") >= 2).then_some(()));
+    // The first frame at or after a half second of the wall clock, and never one twice.
+    let half = tagged(&r.captures(), "half");
+    let wall = |n: &String| {
+        use pastcam::clock::{Clock, SystemClock};
+        SystemClock.wall().0 - SystemClock.boot().0 as i64 + Image::open(&r.captures().join(n)).code().1 as i64
+    };
+    for name in &half {
+        let behind = wall(name).rem_euclid(500_000);
+        assert!(behind < 300_000, "{name}: {behind} us behind its beat");
+    }
+    let ids: Vec<u64> = half.iter().map(|n| id_of(n.as_ref())).collect();
+    assert!(ids.windows(2).all(|w| w[0] < w[1]), "{ids:?}");
+    assert!(r.log().contains("Auto-save \"stack\" stack of 3 frames: "));
+    let status = r.status();
+    let told: Vec<&str> = status["auto"].as_array().unwrap().iter().map(|e| e["tag"].as_str().unwrap()).collect();
+    assert_eq!(told, ["half", "ring", "stack", "daily"]);
+    assert!(status["auto"][0]["taken"].as_u64().unwrap() >= 4 && status["auto"][3]["taken"] == 0, "{}", status["auto"]);
+    assert!((0.0..=86_400.0).contains(&status["auto"][3]["next_s"].as_f64().unwrap()));
+    // Another list at once; the entry that stays goes on counting.
+    let before = r.status()["auto"][1]["taken"].as_u64().unwrap();
+    reload(&r, |auto| *auto = json!([auto[1].clone(), {"interval_s": 0.4, "tag": "new"}]));
+    until("a picture of the new entry", || (taken(&r, "new") > 0).then_some(()));
+    let (status, half) = (r.status(), taken(&r, "half"));
+    assert!(status["auto"].as_array().unwrap().len() == 2 && status["auto"][0]["taken"].as_u64().unwrap() >= before);
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(taken(&r, "half"), half, "an entry that is gone takes no pictures");
+}
+
+#[test]
+fn day_and_night_entries_follow_the_mode_and_stacks_wait_for_the_night() {
+    let setup = setup(
+        "daynight",
+        json!([
+            {"interval_s": 0.2, "when": "day", "tag": "day"},
+            {"interval_s": 0.2, "when": "night", "tag": "night"},
+            {"interval_s": 4, "when": "night", "take": "stack", "count": 4, "tag": "still", "mode": "mean"},
+        ]),
+    )
+    .controlled("lux=400")
+    .set("camera.width", 640)
+    .set("camera.height", 480)
+    .set("night.min_dark_frames", 3)
+    .set("night.exposure_us", 300_000);
+    let r = setup.start();
+    until("pictures by day", || (taken(&r, "day") >= 2).then_some(()));
+    assert_eq!((taken(&r, "night"), &r.status()["auto"][1]["on"]), (0, &json!(false)));
+    setup.control("lux=0.02");
+    until("the night", || (r.status()["mode"] == "NIGHT").then_some(()));
+    // One may have been on its way.
+    let by_day = taken(&r, "day") + 1;
+    until("a stack by night", || (taken(&r, "still") >= 1).then_some(()));
+    assert!(taken(&r, "night") >= 2 && taken(&r, "day") <= by_day, "{:?}", r.names());
+    assert!(r.log().contains("Auto-save \"still\" stack of 4 frames: "), "{}", r.log());
+    assert_eq!([0, 1].map(|i| r.status()["auto"][i]["on"].clone()), [json!(false), json!(true)]);
+}
+
+#[test]
+fn a_wrong_entry_stops_the_start_and_changes_nothing_at_sighup() {
+    let (code, said) = setup("wrongentry", json!([{"interval_s": 60, "when": "dusk"}])).end();
+    assert!(code != 0 && said.contains("auto[0].when: one of always, day, night, not \"dusk\""), "{code}: {said}");
+    let r = setup("rightentry", json!([{"interval_s": 0.3, "tag": "good"}])).start();
+    reload(&r, |auto| auto[0]["interval_s"] = json!(0.01));
+    r.until_logged("auto[0].interval_s: from 0.1 to 31536000, not 0.01");
+    let before = taken(&r, "good");
+    until("more pictures", || (taken(&r, "good") > before).then_some(()));
+}
