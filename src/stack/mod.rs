@@ -2,7 +2,12 @@
 //! Never touches the ring's order, a clock or a disk. Runs on export threads.
 
 mod choice;
+mod light;
 mod mean;
+mod noise;
+mod rows;
+mod steady;
+mod still;
 
 pub use choice::{centred, window};
 pub use mean::average;
@@ -70,14 +75,44 @@ pub struct Stacked {
 
 /// Makes one picture of several frames. Keeps its working memory from call to call; one for each thread.
 #[derive(Debug, Default)]
-pub struct Stacker {}
+pub struct Stacker {
+    noise: noise::Scratch,
+    spots: Vec<noise::Spot>,
+    light: light::Scratch,
+    curves: Vec<Option<light::Curve>>,
+    steady: steady::Scratch,
+}
 
 impl Stacker {
     /// Makes one picture of `frames` (I420 as `layout` places it, 1 to [`MAX`]) by `mode` and writes it to `out`, which has
     /// `layout.bytes()` bytes. `reference` is the frame that was asked for: nothing of it is voted away, unless by `still`.
     pub fn merge(&mut self, mode: Mode, frames: &[&[u8]], reference: usize, layout: Layout, out: &mut [u8]) -> Stacked {
         assert!(reference < frames.len() && out.len() == layout.bytes(), "frame {reference} of {}", frames.len());
-        average(frames, out);
-        Stacked { mode, frames: frames.len(), share: 1.0 }
+        let share = match mode {
+            Mode::Steady if frames.len() > 1 => self.steady(frames, reference, layout, out),
+            Mode::Still => {
+                still::median(frames, out);
+                1.0
+            }
+            Mode::Mean | Mode::Steady => {
+                average(frames, out);
+                1.0
+            }
+        };
+        Stacked { mode, frames: frames.len(), share }
+    }
+
+    fn steady(&mut self, pixels: &[&[u8]], reference: usize, layout: Layout, out: &mut [u8]) -> f32 {
+        let noise = noise::Noise::measure(&mut self.noise, pixels, reference, layout);
+        self.curves.clear();
+        for frame in pixels {
+            noise::spots(pixels[reference], frame, layout, &mut self.spots);
+            self.curves.push(light::curve(&mut self.light, &self.spots, &noise));
+        }
+        let frames = steady::Frames { pixels, reference, curves: &self.curves, layout };
+        steady::merge(&mut self.steady, &frames, &noise, out)
     }
 }
+
+#[cfg(test)]
+mod tests;

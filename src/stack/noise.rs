@@ -1,0 +1,217 @@
+//! Owns what noise alone makes of two frames of the same scene, measured on the frames themselves: by brightness, for luma and for
+//! colour. Looks at some two thousand tiles of a picture. Pure arithmetic; export threads.
+//!
+//! Motion must not pass for noise. The difference of two frames is taken once more across each cell, both ways (`+ − − +`): what
+//! rests is gone with the first difference, what moves and is smooth with the second, and white noise is as strong in it as in the
+//! cell's sum. Most cameras' noise is not quite white: coarse parts of it are stronger. Where the coarse difference has nearly the
+//! same strength all over the picture, it is noise, and counts instead; motion is never that even.
+
+use crate::frame::Layout;
+
+/// A tile is so many luma samples wide and high.
+const TILE: usize = 8;
+/// About how many tiles are looked at.
+const TILES: usize = 1000;
+/// Levels of brightness that are told apart.
+pub const LEVELS: usize = 64;
+/// The same, as tiles are sorted by their mean.
+const CLASSES: usize = 16;
+/// Fewest tiles that tell something about a level.
+const FEW: usize = 24;
+/// The quarter of the tiles with the least difference tells the noise: moving fine structure is in the others.
+const QUANTILE: usize = 4;
+/// What the lowest quarter's limit is of the mean of 16 differences that are normally distributed: 1 − 0.674·0.756/√16.
+const LOW_16: f32 = 0.873;
+/// The same of 8.
+const LOW_8: f32 = 0.820;
+/// The coarse difference counts as even where its median is no larger than this times its lowest quarter's limit; 1/0.873 is
+/// what white noise gives.
+const EVEN: f32 = 1.25;
+/// So much stronger than the fine noise the coarse noise is where it counts: from here on motion does not look like it.
+const COARSER: f32 = 1.6;
+/// And so much at most.
+const COARSEST: f32 = 4.0;
+/// What is allowed for coarse noise otherwise.
+const ALLOWED: f32 = 1.05;
+/// Smallest noise that is believed (a cell's mean difference): what rounding makes of two frames.
+const LEAST: f32 = 1.6;
+const LEAST_COLOUR: f32 = 0.9;
+
+/// How much the cells of two frames differ on average by noise alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Noise {
+    /// The sum of four luma samples, by the reference's brightness.
+    pub luma: [f32; LEVELS],
+    /// A sample of U and one of V, together.
+    pub colour: f32,
+}
+
+/// What one tile shows: means of differences.
+#[derive(Debug, Clone, Copy)]
+struct Tile {
+    class: usize,
+    /// Luma: across cells, and of cells.
+    fine: f32,
+    coarse: f32,
+    /// Colour likewise.
+    fine_colour: f32,
+    coarse_colour: f32,
+}
+
+/// Tiles that were looked at, kept from call to call.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    tiles: Vec<Tile>,
+    values: Vec<f32>,
+}
+
+/// Where the tiles of a sample lie: first column and first row (luma samples).
+fn places(layout: Layout) -> impl Iterator<Item = (usize, usize)> {
+    let (columns, rows) = (layout.width as usize / TILE, layout.height as usize / TILE);
+    let step = (columns * rows).div_ceil(TILES).max(1);
+    // Every so many in a row, shifted from row to row.
+    (0..rows).flat_map(move |row| ((row * 7) % step..columns).step_by(step).map(move |column| (column * TILE, row * TILE)))
+}
+
+/// A tile of the reference and of another frame: their mean luma.
+#[derive(Debug, Clone, Copy)]
+pub struct Spot {
+    /// The reference's.
+    pub reference: f32,
+    /// The other frame's.
+    pub frame: f32,
+}
+
+/// All the tiles that are looked at.
+pub fn spots(reference: &[u8], frame: &[u8], layout: Layout, out: &mut Vec<Spot>) {
+    let mean = |frame: &[u8], (x, y): (usize, usize)| {
+        let rows = (y..y + TILE).map(|row| &frame[row * layout.y_stride() + x..][..TILE]);
+        let sum = rows.map(|row| row.iter().map(|v| u32::from(*v)).sum::<u32>()).sum::<u32>();
+        sum as f32 / (TILE * TILE) as f32
+    };
+    out.clear();
+    out.extend(places(layout).map(|place| Spot { reference: mean(reference, place), frame: mean(frame, place) }));
+}
+
+impl Noise {
+    /// Measures `frames` against the frame `reference`, at `places` of the picture.
+    pub fn measure(s: &mut Scratch, frames: &[&[u8]], reference: usize, layout: Layout) -> Noise {
+        s.tiles.clear();
+        let others = frames.len() - 1;
+        for (k, place) in places(layout).enumerate() {
+            // Each tile with another frame; one that is the very same picture tells nothing.
+            let frame = (reference + 1 + k % others.max(1)) % frames.len();
+            let tile = look(frames[reference], frames[frame], layout, place);
+            s.tiles.push(tile);
+        }
+        let luma = curve(s, |t| (t.fine, t.coarse), LOW_16, LEAST);
+        let colour = curve(s, |t| (t.fine_colour, t.coarse_colour), LOW_8, LEAST_COLOUR);
+        let colour = colour.iter().sum::<f32>() / LEVELS as f32;
+        Noise { luma, colour }
+    }
+}
+
+/// One tile of two frames.
+fn look(one: &[u8], other: &[u8], layout: Layout, (left, top): (usize, usize)) -> Tile {
+    let luma = Differences { one, other, start: layout.y().start, stride: layout.y_stride() };
+    let [u, v] = [layout.u(), layout.v()].map(|p| Differences { one, other, start: p.start, stride: layout.c_stride() });
+    let seen = luma.seen(left, top, TILE);
+    let colour = [u, v].map(|plane| plane.seen(left / 2, top / 2, TILE / 2));
+    let corners = [(0, 0), (TILE - 2, 0), (2, 4), (4, 4), (0, TILE - 2), (TILE - 2, TILE - 2)];
+    let at = |(x, y): (usize, usize)| usize::from(one[layout.y().start + (top + y) * layout.y_stride() + left + x]);
+    Tile {
+        class: corners.map(at).iter().sum::<usize>() * CLASSES / (corners.len() * 256),
+        fine: seen.across as f32 / 16.0,
+        coarse: seen.sums as f32 / 16.0,
+        // Four samples together are twice as strong as one; U and V count together.
+        fine_colour: colour.iter().map(|c| c.across).sum::<u32>() as f32 / 4.0 / 2.0,
+        coarse_colour: colour.iter().map(|c| c.single).sum::<u32>() as f32 / 16.0,
+    }
+}
+
+/// Two planes.
+struct Differences<'a> {
+    one: &'a [u8],
+    other: &'a [u8],
+    start: usize,
+    stride: usize,
+}
+
+/// Sums of absolute differences.
+#[derive(Default)]
+struct Seen {
+    /// Across cells: `+ − − +`.
+    across: u32,
+    /// Of whole cells.
+    sums: u32,
+    /// Of samples.
+    single: u32,
+}
+
+impl Differences<'_> {
+    /// A square of `side` samples.
+    fn seen(&self, left: usize, top: usize, side: usize) -> Seen {
+        let mut seen = Seen::default();
+        for row in (top..top + side).step_by(2) {
+            let start = self.start + row * self.stride + left;
+            let [upper, lower] = [start, start + self.stride].map(|at| (&self.one[at..at + side], &self.other[at..at + side]));
+            for column in (0..side).step_by(2) {
+                let by = |(one, other): (&[u8], &[u8]), x: usize| i32::from(one[x]) - i32::from(other[x]);
+                let four = [by(upper, column), by(upper, column + 1), by(lower, column), by(lower, column + 1)];
+                seen.across += (four[0] - four[1] - four[2] + four[3]).unsigned_abs();
+                seen.sums += four.iter().sum::<i32>().unsigned_abs();
+                seen.single += four.iter().map(|d| d.unsigned_abs()).sum::<u32>();
+            }
+        }
+        seen
+    }
+}
+
+/// The value below which one of `one_in` lies; `values` are put out of order.
+fn low(values: &mut [f32], one_in: usize) -> f32 {
+    let at = values.len() / one_in;
+    *values.select_nth_unstable_by(at, f32::total_cmp).1
+}
+
+/// Noise by level. Classes that were hardly seen take what their neighbours have.
+fn curve(s: &mut Scratch, of: fn(&Tile) -> (f32, f32), calibration: f32, least: f32) -> [f32; LEVELS] {
+    // For each class what is fine and what is coarse.
+    let mut known: [Option<(f32, f32)>; CLASSES] = [None; CLASSES];
+    let (mut even, mut seen) = (0.0, 0.0);
+    for (class, known) in known.iter_mut().enumerate() {
+        // A tile that is the very same picture tells nothing.
+        let near = |reach: usize| s.tiles.iter().filter(move |t| t.class.abs_diff(class) <= reach && of(t).1 > 0.0);
+        let own = near(0).count();
+        let reach = usize::from(own < FEW);
+        if own == 0 || near(reach).count() < FEW.min(s.tiles.len()) {
+            continue;
+        }
+        let values = &mut s.values;
+        values.clear();
+        values.extend(near(reach).map(|t| of(t).0));
+        let fine = low(values, QUANTILE) / calibration;
+        values.clear();
+        values.extend(near(reach).map(|t| of(t).1));
+        let (coarse, median) = (low(values, QUANTILE), low(values, 2));
+        even += own as f32 * median / coarse.max(least / 4.0);
+        seen += own as f32;
+        *known = Some((fine, coarse / calibration));
+    }
+    let even = even <= EVEN * seen;
+    let noise = |(fine, coarse): (f32, f32)| {
+        let counts = even && coarse > COARSER * fine;
+        let most = if counts { COARSEST * fine.max(least) } else { ALLOWED * fine };
+        coarse.min(most).max(fine).max(least)
+    };
+    let near = |class: usize| {
+        let nearest = (0..CLASSES).filter(|c| known[*c].is_some()).min_by_key(|c| c.abs_diff(class));
+        nearest.and_then(|c| known[c]).map_or(least, noise)
+    };
+    // Between the middles of the classes it goes straight.
+    std::array::from_fn(|level| {
+        let place = ((level as f32 + 0.5) / (LEVELS / CLASSES) as f32 - 0.5).clamp(0.0, CLASSES as f32 - 1.0);
+        let below = place as usize;
+        let part = place - below as f32;
+        near(below) * (1.0 - part) + near((below + 1).min(CLASSES - 1)) * part
+    })
+}
