@@ -11,10 +11,13 @@ use super::{List, MAX, Spot};
 use crate::clock::BootUs;
 use crate::frame::Layout;
 
-/// Evidence after which a pixel is known: a view that is new as a whole counts [`WHOLE`], one that is new around the pixel 1. Around
-/// a lamp, shadows and headlights may make such a view now and then.
-const PROOF: u16 = 24;
-const WHOLE: u16 = 3;
+/// Evidence after which a pixel is known, and what a view counts that is new as a whole. One that is new in parts counts less: by the
+/// square of their share, this much for all of them and for few of them. A text in the picture stays while all else moves; but so does a
+/// yard in which one car moves. Therefore the pixel must then also be so sharp that no lens could have drawn it.
+const PROOF: u16 = 240;
+const WHOLE: u16 = 30;
+const PARTS: f32 = 80.0;
+const FEW: u16 = 2;
 /// Every so often (µs) half of the evidence for unknown pixels is forgotten: dusk and dawn give a camera that never moves new views
 /// as well, four of them a day.
 const FORGET: i64 = 3600 * 1_000_000;
@@ -35,13 +38,15 @@ struct Record {
     x: u16,
     y: u16,
     known: bool,
-    /// The view under way is new as a whole, and not around the pixel only.
-    whole: bool,
+    /// What the view under way counts.
+    worth: u16,
     /// Looks of the view under way that found it, and that did not.
     found: u8,
     missed: u8,
-    /// Evidence of views that found it, and views that did not.
+    /// Evidence of views that found it, how much of it is of views that were new as a whole, and what views that did not find it would
+    /// have counted.
     proof: u16,
+    moved: u16,
     against: u16,
     /// Looks since it was found last.
     absent: u16,
@@ -90,7 +95,7 @@ impl Learner {
     /// Takes over what an earlier run knew.
     pub fn adopt(&mut self, list: &List) {
         for s in list.spots.iter().take(MAX - self.records.len()) {
-            let mut record = Record { x: s.x, y: s.y, known: true, proof: PROOF, looks: 8, ..Record::default() };
+            let mut record = Record { x: s.x, y: s.y, known: true, proof: PROOF, moved: PROOF, looks: 8, ..Record::default() };
             record.luma = 8 * i32::from(s.luma);
             record.chroma = [s.u, s.v].map(|c| (8 * i32::from(c), 8 * i32::from(c).pow(2)));
             self.records.push(record);
@@ -116,24 +121,25 @@ impl Learner {
             height: l.c_height(),
         });
         let noise = luma.noise();
-        let change = self.scene.look(&luma, noise);
+        let worth = match self.scene.look(&luma, noise) {
+            Change::None => 0,
+            Change::Whole => WHOLE,
+            Change::Part(share) => ((PARTS * share * share) as u16).clamp(FEW, WHOLE - 1),
+        };
         let mut changed = false;
         for record in &mut self.records {
-            let near = change == Change::Near && self.scene.moved_near(self.scene.tile(record.x.into(), record.y.into()));
-            if change == Change::Whole || near {
+            if worth > 0 {
                 record.judge();
-                changed |= !record.known && record.proof >= PROOF && record.is_sharp() && {
-                    record.known = true;
-                    true
-                };
-                record.whole = change == Change::Whole;
+                changed |= !record.known && record.is_proven();
+                record.known |= record.is_proven();
+                record.worth = worth;
             }
             record.look(&luma, &chroma, noise);
         }
         if now.since(self.forgotten).as_micros() as i64 > FORGET {
             self.forgotten = now;
             for record in self.records.iter_mut().filter(|r| !r.known) {
-                (record.proof, record.against) = (record.proof / 2, record.against / 2);
+                record.halve();
             }
         }
         self.records.retain(|r| {
@@ -167,7 +173,7 @@ impl Learner {
             self.records.push(Record {
                 x: *x,
                 y: *y,
-                whole: true,
+                worth: FEW,
                 found: 1,
                 looks: 1,
                 luma,
@@ -249,17 +255,27 @@ impl Record {
     fn judge(&mut self) {
         let (found, missed) = (std::mem::take(&mut self.found), std::mem::take(&mut self.missed));
         if found > 2 * missed {
-            self.proof = self.proof.saturating_add(if self.whole { WHOLE } else { 1 });
+            self.proof = self.proof.saturating_add(self.worth);
+            self.moved = self.moved.saturating_add(if self.worth == WHOLE { WHOLE } else { 0 });
         } else if missed > 0 && missed >= found {
-            self.against = self.against.saturating_add(1);
+            self.against = self.against.saturating_add(self.worth);
         }
         if self.proof > 4 * PROOF {
-            (self.proof, self.against) = (self.proof / 2, self.against / 2);
+            self.halve();
         }
     }
 
-    /// Its neighbours do not glow with it, as they do where light makes it. A third is what the reckoning of colour from the sensor's
-    /// mosaic may spread; what was measured over few looks is believed less.
+    fn halve(&mut self) {
+        (self.proof, self.moved, self.against) = (self.proof / 2, self.moved / 2, self.against / 2);
+    }
+
+    /// Where it stayed while the whole scene moved, its neighbours must not glow with it by more than a third, which is what the reckoning of
+    /// colour from the sensor's mosaic may spread. Without that they must not glow at all.
+    fn is_proven(&self) -> bool {
+        self.proof >= PROOF && self.is_sharp() && (self.moved >= PROOF || self.is_needle())
+    }
+
+    /// None of its neighbours glows with it by more than a third. What was measured over few looks is believed less.
     fn is_sharp(&self) -> bool {
         let n = f32::from(self.looks.max(1));
         let unsure = 2.0 * self.range as f32 / n / 2.85 / n.sqrt();
@@ -267,9 +283,16 @@ impl Record {
         most <= self.luma as f32 / n / 3.0 + unsure
     }
 
+    /// It stands out by more than anything around, and the four pixels beside it stay dark: less than a sixth of it reaches them,
+    /// where a lens, and a tone curve that lifts what is dark, bring a quarter at least.
+    fn is_needle(&self) -> bool {
+        let beside: i32 = AROUND.iter().zip(self.spill).filter(|((dx, dy), _)| dx * dy == 0).map(|(_, spill)| spill).sum();
+        self.range <= self.luma && beside <= self.luma * 4 / 6
+    }
+
     /// It is not there in too many views, or, while nobody can say that it belongs to the sensor, not even all the time in one.
     fn is_refuted(&self) -> bool {
-        let elsewhere = self.against > 1 + self.proof / (4 * WHOLE);
+        let elsewhere = self.against > WHOLE.max(self.worth) + self.proof / 4;
         let flickers = !self.known && self.missed >= 2 && self.missed > self.found;
         elsewhere || flickers || (self.known && (self.absent >= ABSENT || !self.is_sharp()))
     }

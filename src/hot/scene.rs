@@ -14,14 +14,22 @@ const ALIKE: f32 = 0.5;
 /// The scene has moved as a whole where so many tiles can be compared, and this share of them shows something else.
 const TILES: usize = 8;
 const MOVED: f32 = 0.6;
+/// Sectors of the frame, across and down.
+const SECTORS: usize = 4;
+/// Something moves somewhere where so many tiles show something else.
+const STIRRED: usize = 3;
+/// Structure that counts: standard deviation of the cells of a tile (code values), at least, and in deviations of the noise. Below the
+/// first there may be what an encoder does to noise.
+const LEAST: f32 = 2.2;
+const CLEAR: f32 = 2.0;
 
 /// What a look at a frame found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Change {
     /// Nothing that matters.
     None,
-    /// Around some tiles: [`Scene::moved_near`] says which.
-    Near,
+    /// Something, in this share of the sectors that show any structure.
+    Part(f32),
     /// The scene as a whole.
     Whole,
 }
@@ -42,7 +50,6 @@ pub struct Scene {
     now: Vec<Tile>,
     /// Of each tile: can be compared, shows something else.
     judged: Vec<(bool, bool)>,
-    near: Vec<bool>,
     begun: bool,
 }
 
@@ -53,28 +60,7 @@ impl Scene {
         let (across, down) = (width / (cell.0 * TILE), height / (cell.1 * TILE));
         let empty = Tile { cells: [0.0; TILE * TILE], energy: 0.0 };
         let n = across * down;
-        Scene {
-            cell,
-            across,
-            tiles: vec![empty; n],
-            now: vec![empty; n],
-            judged: vec![(false, false); n],
-            near: vec![false; n],
-            begun: false,
-        }
-    }
-
-    /// The tile in which (x, y) lies, the nearest one at the edges.
-    pub fn tile(&self, x: usize, y: usize) -> usize {
-        let down = self.tiles.len() / self.across.max(1);
-        let column = (x / (self.cell.0 * TILE)).min(self.across.saturating_sub(1));
-        let row = (y / (self.cell.1 * TILE)).min(down.saturating_sub(1));
-        row * self.across + column
-    }
-
-    /// Whether the tile and all around it showed something else at the last look.
-    pub fn moved_near(&self, tile: usize) -> bool {
-        self.near.get(tile).copied().unwrap_or(false)
+        Scene { cell, across, tiles: vec![empty; n], now: vec![empty; n], judged: vec![(false, false); n], begun: false }
     }
 
     /// Compares the frame with the earlier one, whose place it takes where it shows something else. `noise`: as [`Luma::noise`] says.
@@ -82,7 +68,6 @@ impl Scene {
         for k in 0..self.now.len() {
             self.now[k] = self.measure(luma, k % self.across, k / self.across);
         }
-        self.near.fill(false);
         if !self.begun {
             self.begun = true;
             std::mem::swap(&mut self.tiles, &mut self.now);
@@ -90,7 +75,7 @@ impl Scene {
         }
         // Noise left in a cell's mean; the smaller of two samples varies less than either.
         let left = 0.85 * noise / ((self.cell.0 * self.cell.1) as f32).sqrt();
-        let least = (4.0 * left * left + 0.5) * (TILE * TILE) as f32;
+        let least = LEAST.max(CLEAR * left).powi(2) * (TILE * TILE) as f32;
         let (mut seen, mut other) = (0, 0);
         for ((judged, a), b) in self.judged.iter_mut().zip(&self.tiles).zip(&self.now) {
             let both = a.energy > least && b.energy > least;
@@ -104,29 +89,27 @@ impl Scene {
             std::mem::swap(&mut self.tiles, &mut self.now);
             return Change::Whole;
         }
-        self.around();
-        if self.near.contains(&true) { Change::Near } else { Change::None }
+        if other < STIRRED {
+            return Change::None;
+        }
+        for ((judged, tile), now) in self.judged.iter().zip(&mut self.tiles).zip(&self.now) {
+            if judged.1 {
+                *tile = *now;
+            }
+        }
+        Change::Part(self.spread())
     }
 
-    /// Finds the tiles around which everything shows something else, and takes those over.
-    fn around(&mut self) {
+    /// The share of the sectors with any structure in which some of it is another.
+    fn spread(&self) -> f32 {
         let (across, down) = (self.across, self.tiles.len() / self.across.max(1));
-        for k in 0..self.tiles.len() {
-            let (x, y) = (k % across, k / across);
-            let (mut all, mut other) = (0, 0);
-            for row in y.saturating_sub(1)..(y + 2).min(down) {
-                for column in x.saturating_sub(1)..(x + 2).min(across) {
-                    all += 1;
-                    other += usize::from(self.judged[row * across + column].1);
-                }
-            }
-            self.near[k] = self.judged[k].1 && other + 1 >= all;
+        let mut sectors = [(false, false); SECTORS * SECTORS];
+        for (k, (both, differs)) in self.judged.iter().enumerate() {
+            let sector = &mut sectors[k / across * SECTORS / down * SECTORS + k % across * SECTORS / across];
+            *sector = (sector.0 | both, sector.1 | differs);
         }
-        for k in 0..self.tiles.len() {
-            if self.near[k] {
-                self.tiles[k] = self.now[k];
-            }
-        }
+        let count = |which: fn(&(bool, bool)) -> bool| sectors.iter().filter(|s| which(s)).count() as f32;
+        count(|s| s.1) / count(|s| s.0).max(1.0)
     }
 
     /// The structure of the tile in this column and row. A cell is the mean of the smaller of every two neighbours, in which a hot pixel
