@@ -7,7 +7,7 @@ import tempfile
 from .report import of_spread, row
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
-MADE = [f"made:{rule}" for rule in ("walk", "dim", "thin", "pan", "leaf", "fade")]
+MADE = [f"made:{rule}" for rule in ("walk", "dim", "tint", "thin", "pan", "leaf", "fade")]
 
 
 def stack(bench):

@@ -34,7 +34,7 @@ fn ground(x: f64, y: f64) -> [f64; 3] {
 /// The first frames of the film by this rule: I420 as [`LAYOUT`] places it, without noise.
 ///
 /// `ground`: nothing moves. `walk`: two dark figures cross at 12 pixels a frame. `dim`: soft discs that differ from their ground by
-/// 4 to 16 code values cross at 3 pixels a frame. `thin`: lines of one pixel, dark, bright and faint, sweep at 2 pixels a frame.
+/// 4 to 16 code values cross at 3 pixels a frame. `tint`: discs that differ by their colour alone cross at 4 pixels a frame. `thin`: lines of one pixel, dark, bright and faint, sweep at 2 pixels a frame.
 /// `pan`: all moves by 0.7 pixels a frame. `leaf`: every place sways by up to a pixel in its own time. `fade`: light that rises by
 /// 1 % a frame.
 pub fn frames(rule: &str, count: usize) -> Vec<Vec<u8>> {
@@ -57,6 +57,11 @@ pub fn frames(rule: &str, count: usize) -> Vec<Vec<u8>> {
                     let cover = ((24.0 - away) / 4.0).clamp(0.0, 1.0);
                     [luma + 4.0 * (k + 1.0) * cover, blue + 3.0 * (k + 1.0) * cover, red]
                 }),
+                "tint" => {
+                    let [luma, blue, red] = still(x, y);
+                    let inside = |at: f64, row: f64| (across - (at + 4.0 * t) % 320.0).hypot(down - row) < 24.0;
+                    if inside(40.0, 60.0) || inside(180.0, 160.0) { [luma, blue - 30.0, red + 25.0] } else { [luma, blue, red] }
+                }
                 "thin" => {
                     [(40.0, -60.0), (140.0, 60.0), (240.0, 15.0)].iter().fold(still(x, y), |[luma, blue, red], (at, by)| {
                         let away = (across - (at + 2.0 * t + down / 8.0) % 320.0).abs();
@@ -72,7 +77,7 @@ pub fn frames(rule: &str, count: usize) -> Vec<Vec<u8>> {
                     let [luma, blue, red] = still(x, y);
                     [luma * (1.0 + 0.01 * t), blue, red]
                 }
-                other => panic!("made:{other} is none of ground, walk, dim, thin, pan, leaf, fade"),
+                other => panic!("made:{other} is none of ground, walk, dim, tint, thin, pan, leaf, fade"),
             }
         };
         let byte = |v: f64| v.round().clamp(0.0, 255.0) as u8;

@@ -2,7 +2,7 @@
 //!
 //! A film is the truth. Noise is added to some frames of it, they become one picture by each mode, and the picture is compared
 //! with the clean frame of the moment asked for, the middle one. A film is a file that `GStreamer` decodes, or `made:NAME`
-//! (`made.rs`): walk, dim, thin, pan, leaf, fade.
+//! (`made.rs`): walk, dim, tint, thin, pan, leaf, fade.
 //!
 //! `--sigma 3,6,12`, `--frames 4,8`, `--steps 1,2`: noise, frames in a picture, film frames from one to the next. `--moments 32`
 //! spread over each film. `--noise plain|shot|blotchy` (`noise.rs`). `--still` measures the median too, which is slow.
