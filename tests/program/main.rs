@@ -41,6 +41,7 @@ mod said;
 mod slow_disk;
 mod sound;
 mod sources;
+mod stacks;
 mod supervision;
 mod trust;
 mod turned;
