@@ -49,7 +49,7 @@ impl Budget {
         let v = &config.video;
         let stream = if v.width == 0 { camera } else { Layout::new(v.width, v.height) };
         let (once, per_pixel) = match config.camera.spec() {
-            // Scene, picture to cut from, three buffers. Measured: 7.
+            // Scene, three buffers, and what it takes to make the scene: 6 to 7.
             Spec::Pattern(_) => (0, 7),
             // Buffers of the camera, and one picture made of them. Not measured.
             Spec::Auto | Spec::Camera(_) => (0, 10),

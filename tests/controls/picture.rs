@@ -1,5 +1,9 @@
 //! What the pictures show of it: every look is read back from the pixels of a `save`.
 
+use pastcam::clock::{BootUs, WallUs};
+use pastcam::frame::{Exposure, Layout};
+use pastcam::source::pattern::{Moment, Options, truth};
+
 use crate::harness::Running;
 use crate::image::Image;
 use crate::{pattern, proved, said};
@@ -74,6 +78,30 @@ fn the_next_picture_after_the_answer_shows_it() {
     proved(&r.ask("set Saturation=1 ColourGains=3.2,0.9"), "OK Saturation=1 ColourGains=3.2,0.9 with AwbEnable=false frame=");
     let (red, _) = saved(&r);
     assert!(colour(&red).0 > colour(&before).0 + 60.0, "{:?} {:?}", colour(&red), colour(&before));
+}
+
+#[test]
+fn a_saved_picture_is_the_truth_of_its_frame() {
+    const SPEC: &str = "lux=400,noise=off,pan=2";
+    let setup = pattern("truth", SPEC).set("camera.width", 640).set("camera.height", 480);
+    let r = setup.start();
+    r.until_frame(8);
+    proved(&r.ask("set ExposureTime=50000 AnalogueGain=1"), "OK ExposureTime=50000 AnalogueGain=1 with AeEnable=false");
+    let image = Image::open(&said::single(&r.ask("save png")).path);
+    let (id, boot) = image.code();
+    let exposure = Exposure { time_us: 50_000.0, analogue_gain: 1.0, digital_gain: 1.0 };
+    let moment = Moment { id, boot: BootUs(boot), wall: WallUs(0), lux: 400.0, exposure };
+    let layout = Layout::new(640, 480);
+    let truth = |id: u64| truth(layout, &Options::parse(SPEC).unwrap()).picture(&Moment { id, ..moment });
+    let luma = image.luma();
+    // Without codes, words and digits: white on a coloured ground leaves RGB, and the wall clock of the digits is not told.
+    let places = || (48..188).chain(228..368).flat_map(|y| y * 640..y * 640 + 640);
+    let off = |id: u64| {
+        let truth = truth(id);
+        places().filter(|i| truth[*i].abs_diff(luma[*i]) > 4).count()
+    };
+    assert_eq!(off(id), 0, "samples that are not the truth, beside what RGB rounds and cuts");
+    assert!(off(id + 1) > 1000, "the frame after it is another");
 }
 
 #[test]

@@ -30,6 +30,9 @@ pub fn places(plan: &Plan, n: usize) -> Vec<Hot> {
             || inside(&plan.title, x, y)
             || plan.digits.as_ref().is_some_and(|d| inside(d, x, y))
     };
+    if n == 0 {
+        return Vec::new();
+    }
     let (columns, rows) = (plan.width / CELL, plan.free.len() / CELL);
     let mut cells: Vec<usize> = (0..columns * rows).collect();
     let mut hot = Vec::with_capacity(n.min(cells.len()));

@@ -1,6 +1,6 @@
 //! Tests of the synthetic scene against its own truth: places, speeds, noise, what shines.
 
-use super::develop::{linear, reflecting, sigma};
+use super::develop::{linear, reflecting};
 use super::*;
 use crate::clock::{BootUs, WallUs};
 use crate::frame::{Exposure, Layout};
@@ -55,6 +55,8 @@ fn a_frame_follows_from_its_moment_alone() {
 fn things_move_as_fast_as_they_should_and_one_by_its_colour_alone() {
     let plan = plan::Plan::new(SIZE);
     let pictures = [0, 4, 9].map(|id| clean("").picture(&day(id)));
+    // As the reference has it.
+    assert_eq!(SPEEDS, [1, 4, 16, 4]);
     for (k, speed) in SPEEDS.into_iter().enumerate() {
         let lane = plan.lanes[k].clone();
         // The last one differs in chroma only; a sample of that is two columns.
@@ -79,9 +81,12 @@ fn noise_has_the_strength_of_the_model_at_every_level() {
         let (mut noisy, true_one) = (scene("motion=off,lamps=0"), clean("motion=off,lamps=0").picture(&moment));
         let pictures: Vec<Vec<u8>> = (1..=frames).map(|id| noisy.picture(&Moment { id, ..moment })).collect();
         let rows = plan.chart.start + 6..plan.chart.end - 6;
+        let mut seen = 0;
         for reflectance in CONTRAST {
             let x = linear(reflecting(reflectance), moment.lux, moment.exposure.e());
-            let s = sigma(x, moment.exposure.gain());
+            // Electrons of a full well of 4300; read noise of 3.
+            let electrons = x * 4300.0 / moment.exposure.gain();
+            let s = x * (electrons + 9.0).sqrt() / electrons;
             let grey = tone(x).round() as u8;
             // Within the grey steps, at the right of the chart.
             let places: Vec<usize> =
@@ -103,7 +108,9 @@ fn noise_has_the_strength_of_the_model_at_every_level() {
             println!("{grey}: {one:.2}, model {model:.2}; {frames} frames {many:.2} of {} pixels", places.len());
             assert!(places.len() > 300 && (one / model - 1.0).abs() < 0.05, "{grey}: {one} instead of {model}");
             assert!((many * (frames as f64).sqrt() / model - 1.0).abs() < 0.12, "{grey}: {many} from {model}");
+            seen += 1;
         }
+        assert!(seen >= 5, "{seen} levels");
     }
 }
 

@@ -76,7 +76,7 @@ fn person(x: f64, y: f64) -> (u8, [u8; 2]) {
         (reflecting(1.1), [112, 146])
     } else if (0.27..0.62).contains(&y) && (0.1..0.4).contains(&x) {
         // A jacket of two stripes.
-        (reflecting(if (y * 12.0) as u32 % 2 == 0 { 1.6 } else { 0.25 }), [100, 190])
+        (reflecting(if (y * 12.0) as u32 % 2 == 0 { 1.6 } else { 0.25 }), [112, 180])
     } else if y >= 0.62 && ((0.12..0.23).contains(&x) || (0.27..0.38).contains(&x)) {
         (reflecting(0.2), [150, 120])
     } else {
@@ -123,7 +123,7 @@ impl Things {
                         (reflecting(if bright { 1.8 } else { 0.2 }), [128; 2])
                     }
                 }),
-                _ => Thing::new(h, h, |x, y| (NOTHING, if (x - 0.5).hypot(y - 0.5) > 0.5 { [NOTHING; 2] } else { [96, 96] })),
+                _ => Thing::new(h, h, |x, y| (NOTHING, if (x - 0.5).hypot(y - 0.5) > 0.5 { [NOTHING; 2] } else { [106, 106] })),
             };
             (thing.left, thing.top, thing.speed) = (w * (2 * k + 1) / 8 / 2 * 2, lane(k).start + 2, speed);
             moving.push(thing);
