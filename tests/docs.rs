@@ -147,9 +147,12 @@ fn ranges_on_the_page_are_those_of_the_program() {
         "night.bright_threshold" => Some(("night.dark_threshold", json!(1))),
         "limits.swap_slow_percent" => Some(("limits.swap_pause_percent", json!(100))),
         "limits.swap_pause_percent" => Some(("limits.swap_slow_percent", json!(0))),
-        "auto[].interval_s" => None,
-        key if key.starts_with("auto[].") => Some(("auto[].interval_s", json!(60))),
         _ => None,
+    };
+    // An entry of a list is read as a whole.
+    let entry = |key: &str| match key.split_once("[].") {
+        Some((_, "interval_s")) | None => vec![],
+        Some(_) => vec![("auto[].interval_s", json!(60)), ("auto[].tag", json!("a"))],
     };
     let mut checked = 0;
     for [key, default, range, ..] in &config_rows() {
@@ -163,6 +166,7 @@ fn ranges_on_the_page_are_those_of_the_program() {
         let parse = |v: f64| {
             let mut entries = vec![(key.as_str(), number(v))];
             entries.extend(beside(key));
+            entries.extend(entry(key));
             Config::parse(nested(&entries).as_bytes())
         };
         for v in [low, high] {

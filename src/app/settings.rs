@@ -67,12 +67,14 @@ pub(super) fn export_settings(config: &Config) -> export::Settings {
     s.label = export::Label { name: e.camera_name.clone(), place: e.place };
     s.overlay = config.letters();
     s.hot_pixels = e.hot_pixels;
-    let kinds = e.keep.map(|b| KeepKind {
+    let bounds = |b: &export::keys::Bound| KeepKind {
         max_bytes: (b.max_bytes > 0).then_some(b.max_bytes),
         max_age_s: (!b.max_age_s.is_zero()).then_some(b.max_age_s.as_secs_f64().ceil() as u64),
-    });
+    };
+    let kinds = e.keep.map(bounds);
+    let tags = config.auto.iter().filter(|e| e.is_kept()).filter_map(|e| Some((e.tag.clone()?, bounds(&e.keep)))).collect();
     let (min_free_mib, min_free_percent) = e.min_free_mib.0.map_or(AUTO_FLOOR, |mib| (mib, 0));
-    s.keep = export::Keep { min_free_mib, min_free_percent, kinds };
+    s.keep = export::Keep { min_free_mib, min_free_percent, kinds, tags };
     s
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 pub use board::{Board, Told};
 
 use crate::error::Result;
+use crate::export::keys::Bound;
 use crate::format::Format;
 use crate::hours::{self, Span, Time};
 use crate::settings::{Many, Refusal, Word, any, from, one_of, settings};
@@ -41,6 +42,8 @@ settings! {
         tag: Option<Tag> = None, any();
         /// `jpg`, `png`, `npy`.
         formats: Vec<Format> = vec![Format::Jpg], any();
+        /// Bounds of its own for all pictures with its tag, in place of `export.keep`.
+        keep: Bound = Bound::default(), any();
     }
 }
 
@@ -116,6 +119,11 @@ impl Entry {
         by_mode && (self.hours.is_empty() || now.is_some_and(|now| hours::cover(&self.hours, now)))
     }
 
+    /// Whether its files have bounds of their own.
+    pub fn is_kept(&self) -> bool {
+        self.keep != Bound::default()
+    }
+
     /// Whether it depends on light or hours.
     pub fn is_bound(&self) -> bool {
         self.when != When::Always || !self.hours.is_empty()
@@ -134,6 +142,24 @@ pub fn check(entries: &Entries) -> Result<()> {
         }
         if e.formats.is_empty() {
             return refuse("formats", format!("at least one of {}", Format::words(&Format::ALL)), "an empty list");
+        }
+        if !e.is_kept() {
+            continue;
+        }
+        // Their files are told by it.
+        let Some(tag) = &e.tag else { return refuse("tag", format!("a word, where auto[{i}].keep is set"), "empty") };
+        let quoted = format!("\"{tag}\"");
+        if entries.iter().enumerate().any(|(k, other)| k != i && other.tag.as_ref() == Some(tag)) {
+            return refuse("tag", format!("a tag that no other entry has, where auto[{i}].keep is set"), &quoted);
+        }
+        let number = tag.as_str().rsplit_once('_').map_or("", |(_, end)| end);
+        if number.len() >= 3 && number.bytes().all(|b| b.is_ascii_digit()) {
+            // `gate_002` is also the second `gate` of one moment.
+            return refuse(
+                "tag",
+                format!("without a number of three digits or more behind _, where auto[{i}].keep is set"),
+                &quoted,
+            );
         }
     }
     Ok(())
@@ -193,6 +219,19 @@ mod tests {
             (r#"{"interval_s": 60, "count": 257}"#, "auto[0].count: from 1 to 256, not 257"),
             (r#"{"interval_s": 60, "tag": "a b"}"#, "auto[0].tag: empty, or 1 to 32 of A-Z a-z 0-9 _ -, not \"a b\""),
             (r#"{"interval_s": 60, "formats": []}"#, "auto[0].formats: at least one of jpg, png, npy, not an empty list"),
+            (r#"{"interval_s": 60, "keep": {"max_age_s": "30d"}}"#, "auto[0].tag: a word, where auto[0].keep is set, not empty"),
+            (
+                r#"{"interval_s": 9, "tag": "a"}, {"interval_s": 60, "tag": "a", "keep": {"max_bytes": 9}}"#,
+                "auto[1].tag: a tag that no other entry has, where auto[1].keep is set, not \"a\"",
+            ),
+            (
+                r#"{"interval_s": 60, "tag": "a_002", "keep": {"max_bytes": 9}}"#,
+                "auto[0].tag: without a number of three digits or more behind _, where auto[0].keep is set, not \"a_002\"",
+            ),
+            (
+                r#"{"interval_s": 60, "tag": "a", "keep": {"max_age": 9}}"#,
+                "auto[0].keep.max_age: no such key; did you mean auto[0].keep.max_age_s?",
+            ),
             (&format!("{first}, {{\"intervall_s\": 60}}"), "auto[1].intervall_s: no such key; did you mean auto[1].interval_s?"),
             (&format!("{first}, 3"), "auto[1]: a group of keys in braces, not 3"),
             (&vec![first; 17].join(", "), "auto: at most 16 groups, not 17"),

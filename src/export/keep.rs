@@ -1,8 +1,9 @@
-//! Owns what is deleted: the free-space floor, and how many bytes and seconds of each kind of picture are kept.
+//! Owns what is deleted: the free-space floor, and how many bytes and seconds of each kind of picture are kept, or of those with
+//! a tag that has bounds of its own.
 //! Deletes only regular files whose names are ours, oldest first, never a link or a foreign file. Does not encode or write.
 //! Runs on the thread `retention` alone.
 //!
-//! Memory stays flat however many pictures there are: per kind a byte count and the [`SHELF`] oldest files. The folder is
+//! Memory stays flat however many pictures there are: per kind and such tag a byte count and the [`SHELF`] oldest files. The folder is
 //! read at the start, when a shelf runs empty, when a file was found deleted by somebody else, and at most once an hour
 //! before something is deleted. Where nothing is limited it is read once, at the start, for stale unfinished files.
 
@@ -18,7 +19,7 @@ use nix::sys::statvfs::Statvfs;
 
 use super::age::{Ages, Present};
 use super::retention::Shared;
-use super::{Format, Keep, name};
+use super::{Format, Keep, KeepKind, name};
 use crate::clock::{BootUs, Clock, SystemClock, WallUs};
 use crate::disk::{self, Names, Step};
 use crate::error::{Error, Result};
@@ -49,7 +50,7 @@ pub(super) struct Written {
     pub bytes: u64,
 }
 
-/// The files of one kind.
+/// The files of one kind, or with one tag.
 #[derive(Debug, Default)]
 struct Stock {
     /// Of all of them.
@@ -64,7 +65,8 @@ struct Stock {
 pub(super) struct RetentionKeeper {
     dir: PathBuf,
     rules: Keep,
-    stocks: [Stock; KINDS],
+    /// Of each kind, and behind them of each tag with bounds of its own.
+    stocks: Vec<Stock>,
     /// When the folder was read; `None` = what is known is wrong.
     scanned: Option<BootUs>,
     /// Youngest modification time seen.
@@ -92,20 +94,35 @@ impl Keep {
         self.min_free_mib > 0 || self.min_free_percent > 0
     }
 
+    fn bounds(&self) -> impl Iterator<Item = &KeepKind> {
+        self.kinds.iter().map(|(_, k)| k).chain(self.tags.iter().map(|(_, k)| k))
+    }
+
     /// The largest age that is allowed, if any is.
     pub(super) fn longest(&self) -> Option<Duration> {
-        self.kinds.iter().filter_map(|(_, k)| k.max_age_s).max().map(Duration::from_secs)
+        self.bounds().filter_map(|k| k.max_age_s).max().map(Duration::from_secs)
     }
 
     pub(super) fn limited(&self) -> bool {
-        self.has_floor() || self.kinds.iter().any(|(_, k)| k.max_bytes.is_some() || k.max_age_s.is_some())
+        self.has_floor() || self.bounds().any(|k| k.max_bytes.is_some() || k.max_age_s.is_some())
+    }
+
+    /// The place of a file among the stocks.
+    fn place(&self, format: Format, name: &str) -> usize {
+        let tag = self.tags.iter().position(|(tag, _)| name::has_tag(name, tag));
+        tag.map_or(format as usize, |tag| KINDS + tag)
+    }
+
+    /// Nothing yet, of all that have bounds.
+    fn empty(&self) -> Vec<Stock> {
+        (0..KINDS + self.tags.len()).map(|_| Stock::default()).collect()
     }
 }
 
 impl RetentionKeeper {
     /// Nothing is known of `dir` yet.
     pub fn new(dir: PathBuf, rules: Keep, ages: Ages, shared: Arc<Shared>, names: Names) -> RetentionKeeper {
-        let (stocks, newest) = (Default::default(), SystemTime::UNIX_EPOCH);
+        let (stocks, newest) = (rules.empty(), SystemTime::UNIX_EPOCH);
         RetentionKeeper {
             dir,
             rules,
@@ -197,6 +214,7 @@ impl RetentionKeeper {
 
     /// New rules for the same folder.
     pub fn set_rules(&mut self, rules: Keep) {
+        self.stocks = rules.empty();
         self.rules = rules;
         self.scanned = None;
     }
@@ -234,8 +252,8 @@ impl RetentionKeeper {
     }
 
     fn scan(&mut self) -> Result<()> {
-        let mut heaps: [BinaryHeap<Entry>; KINDS] = Default::default();
-        let mut stocks: [Stock; KINDS] = Default::default();
+        let mut stocks = self.rules.empty();
+        let mut heaps: Vec<BinaryHeap<Entry>> = stocks.iter().map(|_| BinaryHeap::new()).collect();
         let (mut newest, mut ages) = (SystemTime::UNIX_EPOCH, self.ages.clone());
         self.each_name(|entry, name| {
             let Some(format) = name::ours(name) else { return Ok(()) };
@@ -251,7 +269,8 @@ impl RetentionKeeper {
             if !meta.is_file() {
                 return Ok(());
             }
-            let (heap, stock, modified) = (&mut heaps[format as usize], &mut stocks[format as usize], meta.modified()?);
+            let (place, modified) = (self.rules.place(format, name), meta.modified()?);
+            let (heap, stock) = (&mut heaps[place], &mut stocks[place]);
             newest = newest.max(modified);
             // Not the modification time, which copying and `touch` set at will.
             ages.witness(WallUs(meta.ctime().saturating_mul(1_000_000)));
@@ -290,13 +309,13 @@ impl RetentionKeeper {
                 break;
             }
             self.refresh()?;
-            let fronts = (0..KINDS).map(|k| self.front(k).map(|e| (e.modified, k)));
+            let fronts = (0..self.stocks.len()).map(|k| self.front(k).map(|e| (e.modified, k)));
             let oldest = fronts.flatten().min().map(|(_, k)| k);
             let held: u64 = self.stocks.iter().map(|s| s.bytes).sum();
-            let Some(kind) = oldest.filter(|_| free + held >= need) else {
+            let Some(place) = oldest.filter(|_| free + held >= need) else {
                 return Err(Error::of_disk("full", self.no_room(&disk, held)));
             };
-            self.remove_front(kind)?;
+            self.remove_front(place)?;
         }
         self.coming = 0;
         Ok(())
@@ -329,7 +348,7 @@ impl RetentionKeeper {
             let stated = Step::on("look at", &path).run(|| fs::symlink_metadata(&path)).and_then(|m| m.modified());
             let modified = stated.unwrap_or_else(|_| SystemTime::now());
             self.newest = self.newest.max(modified);
-            let stock = &mut self.stocks[format as usize];
+            let stock = &mut self.stocks[self.rules.place(format, &name)];
             stock.bytes += bytes;
             stock.more |= stock.oldest.len() >= SHELF;
             if !stock.more {
@@ -340,17 +359,17 @@ impl RetentionKeeper {
 
     /// Deletes what the limits no longer allow, except files called `spare`, for about as long as that. Whether there is more.
     pub fn tidy(&mut self, spare: &[&str], now: Present, until: Instant) -> Result<bool> {
-        for kind in 0..KINDS {
-            while self.over_limit(kind, spare, now) {
+        for place in 0..self.stocks.len() {
+            while self.over_limit(place, spare, now) {
                 if Instant::now() >= until {
                     return Ok(true);
                 }
                 // Somebody else may have deleted enough already.
                 self.refresh()?;
-                if !self.over_limit(kind, spare, now) {
+                if !self.over_limit(place, spare, now) {
                     break;
                 }
-                self.remove_front(kind)?;
+                self.remove_front(place)?;
             }
         }
         Ok(false)
@@ -365,14 +384,16 @@ impl RetentionKeeper {
         }
     }
 
-    /// Whether the oldest file of this kind has to go.
-    fn over_limit(&mut self, kind: usize, spare: &[&str], now: Present) -> bool {
-        let rule = self.rules.kinds[Format::KEPT[kind]];
+    /// Whether the oldest file of this kind or tag has to go.
+    fn over_limit(&mut self, place: usize, spare: &[&str], now: Present) -> bool {
+        let Some(rule) = self.rules.bounds().nth(place).copied() else { return false };
         if rule.max_bytes.is_none() && rule.max_age_s.is_none() {
             return false;
         }
-        let bytes = self.stocks[kind].bytes;
-        let Some(front) = self.front(kind) else { return false };
+        // First, as it may have to count anew.
+        self.front(place);
+        let stock = &self.stocks[place];
+        let (bytes, Some(front)) = (stock.bytes, stock.oldest.front()) else { return false };
         if spare.contains(&front.name.as_str()) {
             return false;
         }
@@ -381,19 +402,19 @@ impl RetentionKeeper {
         rule.max_bytes.is_some_and(|max| bytes > max) || rule.max_age_s.is_some_and(|max| age > max)
     }
 
-    /// The oldest file of a kind; reads the folder when the shelf has run empty.
-    fn front(&mut self, kind: usize) -> Option<&Entry> {
-        if (self.stocks[kind].oldest.is_empty() && self.stocks[kind].more) || self.scanned.is_none() {
+    /// The oldest file of a kind or tag; reads the folder when the shelf has run empty.
+    fn front(&mut self, place: usize) -> Option<&Entry> {
+        if (self.stocks[place].oldest.is_empty() && self.stocks[place].more) || self.scanned.is_none() {
             match self.scan() {
                 Err(e) if !self.shared.is_closed() => log::warn!("export: {e}"),
                 _ => {}
             }
         }
-        self.stocks[kind].oldest.front()
+        self.stocks[place].oldest.front()
     }
 
-    fn remove_front(&mut self, kind: usize) -> Result<()> {
-        let stock = &mut self.stocks[kind];
+    fn remove_front(&mut self, place: usize) -> Result<()> {
+        let stock = &mut self.stocks[place];
         let Some(entry) = stock.oldest.pop_front() else { return Ok(()) };
         let path = self.dir.join(&entry.name);
         let step = Step::on("delete", &path);

@@ -34,17 +34,17 @@ use crate::hot::Hot;
 use crate::logging::Tally;
 pub use crate::verbs::Tag;
 
-/// Limits of one kind of picture. `None` = unlimited.
+/// Limits of the files of one kind, or with one tag. `None` = unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KeepKind {
-    /// All files of the kind together (bytes).
+    /// All of them together (bytes).
     pub max_bytes: Option<u64>,
     /// Age of a file (s), by its modification time.
     pub max_age_s: Option<u64>,
 }
 
 /// What is kept and what is deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Keep {
     /// Space that stays free on the disk (MiB); 0 = none.
     pub min_free_mib: u64,
@@ -52,6 +52,8 @@ pub struct Keep {
     pub min_free_percent: u8,
     /// Limits per kind.
     pub kinds: Each<KeepKind>,
+    /// Limits of the pictures with these tags, of any kind. Those of their kinds do not concern them.
+    pub tags: Arc<[(Tag, KeepKind)]>,
 }
 
 /// How and where pictures are saved.
@@ -142,7 +144,7 @@ impl Exporter {
         let names = Names::default();
         let home = Arc::new(Home::default());
         home.take_any(settings.any_disk);
-        let retention = Retention::start(settings.dir.clone(), settings.keep, &names, &home)?;
+        let retention = Retention::start(settings.dir.clone(), settings.keep.clone(), &names, &home)?;
         let hot = Arc::new(Hot::default());
         hot.enable(settings.hot_pixels);
         Ok(Exporter {
@@ -166,7 +168,7 @@ impl Exporter {
         }
         self.home.take_any(settings.any_disk);
         self.hot.enable(settings.hot_pixels);
-        self.retention.set(settings.dir.clone(), settings.keep);
+        self.retention.set(settings.dir.clone(), settings.keep.clone());
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         Ok(())
     }

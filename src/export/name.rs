@@ -37,6 +37,18 @@ pub fn stem_of(wall: WallUs, boot: BootUs, id: u64, tag: Option<&Tag>) -> String
 /// Which kind of picture of ours carries this file name, of this version or of one without leading zeros; `None` for everything else,
 /// which is never deleted.
 pub fn ours(name: &str) -> Option<Format> {
+    parts(name).map(|(format, _)| format)
+}
+
+/// Whether this is a picture of ours with this tag. The number of a name that was taken may stand behind it: `_002`.
+pub fn has_tag(name: &str, tag: &Tag) -> bool {
+    let picture = parts(name).filter(|(format, _)| Format::ALL.contains(format));
+    let behind = picture.and_then(|(_, tail)| tail.strip_prefix('_')?.strip_prefix(tag.as_str()));
+    behind.is_some_and(|number| number.is_empty() || number.strip_prefix('_').and_then(|n| digits(n, 3..=10)) == Some(""))
+}
+
+/// What kind of file of ours this is, and what stands behind the frame's number: `_<tag>`, `_<number>`, both or nothing.
+fn parts(name: &str) -> Option<(Format, &str)> {
     let (stem, extension) = name.rsplit_once('.')?;
     let format = Format::of_file(extension)?;
     let rest = match stem.strip_prefix("noclock_") {
@@ -46,7 +58,7 @@ pub fn ours(name: &str) -> Option<Format> {
     let rest = digits(rest.strip_prefix("_f")?, 1..=20)?;
     // What is left is nothing, a tag, a number, or both: at most `_` + tag + `_` + a u32.
     let tail = rest.is_empty() || (rest.starts_with('_') && rest.len() > 1 && rest.len() <= 1 + Tag::MAX + 1 + 10);
-    (tail && rest.chars().all(Tag::may_hold)).then_some(format)
+    (tail && rest.chars().all(Tag::may_hold)).then_some((format, rest))
 }
 
 /// Whether this is an unfinished file of ours: a leading dot, one of our names, and a `.tmp` end.
@@ -121,6 +133,27 @@ mod tests {
             let stem = stem_of(wall, BootUs(9_999_999_999_000_000), 9_999_999_999, Some(&tag));
             let name = format!("{}.jpg", numbered(&stem, u32::MAX));
             assert!(ours(&name).is_some() && name.len() <= super::super::keys::NAME_MAX, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_found_in_names_as_a_whole() {
+        let night = Tag::new("night").unwrap();
+        for yes in
+            ["20261120_083408_f00000098_night.jpg", "20261120_083408_f98_night_002.png", "noclock_7_f1_night_0123456789.npy"]
+        {
+            assert!(has_tag(yes, &night), "{yes}");
+        }
+        for no in [
+            "20261120_083408_f98.jpg",
+            "20261120_083408_f98_nights.jpg",
+            "20261120_083408_f98_my_night.jpg",
+            "20261120_083408_f98_night_2.jpg",
+            "20261120_083408_f98_night_gate.jpg",
+            "20261120_083408_f98_night.mp4",
+            "holiday_f98_night.jpg",
+        ] {
+            assert!(!has_tag(no, &night), "{no}");
         }
     }
 

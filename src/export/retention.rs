@@ -159,7 +159,7 @@ impl Retention {
     pub fn make_room(&self, dir: &Path, coming: u64) -> Result<()> {
         let rules = {
             let m = self.shared.lock();
-            if m.dir == dir { m.rules } else { Keep::default() }
+            if m.dir == dir { m.rules.clone() } else { Keep::default() }
         };
         let fits = |disk: &Statvfs| disk::free_of(disk) >= rules.floor(disk).saturating_add(coming);
         if !rules.has_floor() || fits(&disk::ask(dir).map_err(|e| disk::error("measure the free space of", dir, e))?) {
@@ -255,7 +255,7 @@ impl<'a> Worker<'a> {
         let (dir, rules) = {
             let mut m = shared.lock();
             m.changed = false;
-            (m.dir.clone(), m.rules)
+            (m.dir.clone(), m.rules.clone())
         };
         let keeper = RetentionKeeper::new(dir, rules, ages, shared.clone(), names.clone());
         Worker { shared, names, home, keeper, spare: Vec::new(), low: None, away: false, back: false, troubled: false }
@@ -338,7 +338,7 @@ impl<'a> Worker<'a> {
             m = self.shared.lock();
         }
         if std::mem::take(&mut m.changed) {
-            let (dir, rules) = (m.dir.clone(), m.rules);
+            let (dir, rules) = (m.dir.clone(), m.rules.clone());
             drop(m);
             if self.keeper.dir() == dir {
                 self.keeper.set_rules(rules);

@@ -79,6 +79,81 @@ fn age_counts_only_while_the_clock_is_set() {
     assert_eq!(dir.names(), ["20261120_083408_f3.jpg", "20261120_083408_f4.jpg"]);
 }
 
+/// A minute apart, the youngest as old as `NOW`: untagged, tagged, tagged by somebody else, in turn.
+fn fill_tagged(dir: &Scratch, n: u64) {
+    for id in 0..n {
+        let tag = ["", "_night", "_gate"][id as usize % 3];
+        let path = dir.join(format!("20261120_083408_f{id:02}{tag}.jpg"));
+        fs::write(&path, [0; 100]).unwrap();
+        let ago = Duration::from_secs(60 * (n - 1 - id));
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_micros(NOW.0 as u64) - ago).unwrap();
+    }
+}
+
+fn night(kinds: &Keep, max_bytes: Option<u64>, max_age_s: Option<u64>) -> Keep {
+    Keep { tags: [(crate::verbs::Tag::new("night").unwrap(), KeepKind { max_bytes, max_age_s })].into(), ..kinds.clone() }
+}
+
+fn tagged(dir: &Scratch, tag: &str) -> Vec<String> {
+    dir.names().into_iter().filter(|n| n.contains(tag)).collect()
+}
+
+#[test]
+fn a_tag_with_bounds_of_its_own_has_these_and_not_those_of_its_kind() {
+    let dir = Scratch::new("tagged");
+    fill_tagged(&dir, 12);
+    fs::write(dir.join("20200101_000000_f1_night.mp4"), [0; 1000]).unwrap();
+    let mut k = keeper(&dir, night(&jpg(Some(300), None), Some(250), None));
+    tidy(&mut k, NOW);
+    assert_eq!(tagged(&dir, "_night.jpg"), ["20261120_083408_f07_night.jpg", "20261120_083408_f10_night.jpg"]);
+    // Of the others the youngest three, whatever their tags.
+    let others: Vec<String> = dir.names().into_iter().filter(|n| !n.contains("_night")).collect();
+    assert_eq!(others, ["20261120_083408_f08_gate.jpg", "20261120_083408_f09.jpg", "20261120_083408_f11_gate.jpg"]);
+    // A recording is none of the entry's pictures.
+    assert_eq!(tagged(&dir, ".mp4").len(), 1);
+    // What is written from now on is counted there too.
+    let new = "20261120_083409_f90_night.jpg".to_owned();
+    fs::write(dir.join(&new), [0; 100]).unwrap();
+    note(&mut k, &new);
+    assert_eq!(tagged(&dir, "_night.jpg"), ["20261120_083408_f10_night.jpg", &new]);
+    // Bounds that are gone leave the files to those of their kind.
+    k.set_rules(jpg(Some(200), None));
+    tidy(&mut k, NOW);
+    assert_eq!(dir.names().len(), 3, "{:?}", dir.names());
+}
+
+#[test]
+fn age_of_a_tag_counts_only_while_the_clock_is_set() {
+    let dir = Scratch::new("tagage");
+    fill_tagged(&dir, 12);
+    let mut k = keeper(&dir, night(&Keep::default(), None, Some(300)));
+    tidy(&mut k, WallUs(0));
+    assert_eq!(dir.names().len(), 12);
+    tidy(&mut k, NOW);
+    assert_eq!((tagged(&dir, "_night").len(), dir.names().len()), (2, 10), "{:?}", dir.names());
+}
+
+#[test]
+fn a_clock_that_is_doubted_deletes_nothing_of_a_tag() {
+    let dir = Scratch::new("tagdoubt");
+    fill_tagged(&dir, 3);
+    let ahead = WallUs(SystemClock.wall().0 + 315_360_000_000_000);
+    let clock = FakeClock::at(SystemClock.boot(), ahead);
+    let rules = night(&Keep::default(), None, Some(3600));
+    let mut k = RetentionKeeper::new(dir.to_path_buf(), rules, Ages::watch(&clock), Arc::default(), Names::default());
+    k.take_over(true).unwrap();
+    let (now, why) = k.present(&clock);
+    assert!(why.unwrap().contains("ahead of the newest picture"));
+    assert!(!k.tidy(&[], now, Instant::now() + Duration::from_secs(60)).unwrap());
+    assert_eq!(tagged(&dir, "_night").len(), 1);
+    // A time server says that ten years have passed.
+    clock.synced(true);
+    let (now, why) = k.present(&clock);
+    assert!(why.is_none() && !k.tidy(&[], now, Instant::now() + Duration::from_secs(60)).unwrap());
+    assert_eq!(tagged(&dir, "_night").len(), 0);
+}
+
 #[test]
 fn what_is_certain_of_the_time_outlives_a_run_with_a_wrong_clock() {
     let dir = Scratch::new("certain");
@@ -86,7 +161,7 @@ fn what_is_certain_of_the_time_outlives_a_run_with_a_wrong_clock() {
     let (rules, ahead) = (jpg(None, Some(3600)), WallUs(SystemClock.wall().0 + 315_360_000_000_000));
     let clock = FakeClock::at(SystemClock.boot(), ahead);
     for _ in 0..2 {
-        let mut k = RetentionKeeper::new(dir.to_path_buf(), rules, Ages::watch(&clock), Arc::default(), Names::default());
+        let mut k = RetentionKeeper::new(dir.to_path_buf(), rules.clone(), Ages::watch(&clock), Arc::default(), Names::default());
         k.take_over(true).unwrap();
         let (now, why) = k.present(&clock);
         assert!(why.unwrap().contains("ahead of the newest picture"));
@@ -94,7 +169,7 @@ fn what_is_certain_of_the_time_outlives_a_run_with_a_wrong_clock() {
         assert_eq!(dir.names(), [name::CERTAIN, "20261120_083408_f0.jpg"]);
     }
     clock.synced(true);
-    let mut k = RetentionKeeper::new(dir.to_path_buf(), rules, Ages::watch(&clock), Arc::default(), Names::default());
+    let mut k = RetentionKeeper::new(dir.to_path_buf(), rules.clone(), Ages::watch(&clock), Arc::default(), Names::default());
     k.take_over(true).unwrap();
     let (now, why) = k.present(&clock);
     assert!(why.is_none() && !k.tidy(&[], now, Instant::now() + Duration::from_secs(60)).unwrap());

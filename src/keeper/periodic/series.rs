@@ -34,6 +34,18 @@ pub(super) enum Make {
     Stack(usize, Mode),
 }
 
+impl Make {
+    /// Whether a picture is made of the frames that are there, as it `waits` already. Where the light changes with every frame, as
+    /// many alike as a stack wants never come: it waits for about as long as they take.
+    fn is_enough(self, there: usize, capacity: usize, frame_time: Duration, waits: Duration) -> bool {
+        let most = match self {
+            Make::Stack(count, _) => count.min(capacity),
+            _ => 1,
+        };
+        there >= most || (there > 0 && waits > frame_time * 2 * most as u32 + Duration::from_secs(1))
+    }
+}
+
 /// What is wanted now.
 pub(super) struct Wish {
     pub make: Make,
@@ -97,15 +109,8 @@ impl Series {
         self.leave_out(missed);
         let now = c.clock.boot();
         let (newest, there) = c.frames.past.look(|frames| state(frames, now, &wish));
-        let enough = match wish.make {
-            Make::Stack(count, _) => {
-                let most = count.min(c.frames.past.stats().capacity);
-                // Longer than the frames take it waits for none: where the light changes with every frame, enough alike never come.
-                let patience = c.frame_time(&c.config()) * 2 * most as u32 + Duration::from_secs(1);
-                there >= most || self.ring.owed.is_some_and(|since| now.since(since) > patience && there > 0)
-            }
-            _ => there > 0,
-        };
+        let waits = self.ring.owed.map_or(Duration::ZERO, |since| now.since(since));
+        let enough = wish.make.is_enough(there, c.frames.past.stats().capacity, c.frame_time(&c.config()), waits);
         if !self.ring.takes(newest, wish.make != Make::Fresh, enough, due.unwrap_or(now)) {
             return;
         }
@@ -233,6 +238,19 @@ mod tests {
 
     fn ms(ms: u64) -> BootUs {
         BootUs(ms * 1000)
+    }
+
+    #[test]
+    fn a_stack_waits_for_its_frames_but_not_for_ever() {
+        let (stack, frame, s) = (Make::Stack(4, Mode::Steady), Duration::from_secs(2), Duration::from_secs);
+        assert!(!stack.is_enough(3, 100, frame, s(0)) && stack.is_enough(4, 100, frame, s(0)));
+        assert!(stack.is_enough(3, 3, frame, s(0)), "the ring holds no more");
+        assert!(
+            !stack.is_enough(1, 100, frame, s(17))
+                && stack.is_enough(1, 100, frame, s(18))
+                && !stack.is_enough(0, 100, frame, s(99))
+        );
+        assert!(Make::Newest.is_enough(1, 100, frame, s(0)) && !Make::Newest.is_enough(0, 100, frame, s(0)));
     }
 
     /// Pictures taken and left out over looks, each a beat or not, with the newest frame there.
