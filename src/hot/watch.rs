@@ -16,6 +16,8 @@ use crate::threads;
 /// the same place again and again.
 const LOOKS: [Duration; 4] =
     [Duration::from_millis(1700), Duration::from_millis(2300), Duration::from_millis(1900), Duration::from_millis(2900)];
+/// Before the first look: pictures shall be repaired soon after a restart.
+const SOON: Duration = Duration::from_millis(250);
 /// Between looks by day, and when nothing new has been learned for [`CALM`] looks.
 const SELDOM: Duration = Duration::from_secs(10);
 const CALM: u32 = 300;
@@ -72,7 +74,7 @@ impl Watch {
         // On Linux this concerns the calling thread alone. Where it is refused, it learns all the same.
         let _ = rustix::process::setpriority_process(None, BEHIND);
         let mut course: Option<Course> = None;
-        let (mut pause, mut k) = (LOOKS[0], 0);
+        let (mut pause, mut k) = (SOON, 0);
         let mut written: Option<Instant> = None;
         while !shutdown.sleep(pause) {
             threads::fault("work");
@@ -80,7 +82,11 @@ impl Watch {
             k = (k + 1) % LOOKS.len();
             let dark = self.look(&mut course);
             let calm = course.as_ref().is_none_or(|c| c.calm > CALM);
-            pause = if dark && !calm { LOOKS[k] } else { SELDOM.min(LOOKS[k] * 4) };
+            pause = match &course {
+                None => SOON,
+                Some(_) if dark && !calm => LOOKS[k],
+                Some(_) => SELDOM.min(LOOKS[k] * 4),
+            };
             pause = pause.max(begun.elapsed() * SHARE);
             if let Some(c) = &mut course {
                 c.tell();

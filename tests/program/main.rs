@@ -20,6 +20,7 @@ mod film;
 mod harness;
 mod heads;
 mod hostile;
+mod hot_pixels;
 mod http_cameras;
 mod image;
 mod instances;
