@@ -57,6 +57,20 @@ fn counters_that_grow_are_told_in_the_log_and_to_subscribers() {
     r.until_logged(&format!("Restarts of the source: {total} ({total} since the start)"));
 }
 
+/// Not only at its end: somebody may wait for each picture of a burst that takes hours.
+#[test]
+fn each_picture_of_a_burst_is_told_when_it_is_there() {
+    let (r, mut s) = subscribed(Setup::new("event-burst"));
+    let mut burst = connect(r.setup.port);
+    burst.write_all(b"save jpg png count=100 every=0.3 tag=burst\n").unwrap();
+    for n in 1..=3 {
+        let saved = event(&mut s, "EVENT saved=");
+        assert!(saved.ends_with("_burst.jpg"), "{saved}");
+        let there = r.names().iter().filter(|name| name.ends_with("_burst.png")).count();
+        assert!((n..100).contains(&there), "{there} pictures at event {n}");
+    }
+}
+
 #[test]
 fn pictures_that_fail_are_told_whoever_asked() {
     // A file stands where the folder should be: nothing can be written.
