@@ -11,13 +11,13 @@ use super::{List, MAX, Spot};
 use crate::clock::BootUs;
 use crate::frame::Layout;
 
-/// Evidence after which a pixel is known, and what a view counts that is new as a whole. One that is new in parts counts less: by the
-/// square of their share, this much for all of them and for few of them. A text in the picture stays while all else moves; but so does a
-/// yard in which one car moves. Therefore the pixel must then also be so sharp that no lens could have drawn it.
-const PROOF: u16 = 240;
+/// Evidence after which a pixel is known, and what a view counts that is new as a whole. One that is new in parts counts less, this much by
+/// the square of their share: a text in the picture stays while all else moves. But so does a yard through which a car drives; so
+/// less than a share of [`LITTLE`] counts nothing, and the pixel must also be so sharp that no lens could have drawn it.
+const PROOF: u16 = 300;
 const WHOLE: u16 = 30;
 const PARTS: f32 = 80.0;
-const FEW: u16 = 2;
+const LITTLE: f32 = 0.3;
 /// Every so often (µs) half of the evidence for unknown pixels is forgotten: dusk and dawn give a camera that never moves new views
 /// as well, four of them a day.
 const FORGET: i64 = 3600 * 1_000_000;
@@ -28,9 +28,11 @@ const LOOKS: u16 = 64;
 /// A known pixel that has not been found for so many looks goes: an hour of the night, at least.
 const ABSENT: u16 = 1800;
 /// Least that a pixel must stand out by (code values), and in how many deviations of the noise: to be noticed above the brightest of its
-/// neighbours, and later, when noise alone is out of the question, above their median.
+/// neighbours; at each later look, above their median and above the brightest of them; and on average, to become known.
 const NOTICED: (f32, f32) = (6.0, 3.0);
-const FOUND: (f32, f32) = (4.0, 2.0);
+const FOUND: (f32, f32) = (4.0, 2.5);
+const ABOVE: f32 = 0.5;
+const KNOWN: f32 = 3.5;
 
 /// What is known of one pixel.
 #[derive(Debug, Clone, Copy, Default)]
@@ -124,14 +126,15 @@ impl Learner {
         let worth = match self.scene.look(&luma, noise) {
             Change::None => 0,
             Change::Whole => WHOLE,
-            Change::Part(share) => ((PARTS * share * share) as u16).clamp(FEW, WHOLE - 1),
+            Change::Part(share) if share < LITTLE => 0,
+            Change::Part(share) => ((PARTS * share * share) as u16).min(WHOLE - 1),
         };
         let mut changed = false;
         for record in &mut self.records {
             if worth > 0 {
                 record.judge();
-                changed |= !record.known && record.is_proven();
-                record.known |= record.is_proven();
+                changed |= !record.known && record.is_proven(noise);
+                record.known |= record.is_proven(noise);
                 record.worth = worth;
             }
             record.look(&luma, &chroma, noise);
@@ -173,7 +176,7 @@ impl Learner {
             self.records.push(Record {
                 x: *x,
                 y: *y,
-                worth: FEW,
+                worth: 1,
                 found: 1,
                 looks: 1,
                 luma,
@@ -202,7 +205,7 @@ impl Record {
         let g = luma.ground(self.x.into(), self.y.into());
         let usual = self.luma as f32 / f32::from(self.looks.max(1));
         let (above, range) = ((g.own - g.median) as f32, (g.most - g.least) as f32);
-        if above >= FOUND.0.max(FOUND.1 * noise).max(usual / 4.0) && g.own >= g.most {
+        if above >= FOUND.0.max(FOUND.1 * noise).max(usual / 4.0) && (g.own - g.most) as f32 >= ABOVE * noise {
             Verdict::Found
         } else if range > usual.max(8.0 + 4.0 * noise) {
             Verdict::Hidden
@@ -271,8 +274,9 @@ impl Record {
 
     /// Where it stayed while the whole scene moved, its neighbours must not glow with it by more than a third, which is what the reckoning of
     /// colour from the sensor's mosaic may spread. Without that they must not glow at all.
-    fn is_proven(&self) -> bool {
-        self.proof >= PROOF && self.is_sharp() && (self.moved >= PROOF || self.is_needle())
+    fn is_proven(&self, noise: f32) -> bool {
+        let clear = self.luma as f32 / f32::from(self.looks.max(1)) >= KNOWN * noise;
+        self.proof >= PROOF && clear && self.is_sharp() && (self.moved >= PROOF || self.is_needle())
     }
 
     /// None of its neighbours glows with it by more than a third. What was measured over few looks is believed less.
@@ -292,7 +296,7 @@ impl Record {
 
     /// It is not there in too many views, or, while nobody can say that it belongs to the sensor, not even all the time in one.
     fn is_refuted(&self) -> bool {
-        let elsewhere = self.against > WHOLE.max(self.worth) + self.proof / 4;
+        let elsewhere = self.against > WHOLE + self.proof / 6;
         let flickers = !self.known && self.missed >= 2 && self.missed > self.found;
         elsewhere || flickers || (self.known && (self.absent >= ABSENT || !self.is_sharp()))
     }
