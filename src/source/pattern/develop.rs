@@ -19,6 +19,8 @@ pub const FULL_WELL: f64 = 4300.0;
 pub const READ: f64 = 3.0;
 /// Chroma noise as a part of luma noise: chroma has half the samples each way.
 const CHROMA: f64 = 0.5;
+/// Most chroma noise (code values, standard deviation): four of it, the most there is, leave room for a colour.
+const GRAIN_MAX: f64 = 25.0;
 
 /// The noise of the pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -112,19 +114,19 @@ impl Developer {
                 }
             }
         }
-        // Colour fades with the light, as it does in a dark picture.
-        let fade = (tone(self.light) / 128.0).min(1.0) * look.saturation;
-        for (table, cast) in self.chroma.iter_mut().zip(look.cast) {
-            *table = std::array::from_fn(|c| (128.0 + fade * (c as f64 - 128.0 + cast)).clamp(0.0, 255.0) as u8);
-        }
         let grain = if self.noise == Noise::Sensor {
             let grey = self.linear[usize::from(reflecting(0.6))];
             let s = sigma(grey, exposure.gain());
-            CHROMA * look.saturation.min(1.0) * (toned(grey + s, look) - toned(grey - s, look)) / 2.0
+            (CHROMA * look.saturation.min(1.0) * (toned(grey + s, look) - toned(grey - s, look)) / 2.0).min(GRAIN_MAX)
         } else {
             0.0
         };
         self.grain = std::array::from_fn(|i| (grain * sigmas(i)).round() as i8);
+        // Colour fades with the light, as it does in a dark picture. It leaves room for its noise, so that the sum needs no limit.
+        let (fade, room) = ((tone(self.light) / 128.0).min(1.0) * look.saturation, f64::from(self.grain[0].unsigned_abs()));
+        for (table, cast) in self.chroma.iter_mut().zip(look.cast) {
+            *table = std::array::from_fn(|c| (128.0 + fade * (c as f64 - 128.0 + cast)).clamp(room, 255.0 - room) as u8);
+        }
     }
 
     /// Whether one level is brighter than another.
@@ -149,7 +151,7 @@ impl Developer {
         let mut x = 0;
         while x < out.len() {
             let (colour, grain) = (table[colours[x] as usize], self.grain[noise[x] as usize % STEPS]);
-            out[x] = colour.saturating_add_signed(grain);
+            out[x] = colour.wrapping_add_signed(grain);
             x += 1;
         }
     }

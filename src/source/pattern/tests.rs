@@ -131,6 +131,22 @@ fn noise_moves_no_light() {
 }
 
 #[test]
+fn the_strongest_noise_of_colour_wraps_nowhere() {
+    let mut developer = develop::Developer::new(Noise::Sensor);
+    let look = |contrast| dials::Look { contrast, cast: [60.0, -60.0], ..dials::Look::plain(SIZE) };
+    for (step, contrast, gain) in (0..40).flat_map(|l| [(l, 1.0, 64.0), (l, 32.0, 1.0), (l, 32.0, 64.0)]) {
+        let exposure = exposure(1e6, gain);
+        developer.expose(0.01 * 1.15_f64.powi(step) / K / gain, exposure, &look(contrast));
+        let mut out = [0; 64];
+        // The bluest blue and the least red, with every value of the noise: in order, so nothing went round.
+        for (plane, colour) in [(0, 255), (1, 0)] {
+            developer.chroma(plane, &[colour; 64], &std::array::from_fn::<u8, 64, _>(|n| n as u8), &mut out);
+            assert!(out.is_sorted(), "step {step}, contrast {contrast}, gain {gain}: {out:?}");
+        }
+    }
+}
+
+#[test]
 fn hot_pixels_stay_while_the_scene_moves_and_glow_at_night_only() {
     let options = "hot=200,pan=3,stars=0,lamps=0";
     let (mut noisy, mut true_one) = (scene(options), clean(options));
