@@ -77,7 +77,6 @@ pub struct Stacked {
 #[derive(Debug, Default)]
 pub struct Stacker {
     noise: noise::Scratch,
-    spots: Vec<noise::Spot>,
     light: light::Scratch,
     curves: Vec<Option<light::Curve>>,
     steady: steady::Scratch,
@@ -104,11 +103,7 @@ impl Stacker {
 
     fn steady(&mut self, pixels: &[&[u8]], reference: usize, layout: Layout, out: &mut [u8]) -> f32 {
         let noise = noise::Noise::measure(&mut self.noise, pixels, reference, layout);
-        self.curves.clear();
-        for frame in pixels {
-            noise::spots(pixels[reference], frame, layout, &mut self.spots);
-            self.curves.push(light::curve(&mut self.light, &self.spots, &noise));
-        }
+        light::curves(&mut self.light, pixels, reference, &noise, layout, &mut self.curves);
         let frames = steady::Frames { pixels, reference, curves: &self.curves, layout };
         steady::merge(&mut self.steady, &frames, &noise, out)
     }

@@ -1,5 +1,5 @@
 //! Owns what noise alone makes of two frames of the same scene, measured on the frames themselves: by brightness, for luma and for
-//! colour. Looks at some two thousand tiles of a picture. Pure arithmetic; export threads.
+//! colour. Looks at several hundred tiles of a picture. Pure arithmetic; export threads.
 //!
 //! Motion must not pass for noise. The difference of two frames is taken once more across each cell, both ways (`+ − − +`): what
 //! rests is gone with the first difference, what moves and is smooth with the second, and white noise is as strong in it as in the
@@ -11,7 +11,9 @@ use crate::frame::Layout;
 /// A tile is so many luma samples wide and high.
 const TILE: usize = 8;
 /// About how many tiles are looked at.
-const TILES: usize = 1000;
+const TILES: usize = 500;
+/// Light is looked at in one of so many tiles, but in all frames.
+const SPARSE: usize = 2;
 /// Levels of brightness that are told apart.
 pub const LEVELS: usize = 64;
 /// The same, as tiles are sorted by their mean.
@@ -73,24 +75,13 @@ fn places(layout: Layout) -> impl Iterator<Item = (usize, usize)> {
     (0..rows).flat_map(move |row| ((row * 7) % step..columns).step_by(step).map(move |column| (column * TILE, row * TILE)))
 }
 
-/// A tile of the reference and of another frame: their mean luma.
-#[derive(Debug, Clone, Copy)]
-pub struct Spot {
-    /// The reference's.
-    pub reference: f32,
-    /// The other frame's.
-    pub frame: f32,
-}
-
-/// All the tiles that are looked at.
-pub fn spots(reference: &[u8], frame: &[u8], layout: Layout, out: &mut Vec<Spot>) {
-    let mean = |frame: &[u8], (x, y): (usize, usize)| {
-        let rows = (y..y + TILE).map(|row| &frame[row * layout.y_stride() + x..][..TILE]);
-        let sum = rows.map(|row| row.iter().map(|v| u32::from(*v)).sum::<u32>()).sum::<u32>();
-        sum as f32 / (TILE * TILE) as f32
-    };
+/// One of [`SPARSE`] of the tiles that are looked at: the mean luma of a frame.
+pub fn means(frame: &[u8], layout: Layout, out: &mut Vec<f32>) {
     out.clear();
-    out.extend(places(layout).map(|place| Spot { reference: mean(reference, place), frame: mean(frame, place) }));
+    out.extend(places(layout).step_by(SPARSE).map(|(left, top)| {
+        let rows = (top..top + TILE).map(|row| &frame[row * layout.y_stride() + left..][..TILE]);
+        rows.map(|row| row.iter().map(|v| u32::from(*v)).sum::<u32>()).sum::<u32>() as f32 / (TILE * TILE) as f32
+    }));
 }
 
 impl Noise {

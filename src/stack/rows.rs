@@ -5,48 +5,70 @@
 //!
 //! A cell is two by two luma samples and the one sample of U and of V that lie on them.
 
-/// Every other byte of eight.
-const LANES: u64 = 0x00ff_00ff_00ff_00ff;
+/// Pairs of luma samples as words, the left one in the lower byte: what cells are made of. In vector code this is a plain copy.
+pub fn pairs(row: &[u8], words: &mut [u16]) {
+    let (eights, fours) = (row.chunks_exact(8), words.chunks_exact_mut(4));
+    let rest = eights.remainder().chunks_exact(2);
+    let done = words_of(row);
+    for (eight, four) in eights.zip(fours) {
+        let all = u64::from_le_bytes(eight.try_into().expect("chunks of eight bytes"));
+        four[0] = all as u16;
+        four[1] = (all >> 16) as u16;
+        four[2] = (all >> 32) as u16;
+        four[3] = (all >> 48) as u16;
+    }
+    for (two, word) in rest.zip(&mut words[done..]) {
+        *word = u16::from_le_bytes([two[0], two[1]]);
+    }
+}
 
-/// The sums of four cells, a lane each.
-fn four(upper: &[u8], lower: &[u8]) -> u64 {
-    let [a, b] = [upper, lower].map(|row| u64::from_le_bytes(row.try_into().expect("chunks of eight bytes")));
-    (a & LANES) + ((a >> 8) & LANES) + (b & LANES) + ((b >> 8) & LANES)
+/// Words in whole groups of eight bytes.
+fn words_of(row: &[u8]) -> usize {
+    row.len() / 8 * 4
+}
+
+/// Left and right samples of a pair.
+fn left(pair: u16) -> u16 {
+    pair & 0xff
+}
+fn right(pair: u16) -> u16 {
+    pair >> 8
 }
 
 /// The sums of the cells in two luma rows: 0 to 1020.
 #[inline(never)]
-pub fn cells(upper: &[u8], lower: &[u8], sums: &mut [u16]) {
-    let whole = upper.len() / 8;
-    for ((a, b), sums) in upper.chunks_exact(8).zip(lower.chunks_exact(8)).zip(sums.chunks_exact_mut(4)) {
-        let four = four(a, b);
-        sums[0] = four as u16;
-        sums[1] = (four >> 16) as u16;
-        sums[2] = (four >> 32) as u16;
-        sums[3] = (four >> 48) as u16;
-    }
-    let rest = upper[whole * 8..].chunks_exact(2).zip(lower[whole * 8..].chunks_exact(2));
-    for ((a, b), sum) in rest.zip(&mut sums[whole * 4..]) {
-        *sum = [a[0], a[1], b[0], b[1]].map(u16::from).iter().sum();
+pub fn cells(upper: &[u16], lower: &[u16], sums: &mut [u16]) {
+    for ((a, b), sum) in upper.iter().zip(lower).zip(sums) {
+        *sum = left(*a) + right(*a) + left(*b) + right(*b);
     }
 }
 
-/// By how much `sums` differ from the reference's, in their place.
+/// By how much the cells of two luma rows differ from the reference's.
 #[inline(never)]
-pub fn differ(reference: &[u16], sums: &mut [u16]) {
-    for (sum, reference) in sums.iter_mut().zip(reference) {
-        *sum = sum.abs_diff(*reference);
+pub fn differ(upper: &[u16], lower: &[u16], reference: &[u16], by: &mut [u16]) {
+    for (((a, b), reference), by) in upper.iter().zip(lower).zip(reference).zip(by) {
+        *by = (left(*a) + right(*a) + left(*b) + right(*b)).abs_diff(*reference);
     }
 }
 
-/// Adds `times` what two samples of colour differ together beyond `noise`.
+/// By how much two samples of colour differ together beyond `noise`; false where none does.
 #[inline(never)]
-pub fn add_colour(u: [&[u8]; 2], v: [&[u8]; 2], noise: u8, times: u16, by: &mut [u16]) {
+pub fn colours_differ(u: [&[u8]; 2], v: [&[u8]; 2], noise: u8, by: &mut [u8]) -> bool {
     // `abs_diff` in a form that stays in bytes.
     let differ = |a: u8, b: u8| a.saturating_sub(b) | b.saturating_sub(a);
+    let mut any = 0;
     for ((((u, ru), v), rv), by) in u[0].iter().zip(u[1]).zip(v[0]).zip(v[1]).zip(by) {
-        let both = differ(*u, *ru).saturating_add(differ(*v, *rv));
-        *by += u16::from(both.saturating_sub(noise)) * times;
+        *by = differ(*u, *ru).saturating_add(differ(*v, *rv)).saturating_sub(noise);
+        any |= *by;
+    }
+    any != 0
+}
+
+/// Adds `times` the differences of colour to those of luma.
+#[inline(never)]
+pub fn add_difference(colour: &[u8], times: u16, by: &mut [u16]) {
+    for (colour, by) in colour.iter().zip(by) {
+        *by += u16::from(*colour) * times;
     }
 }
 
@@ -83,30 +105,48 @@ pub fn weigh(rows: [&[u16]; 3], limits: &Limits<'_>, weights: &mut [u16], totals
     any != 0
 }
 
-/// Each value twice: cells to luma columns.
+/// A row of one frame: luma as [`pairs`], upper and lower, and the weights of its cells.
+pub type Weighed<'a> = [&'a [u16]; 3];
+
+/// Adds the luma of a frame, or of two at once, times their weights: left and right samples of the upper row, then of the lower.
 #[inline(never)]
-pub fn twice(cells: &[u16], out: &mut [u16]) {
-    for (two, cell) in out.chunks_exact_mut(2).zip(cells) {
-        two[0] = *cell;
-        two[1] = *cell;
+pub fn add_luma([upper, lower, weights]: Weighed<'_>, second: Option<Weighed<'_>>, sums: [&mut [u16]; 4]) {
+    // All of one length, so that nothing is checked in the loops.
+    let n = weights.len();
+    let (upper, lower) = (&upper[..n], &lower[..n]);
+    let [upper_left, upper_right, lower_left, lower_right] = sums.map(|sum| &mut sum[..n]);
+    if let Some(second) = second {
+        let [upper2, lower2, weights2] = second.map(|row| &row[..n]);
+        for i in 0..n {
+            upper_left[i] += left(upper[i]) * weights[i] + left(upper2[i]) * weights2[i];
+            upper_right[i] += right(upper[i]) * weights[i] + right(upper2[i]) * weights2[i];
+            lower_left[i] += left(lower[i]) * weights[i] + left(lower2[i]) * weights2[i];
+            lower_right[i] += right(lower[i]) * weights[i] + right(lower2[i]) * weights2[i];
+        }
+    } else {
+        for i in 0..n {
+            upper_left[i] += left(upper[i]) * weights[i];
+            upper_right[i] += right(upper[i]) * weights[i];
+            lower_left[i] += left(lower[i]) * weights[i];
+            lower_right[i] += right(lower[i]) * weights[i];
+        }
     }
 }
 
-/// Adds the samples of two rows times weights to their sums.
-pub fn add([first, second]: [&[u8]; 2], weights: &[u16], [first_sums, second_sums]: [&mut [u16]; 2]) {
-    // All of one length, so that nothing is checked in the loop.
+/// Adds the samples of U and of V times their weights.
+#[inline(never)]
+pub fn add_colours([u, v]: [&[u8]; 2], weights: &[u16], [u_sums, v_sums]: [&mut [u16]; 2]) {
     let n = weights.len();
-    let (first, second) = (&first[..n], &second[..n]);
-    let (first_sums, second_sums) = (&mut first_sums[..n], &mut second_sums[..n]);
+    let (u, v, u_sums, v_sums) = (&u[..n], &v[..n], &mut u_sums[..n], &mut v_sums[..n]);
     for i in 0..n {
-        first_sums[i] += u16::from(first[i]) * weights[i];
-        second_sums[i] += u16::from(second[i]) * weights[i];
+        u_sums[i] += u16::from(u[i]) * weights[i];
+        v_sums[i] += u16::from(v[i]) * weights[i];
     }
 }
 
 /// `2^16 / weight`, rounded down to 16 bits.
-pub const SHARES: [u16; 257] = {
-    let mut shares = [65_535; 257];
+const SHARES: [u16; 512] = {
+    let mut shares = [65_535; 512];
     let mut weight = 2;
     while weight < 257 {
         shares[weight] = (65_536 / weight) as u16;
@@ -115,12 +155,35 @@ pub const SHARES: [u16; 257] = {
     shares
 };
 
+/// [`SHARES`] of weights up to 256.
+#[inline(never)]
+pub fn shares(weights: &[u16], out: &mut [u16]) {
+    for (share, weight) in out.iter_mut().zip(weights) {
+        *share = SHARES[usize::from(*weight) & 511];
+    }
+}
+
 /// `round(sum / weight)`; `share` comes from [`SHARES`]. Exact: the product is too small by less than one.
+fn quotient(sum: u16, weight: u16, share: u16) -> u16 {
+    let sum = sum + weight / 2;
+    let low = ((u32::from(sum) * u32::from(share)) >> 16) as u16;
+    low + u16::from(sum - low * weight >= weight)
+}
+
+/// Divides sums by weights.
 #[inline(never)]
 pub fn divide(sums: &[u16], weights: &[u16], shares: &[u16], out: &mut [u8]) {
     for (((sum, weight), share), out) in sums.iter().zip(weights).zip(shares).zip(out) {
-        let sum = sum + weight / 2;
-        let low = ((u32::from(sum) * u32::from(*share)) >> 16) as u16;
-        *out = (low + u16::from(sum - low * weight >= *weight)) as u8;
+        *out = quotient(*sum, *weight, *share) as u8;
+    }
+}
+
+/// Divides sums of left and of right samples by their cells' weights.
+#[inline(never)]
+pub fn divide_pairs(sums: [&[u16]; 2], weights: &[u16], shares: &[u16], out: &mut [u8]) {
+    let cells = sums[0].iter().zip(sums[1]).zip(weights).zip(shares);
+    for ((((left, right), weight), share), out) in cells.zip(out.chunks_exact_mut(2)) {
+        out[0] = quotient(*left, *weight, *share) as u8;
+        out[1] = quotient(*right, *weight, *share) as u8;
     }
 }

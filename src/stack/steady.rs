@@ -20,11 +20,13 @@ const ALIKE: f32 = 1.4;
 /// Difference from which on it does not count.
 const OTHER: f32 = 2.4;
 /// Difference of colour, in the same units, up to which it is noise: it is looked at sample by sample.
-const COLOUR: f32 = 2.6;
+const COLOUR: f32 = 3.0;
 /// The weight of a frame that counts fully, at most. Sums of weights stay below 257, so that sums of samples fit 16 bits.
 const FULL: usize = 32;
 /// What a difference is multiplied by when it is smoothed 1 : 2 : 1 in both directions.
 const SMOOTHED: f32 = 16.0;
+/// From the sum of eight luma samples to one of [`LEVELS`] levels.
+const LEVEL_SHIFT: u32 = (8 * 256 / LEVELS).ilog2();
 /// Where in [`Scratch::differences`] the row begins; beyond either end there is its last cell again.
 const EDGE: usize = 8;
 
@@ -51,6 +53,22 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// [`Limits`] for the cells of the reference, which go by two and two.
+    #[inline(never)]
+    fn limits(&self, reference: &[u16], none: &mut [u16], slope: &mut [u16]) {
+        for ((sums, none), slope) in reference.chunks_exact(2).zip(none.chunks_exact_mut(2)).zip(slope.chunks_exact_mut(2)) {
+            let level = usize::from((sums[0] + sums[1]) >> LEVEL_SHIFT) % LEVELS;
+            (none[0], none[1]) = (self.none[level], self.none[level]);
+            (slope[0], slope[1]) = (self.slope[level], self.slope[level]);
+        }
+        if let ([.., sum], [.., none], [.., slope], 1) = (reference, none, slope, reference.len() % 2) {
+            let level = usize::from((2 * sum) >> LEVEL_SHIFT) % LEVELS;
+            (*none, *slope) = (self.none[level], self.slope[level]);
+        }
+    }
+}
+
 /// Rows at work, kept from call to call.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -63,31 +81,29 @@ pub struct Scratch {
     /// Of two rows.
     none: [Vec<u16>; 2],
     slope: [Vec<u16>; 2],
-    /// Two luma rows of a frame in another light, as the reference's light would show them.
-    relit: [Vec<u8>; 2],
-    /// Of one frame, for cells and for luma columns; in the end what the sums are multiplied with.
-    weights: Vec<u16>,
-    doubled: Vec<u16>,
-    /// Of all frames: weights for cells and for luma columns, and samples times weights of two luma rows, of U and of V.
+    /// Differences of colour in one row.
+    coloured: Vec<u8>,
+    /// Two luma rows of a frame, as pairs of samples, and its weights; of two frames.
+    pairs: [[Vec<u16>; 2]; 2],
+    weights: [Vec<u16>; 2],
+    /// Of all frames: weights, and samples times weights, as [`rows::add_luma`] and [`rows::add_colours`] have them.
     totals: Vec<u16>,
-    doubled_totals: Vec<u16>,
-    sums: [Vec<u16>; 4],
+    luma: [Vec<u16>; 4],
+    colours: [Vec<u16>; 2],
 }
 
 impl Scratch {
     /// Makes room for rows of `n` cells.
     fn fit(&mut self, n: usize, frames: usize) {
-        let [none, slope] = [&mut self.none, &mut self.slope].map(<[Vec<u16>; 2]>::each_mut);
-        let cells = [&mut self.reference, &mut self.weights, &mut self.totals].into_iter().chain(none).chain(slope);
-        let [upper, lower, u, v] = &mut self.sums;
-        let columns = [&mut self.doubled, &mut self.doubled_totals, upper, lower];
-        let all = cells.chain([u, v]).map(|b| (b, n)).chain(columns.map(|b| (b, 2 * n)));
-        for (buffer, length) in all.chain([(&mut self.differences, n + 2 * EDGE), (&mut self.smoothed, frames * 3 * n)]) {
-            buffer.resize(length, 0);
+        let twos = [&mut self.none, &mut self.slope, &mut self.weights, &mut self.colours].into_iter().chain(&mut self.pairs);
+        let twos = twos.map(<[Vec<u16>; 2]>::each_mut);
+        let ones = [&mut self.reference, &mut self.totals].into_iter().chain(&mut self.luma);
+        for row in ones.chain(twos.flatten()) {
+            row.resize(n, 0);
         }
-        for row in &mut self.relit {
-            row.resize(2 * n, 0);
-        }
+        self.differences.resize(n + 2 * EDGE, 0);
+        self.coloured.resize(n, 0);
+        self.smoothed.resize(frames * 3 * n, 0);
     }
 }
 
@@ -114,18 +130,6 @@ impl<'a> Sight<'a> {
             &self.frame[start..start + self.layout.width as usize / 2]
         })
     }
-}
-
-/// The two luma rows of a frame in the reference's light.
-fn relit<'a>(rows: [&'a [u8]; 2], curve: Option<&light::Curve>, room: &'a mut [Vec<u8>; 2]) -> [&'a [u8]; 2] {
-    let Some(curve) = curve else { return rows };
-    for (row, room) in rows.iter().zip(room.iter_mut()) {
-        for (value, room) in row.iter().zip(room) {
-            *room = curve[usize::from(*value)];
-        }
-    }
-    let [upper, lower] = room;
-    [upper, lower]
 }
 
 /// What is averaged.
@@ -180,22 +184,20 @@ impl Work<'_> {
     fn compare(&self, s: &mut Scratch, row: usize) {
         let inner = EDGE..EDGE + s.reference.len();
         let reference = self.sight(self.reference);
-        let [upper, lower] = reference.luma(row);
-        rows::cells(upper, lower, &mut s.reference);
-        for ((none, slope), sum) in s.none[row % 2].iter_mut().zip(&mut s.slope[row % 2]).zip(&s.reference) {
-            let level = usize::from(*sum) * LEVELS / 1024 % LEVELS;
-            (*none, *slope) = (self.gate.none[level], self.gate.slope[level]);
-        }
+        let [pairs, _] = &mut s.pairs;
+        self.pairs(self.reference, row, pairs);
+        rows::cells(&pairs[0], &pairs[1], &mut s.reference);
+        self.gate.limits(&s.reference, &mut s.none[row % 2], &mut s.slope[row % 2]);
         let [reference_u, reference_v] = reference.colour(row);
         for (index, _) in self.frames.iter().enumerate().filter(|(index, _)| *index != self.reference) {
             let frame = self.sight(index);
-            let [upper, lower] = relit(frame.luma(row), self.curves[index].as_ref(), &mut s.relit);
             let [u, v] = frame.colour(row);
             let differences = &mut s.differences[inner.clone()];
-            rows::cells(upper, lower, differences);
-            rows::differ(&s.reference, differences);
-            let gate = self.gate;
-            rows::add_colour([u, reference_u], [v, reference_v], gate.colour_noise, gate.colour_times, differences);
+            self.pairs(index, row, pairs);
+            rows::differ(&pairs[0], &pairs[1], &s.reference, differences);
+            if rows::colours_differ([u, reference_u], [v, reference_v], self.gate.colour_noise, &mut s.coloured) {
+                rows::add_difference(&s.coloured, self.gate.colour_times, differences);
+            }
             let wide = &mut s.differences;
             (wide[EDGE - 1], wide[inner.end]) = (wide[EDGE], wide[inner.end - 1]);
             let smoothed = &mut s.smoothed[(index * 3 + row % 3) * inner.len()..][..inner.len()];
@@ -208,41 +210,68 @@ impl Work<'_> {
         let cells = s.reference.len();
         let near = [row.saturating_sub(1) % 3, row % 3, (row + 1).min(self.rows - 1) % 3];
         let limits = Limits { none: &s.none[row % 2], slope: &s.slope[row % 2], full: self.gate.full };
-        let [upper, lower, u, v] = &mut s.sums;
-        for sums in [&mut *upper, lower, u, v, &mut s.totals] {
+        for sums in s.luma.iter_mut().chain(&mut s.colours).chain([&mut s.totals]) {
             sums.fill(0);
         }
+        // Two frames at a time, which halves the way of the sums to and from memory.
+        let mut waits = false;
         for index in 0..self.frames.len() {
             let three = near.map(|k| &s.smoothed[(index * 3 + k) * cells..][..cells]);
+            let place = usize::from(waits);
+            let weights = &mut s.weights[place];
             if index == self.reference {
-                s.weights.fill(self.gate.full);
+                weights.fill(self.gate.full);
                 s.totals.iter_mut().for_each(|total| *total += self.gate.full);
-            } else if !rows::weigh(three, &limits, &mut s.weights, &mut s.totals) {
+            } else if !rows::weigh(three, &limits, weights, &mut s.totals) {
                 continue;
             }
-            rows::twice(&s.weights, &mut s.doubled);
-            let frame = self.sight(index);
-            let luma = relit(frame.luma(row), self.curves[index].as_ref(), &mut s.relit);
-            rows::add(luma, &s.doubled, [upper, lower]);
-            rows::add(frame.colour(row), &s.weights, [u, v]);
+            self.pairs(index, row, &mut s.pairs[place]);
+            rows::add_colours(self.sight(index).colour(row), weights, slices(&mut s.colours));
+            if waits {
+                rows::add_luma(weighed(&s.pairs, &s.weights, 0), Some(weighed(&s.pairs, &s.weights, 1)), slices(&mut s.luma));
+            }
+            waits = !waits;
+        }
+        if waits {
+            rows::add_luma(weighed(&s.pairs, &s.weights, 0), None, slices(&mut s.luma));
+        }
+    }
+
+    /// The luma of one row of cells of a frame, in the reference's light.
+    fn pairs(&self, frame: usize, row: usize, out: &mut [Vec<u16>; 2]) {
+        for (samples, out) in self.sight(frame).luma(row).into_iter().zip(out) {
+            match &self.curves[frame] {
+                None => rows::pairs(samples, out),
+                Some(curve) => {
+                    for (two, out) in samples.chunks_exact(2).zip(out) {
+                        *out = u16::from_le_bytes([curve[usize::from(two[0])], curve[usize::from(two[1])]]);
+                    }
+                }
+            }
         }
     }
 
     /// Writes what has been added up.
     fn write(&self, s: &mut Scratch, row: usize, out: &mut [u8]) {
-        for (share, total) in s.weights.iter_mut().zip(&s.totals) {
-            *share = rows::SHARES[usize::from(*total) % 257];
+        let [shares, _] = &mut s.weights;
+        rows::shares(&s.totals, shares);
+        let (layout, columns) = (self.layout, self.layout.width as usize);
+        for (half, sums) in s.luma.chunks_exact(2).enumerate() {
+            let start = layout.y().start + (2 * row + half) * layout.y_stride();
+            rows::divide_pairs([&sums[0], &sums[1]], &s.totals, shares, &mut out[start..start + columns]);
         }
-        rows::twice(&s.weights, &mut s.doubled);
-        rows::twice(&s.totals, &mut s.doubled_totals);
-        let (layout, [upper, lower, u, v]) = (self.layout, &s.sums);
-        for (sums, y) in [(upper, 2 * row), (lower, 2 * row + 1)] {
-            let start = layout.y().start + y * layout.y_stride();
-            rows::divide(sums, &s.doubled_totals, &s.doubled, &mut out[start..start + layout.width as usize]);
-        }
-        for (sums, plane) in [(u, layout.u()), (v, layout.v())] {
+        for (sums, plane) in s.colours.iter().zip([layout.u(), layout.v()]) {
             let start = plane.start + row * layout.c_stride();
-            rows::divide(sums, &s.totals, &s.weights, &mut out[start..start + layout.width as usize / 2]);
+            rows::divide(sums, &s.totals, shares, &mut out[start..start + columns / 2]);
         }
     }
+}
+
+/// One of the two frames at work.
+fn weighed<'a>(pairs: &'a [[Vec<u16>; 2]; 2], weights: &'a [Vec<u16>; 2], place: usize) -> rows::Weighed<'a> {
+    [&pairs[place][0], &pairs[place][1], &weights[place]]
+}
+
+fn slices<const N: usize>(rows: &mut [Vec<u16>; N]) -> [&mut [u16]; N] {
+    rows.each_mut().map(Vec::as_mut_slice)
 }

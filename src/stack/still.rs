@@ -10,13 +10,13 @@ const BLOCK: usize = 1024;
 /// with its square, and there is no sorting.
 pub fn median(frames: &[&[u8]], out: &mut [u8]) {
     let n = frames.len();
-    let (mut tried, mut reached) = ([0u8; BLOCK], [0u16; BLOCK]);
+    let (mut tried, mut reached) = ([0u8; BLOCK], [0u8; BLOCK]);
     for (k, found) in out.chunks_mut(BLOCK).enumerate() {
         let length = found.len();
         let (tried, reached) = (&mut tried[..length], &mut reached[..length]);
         let blocks = || frames.iter().map(|f| &f[k * BLOCK..][..length]);
         // The lower one of the two in the middle.
-        let enough = (n / 2 + 1) as u16;
+        let enough = (n / 2 + 1) as u8;
         found.fill(0);
         for bit in [0x80, 0x40, 0x20, 0x10, 8, 4, 2, 1] {
             reached.fill(0);
@@ -47,16 +47,17 @@ pub fn median(frames: &[&[u8]], out: &mut [u8]) {
     }
 }
 
-fn count(block: &[u8], tried: &[u8], reached: &mut [u16]) {
+/// Counts stop at 255: what is asked is whether they reach half of at most [`super::MAX`].
+fn count(block: &[u8], tried: &[u8], reached: &mut [u8]) {
     for ((value, tried), reached) in block.iter().zip(tried).zip(reached) {
-        *reached += u16::from(value >= tried);
+        *reached = reached.saturating_add(u8::from(value >= tried));
     }
 }
 
 /// Counts the values above `found`, and keeps the smallest of them.
-fn larger(block: &[u8], found: &[u8], smallest: &mut [u8], above: &mut [u16]) {
+fn larger(block: &[u8], found: &[u8], smallest: &mut [u8], above: &mut [u8]) {
     for (((value, found), smallest), above) in block.iter().zip(found).zip(smallest).zip(above) {
-        *above += u16::from(value > found);
+        *above = above.saturating_add(u8::from(value > found));
         *smallest = (*smallest).min(if value > found { *value } else { 255 });
     }
 }
