@@ -249,6 +249,10 @@ mod tests {
         let hour = Entry { interval_s: Duration::from_secs(3600), ..Entry::default() };
         assert_eq!((at(1860).due(&hour, noon - 40 * 365 * 86_400 * S), at(1800).due(&hour, noon)), (Some(60 * S), Some(0)));
         assert_eq!((at(1861).due(&hour, 7 * S), at(-3600).due(&hour, noon), at(1799).due(&hour, noon)), (None, None, None));
+        // The end of summer time: 02:00 comes twice, an hour apart, and 02:59:59 is behind the first.
+        let autumn = |s: i64, zone: i64| Now { time: noon + s * S, offset: Some(zone * 3600 * S - 12 * 3600 * S) };
+        assert_eq!((autumn(0, 2).due(&hour, noon - S), autumn(3600, 1).due(&hour, noon + 3599 * S)), (Some(0), Some(0)));
+        assert_eq!(autumn(1800, 2).due(&hour, noon + 1799 * S), None);
         // Times of day need a clock, intervals do not.
         let half_past = Entry { at: vec![crate::settings::Word::read("17:30").unwrap()], ..Entry::default() };
         let unset = Now { time: 60 * S, offset: None };
