@@ -5,6 +5,7 @@
 mod file;
 mod ground;
 mod learn;
+mod record;
 mod repair;
 mod scene;
 #[cfg(test)]
