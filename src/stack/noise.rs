@@ -3,8 +3,8 @@
 //!
 //! Motion must not pass for noise. The difference of two frames is taken once more across each cell, both ways (`+ − − +`): what
 //! rests is gone with the first difference, what moves and is smooth with the second, and white noise is as strong in it as in the
-//! cell's sum. Most cameras' noise is not quite white: coarse parts of it are stronger. Where the coarse difference has nearly the
-//! same strength all over the picture, it is noise, and counts instead; motion is never that even.
+//! cell's sum. Most cameras' noise is not quite white: coarse parts of it are stronger. Where the coarse difference, less what a
+//! whole tile differs by, has nearly the same strength all over the picture, it is noise, and counts instead; motion is never that even.
 
 use crate::frame::Layout;
 
@@ -113,10 +113,10 @@ fn look(one: &[u8], other: &[u8], layout: Layout, (left, top): (usize, usize)) -
     Tile {
         class: corners.map(at).iter().sum::<usize>() * CLASSES / (corners.len() * 256),
         fine: seen.across as f32 / 16.0,
-        coarse: seen.sums as f32 / 16.0,
+        coarse: seen.sums / 16.0,
         // Four samples together are twice as strong as one; U and V count together.
         fine_colour: colour.iter().map(|c| c.across).sum::<u32>() as f32 / 4.0 / 2.0,
-        coarse_colour: colour.iter().map(|c| c.single).sum::<u32>() as f32 / 16.0,
+        coarse_colour: colour.iter().map(|c| c.single).sum::<f32>() / 16.0,
     }
 }
 
@@ -129,32 +129,38 @@ struct Differences<'a> {
 }
 
 /// Sums of absolute differences.
-#[derive(Default)]
 struct Seen {
     /// Across cells: `+ − − +`.
     across: u32,
     /// Of whole cells.
-    sums: u32,
+    sums: f32,
     /// Of samples.
-    single: u32,
+    single: f32,
 }
 
 impl Differences<'_> {
-    /// A square of `side` samples.
+    /// A square of `side` samples, at most [`TILE`].
     fn seen(&self, left: usize, top: usize, side: usize) -> Seen {
-        let mut seen = Seen::default();
+        let (mut across, mut cells, mut samples) = (0, [0; TILE * TILE / 4], [0; TILE * TILE]);
+        let mut count = 0;
         for row in (top..top + side).step_by(2) {
             let start = self.start + row * self.stride + left;
             let [upper, lower] = [start, start + self.stride].map(|at| (&self.one[at..at + side], &self.other[at..at + side]));
             for column in (0..side).step_by(2) {
                 let by = |(one, other): (&[u8], &[u8]), x: usize| i32::from(one[x]) - i32::from(other[x]);
                 let four = [by(upper, column), by(upper, column + 1), by(lower, column), by(lower, column + 1)];
-                seen.across += (four[0] - four[1] - four[2] + four[3]).unsigned_abs();
-                seen.sums += four.iter().sum::<i32>().unsigned_abs();
-                seen.single += four.iter().map(|d| d.unsigned_abs()).sum::<u32>();
+                across += (four[0] - four[1] - four[2] + four[3]).unsigned_abs();
+                cells[count] = four.iter().sum();
+                samples[4 * count..4 * count + 4].copy_from_slice(&four);
+                count += 1;
             }
         }
-        seen
+        // Without what the whole square differs by: that is a change of light.
+        let spread = |values: &[i32]| {
+            let mean = values.iter().sum::<i32>() as f32 / values.len() as f32;
+            values.iter().map(|v| (*v as f32 - mean).abs()).sum::<f32>()
+        };
+        Seen { across, sums: spread(&cells[..count]), single: spread(&samples[..4 * count]) }
     }
 }
 
