@@ -8,9 +8,9 @@ use crate::frame::Layout;
 const CLASSES: usize = 16;
 /// Fewest tiles that tell something about a class.
 const FEW: usize = 5;
-/// The mean of a tile of 64 samples differs by so many times the noise of a cell's sum of 4 (mean difference 0.80 × its own
-/// deviation) in one frame of a thousand or so: 3.3 / 0.80 / 4 / √16.
-const FAR: f32 = 0.26;
+/// The mean of a tile of 64 samples differs by so many times the mean difference of a sample in one frame of a thousand or so:
+/// 3.3 / 0.80 / √64.
+const FAR: f32 = 0.52;
 /// And by so much without any noise: rounding, and what no eye sees (code values).
 const NEAR: f32 = 0.5;
 /// Largest change of light that is believed; beyond, the noise of the frame would be another one too.
@@ -110,7 +110,7 @@ fn curve(spots: &[Spot], values: &mut Vec<f32>, noise: &Noise) -> Option<Curve> 
 mod tests {
     use super::*;
 
-    const NOISE: Noise = Noise { luma: [6.8; LEVELS], colour: 3.0 };
+    const NOISE: Noise = Noise { luma: [3.4; LEVELS], colour: [3.0; LEVELS], coarse: false };
 
     fn spots(frame: impl Fn(usize, f32) -> f32) -> Vec<Spot> {
         let reference = |k: usize| 20.0 + (k * 37 % 200) as f32;

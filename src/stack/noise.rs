@@ -2,9 +2,10 @@
 //! colour. Looks at several hundred tiles of a picture. Pure arithmetic; export threads.
 //!
 //! Motion must not pass for noise. The difference of two frames is taken once more across each cell, both ways (`+ − − +`): what
-//! rests is gone with the first difference, what moves and is smooth with the second, and white noise is as strong in it as in the
-//! cell's sum. Most cameras' noise is not quite white: coarse parts of it are stronger. Where the coarse difference, less what a
-//! whole tile differs by, has nearly the same strength all over the picture, it is noise, and counts instead; motion is never that even.
+//! rests is gone with the first difference, what moves and is smooth with the second, and white noise is as strong in it as in
+//! four samples. Cameras that smooth their pictures leave coarse noise, of which that shows little. Where the plain difference, less
+//! what a whole tile differs by, is much stronger and nearly the same all over the picture, it is noise and counts instead; motion
+//! is never that even.
 
 use crate::frame::Layout;
 
@@ -22,12 +23,12 @@ const CLASSES: usize = 16;
 const FEW: usize = 24;
 /// The quarter of the tiles with the least difference tells the noise: moving fine structure is in the others.
 const QUANTILE: usize = 4;
-/// What the lowest quarter's limit is of the mean of 16 differences that are normally distributed: 1 − 0.674·0.756/√16.
-const LOW_16: f32 = 0.873;
-/// The same of 8.
-const LOW_8: f32 = 0.820;
-/// The coarse difference counts as even where its median is no larger than this times its lowest quarter's limit; 1/0.873 is
-/// what white noise gives.
+/// What the lowest quarter's limit is of the mean of n differences that are normally distributed: 1 − 0.674·0.756/√n, for what
+/// is fine and for what is coarse: of 16 cells and of 64 samples of luma, of 8 and 32 of colour.
+const LOW: (f32, f32) = (0.873, 0.936);
+const LOW_COLOUR: (f32, f32) = (0.820, 0.910);
+/// The coarse difference counts as even where its median is no larger than this times its lowest quarter's limit. White noise has
+/// 1.07 there, and noise in blotches of three samples about 1.2.
 const EVEN: f32 = 1.25;
 /// So much stronger than the fine noise the coarse noise is where it counts: from here on motion does not look like it.
 const COARSER: f32 = 1.6;
@@ -35,18 +36,23 @@ const COARSER: f32 = 1.6;
 const COARSEST: f32 = 4.0;
 /// What is allowed for coarse noise otherwise.
 const ALLOWED: f32 = 1.05;
-/// Smallest noise that is believed (a cell's mean difference): what rounding makes of two frames.
-const LEAST: f32 = 1.6;
+/// Smallest noise that is believed (mean difference): what rounding makes of two frames.
+const LEAST: f32 = 0.8;
 const LEAST_COLOUR: f32 = 0.9;
 
-/// How much the cells of two frames differ on average by noise alone.
+/// How much two frames differ on average by noise alone, by the reference's brightness.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Noise {
-    /// The sum of four luma samples, by the reference's brightness.
-    pub luma: [f32; LEVELS],
+    /// A luma sample.
+    pub luma: Level,
     /// A sample of U and one of V, together.
-    pub colour: f32,
+    pub colour: Level,
+    /// Neighbours share their noise, so that there is less to judge it by.
+    pub coarse: bool,
 }
+
+/// A value for each level of brightness.
+pub type Level = [f32; LEVELS];
 
 /// What one tile shows: means of differences.
 #[derive(Debug, Clone, Copy)]
@@ -95,10 +101,9 @@ impl Noise {
             let tile = look(frames[reference], frames[frame], layout, place);
             s.tiles.push(tile);
         }
-        let luma = curve(s, |t| (t.fine, t.coarse), LOW_16, LEAST);
-        let colour = curve(s, |t| (t.fine_colour, t.coarse_colour), LOW_8, LEAST_COLOUR);
-        let colour = colour.iter().sum::<f32>() / LEVELS as f32;
-        Noise { luma, colour }
+        let (luma, coarse) = curve(s, |t| (t.fine, t.coarse), LOW, LEAST);
+        let (colour, _) = curve(s, |t| (t.fine_colour, t.coarse_colour), LOW_COLOUR, LEAST_COLOUR);
+        Noise { luma, colour, coarse }
     }
 }
 
@@ -112,9 +117,9 @@ fn look(one: &[u8], other: &[u8], layout: Layout, (left, top): (usize, usize)) -
     let at = |(x, y): (usize, usize)| usize::from(one[layout.y().start + (top + y) * layout.y_stride() + left + x]);
     Tile {
         class: corners.map(at).iter().sum::<usize>() * CLASSES / (corners.len() * 256),
-        fine: seen.across as f32 / 16.0,
-        coarse: seen.sums / 16.0,
         // Four samples together are twice as strong as one; U and V count together.
+        fine: seen.across as f32 / 16.0 / 2.0,
+        coarse: seen.single / 64.0,
         fine_colour: colour.iter().map(|c| c.across).sum::<u32>() as f32 / 4.0 / 2.0,
         coarse_colour: colour.iter().map(|c| c.single).sum::<f32>() / 16.0,
     }
@@ -132,17 +137,14 @@ struct Differences<'a> {
 struct Seen {
     /// Across cells: `+ − − +`.
     across: u32,
-    /// Of whole cells.
-    sums: f32,
-    /// Of samples.
+    /// Of samples, less what the whole square differs by.
     single: f32,
 }
 
 impl Differences<'_> {
     /// A square of `side` samples, at most [`TILE`].
     fn seen(&self, left: usize, top: usize, side: usize) -> Seen {
-        let (mut across, mut cells, mut samples) = (0, [0; TILE * TILE / 4], [0; TILE * TILE]);
-        let mut count = 0;
+        let (mut across, mut samples, mut count) = (0, [0; TILE * TILE], 0);
         for row in (top..top + side).step_by(2) {
             let start = self.start + row * self.stride + left;
             let [upper, lower] = [start, start + self.stride].map(|at| (&self.one[at..at + side], &self.other[at..at + side]));
@@ -150,17 +152,14 @@ impl Differences<'_> {
                 let by = |(one, other): (&[u8], &[u8]), x: usize| i32::from(one[x]) - i32::from(other[x]);
                 let four = [by(upper, column), by(upper, column + 1), by(lower, column), by(lower, column + 1)];
                 across += (four[0] - four[1] - four[2] + four[3]).unsigned_abs();
-                cells[count] = four.iter().sum();
-                samples[4 * count..4 * count + 4].copy_from_slice(&four);
-                count += 1;
+                samples[count..count + 4].copy_from_slice(&four);
+                count += 4;
             }
         }
-        // Without what the whole square differs by: that is a change of light.
-        let spread = |values: &[i32]| {
-            let mean = values.iter().sum::<i32>() as f32 / values.len() as f32;
-            values.iter().map(|v| (*v as f32 - mean).abs()).sum::<f32>()
-        };
-        Seen { across, sums: spread(&cells[..count]), single: spread(&samples[..4 * count]) }
+        // What the whole square differs by is a change of light.
+        let mean = samples[..count].iter().sum::<i32>() as f32 / count as f32;
+        let single = samples[..count].iter().map(|v| (*v as f32 - mean).abs()).sum::<f32>();
+        Seen { across, single }
     }
 }
 
@@ -170,8 +169,8 @@ fn low(values: &mut [f32], one_in: usize) -> f32 {
     *values.select_nth_unstable_by(at, f32::total_cmp).1
 }
 
-/// Noise by level. Classes that were hardly seen take what their neighbours have.
-fn curve(s: &mut Scratch, of: fn(&Tile) -> (f32, f32), calibration: f32, least: f32) -> [f32; LEVELS] {
+/// Noise by level, and whether it is coarse. Classes that were hardly seen take what their neighbours have.
+fn curve(s: &mut Scratch, of: fn(&Tile) -> (f32, f32), calibration: (f32, f32), least: f32) -> (Level, bool) {
     // For each class what is fine and what is coarse.
     let mut known: [Option<(f32, f32)>; CLASSES] = [None; CLASSES];
     let (mut even, mut seen) = (0.0, 0.0);
@@ -186,17 +185,17 @@ fn curve(s: &mut Scratch, of: fn(&Tile) -> (f32, f32), calibration: f32, least: 
         let values = &mut s.values;
         values.clear();
         values.extend(near(reach).map(|t| of(t).0));
-        let fine = low(values, QUANTILE) / calibration;
+        let fine = low(values, QUANTILE) / calibration.0;
         values.clear();
         values.extend(near(reach).map(|t| of(t).1));
         let (coarse, median) = (low(values, QUANTILE), low(values, 2));
         even += own as f32 * median / coarse.max(least / 4.0);
         seen += own as f32;
-        *known = Some((fine, coarse / calibration));
+        *known = Some((fine, coarse / calibration.1));
     }
-    let even = even <= EVEN * seen;
+    let ratio = |limit: f32| known.iter().flatten().filter(|(fine, coarse)| *coarse > limit * fine.max(least)).count();
+    let counts = even <= EVEN * seen && 2 * ratio(COARSER) > ratio(0.0);
     let noise = |(fine, coarse): (f32, f32)| {
-        let counts = even && coarse > COARSER * fine;
         let most = if counts { COARSEST * fine.max(least) } else { ALLOWED * fine };
         coarse.min(most).max(fine).max(least)
     };
@@ -205,10 +204,11 @@ fn curve(s: &mut Scratch, of: fn(&Tile) -> (f32, f32), calibration: f32, least: 
         nearest.and_then(|c| known[c]).map_or(least, noise)
     };
     // Between the middles of the classes it goes straight.
-    std::array::from_fn(|level| {
+    let curve = std::array::from_fn(|level| {
         let place = ((level as f32 + 0.5) / (LEVELS / CLASSES) as f32 - 0.5).clamp(0.0, CLASSES as f32 - 1.0);
         let below = place as usize;
         let part = place - below as f32;
         near(below) * (1.0 - part) + near((below + 1).min(CLASSES - 1)) * part
-    })
+    });
+    (curve, counts)
 }

@@ -1,4 +1,4 @@
-//! Owns what the gated average does to one row: sums of cells, how they differ, weights, weighted sums. Loops over slices of 8 and
+//! Owns what the gated average does to one row: how cells differ, weights, weighted sums. Loops over slices of 8 and
 //! 16 bit integers, which compilers turn into vector code where there is any. Pure arithmetic; export threads.
 //!
 //! None is inlined: as arguments the slices are known not to overlap, without which there is no vector code.
@@ -35,40 +35,40 @@ fn right(pair: u16) -> u16 {
     pair >> 8
 }
 
+/// By how much the samples of two luma rows differ from the reference's, both together and at most 255.
+#[inline(never)]
+pub fn samples_differ([upper, lower]: [&[u8]; 2], reference: [&[u8]; 2], by: &mut [u8]) {
+    for ((((a, ra), b), rb), by) in upper.iter().zip(reference[0]).zip(lower).zip(reference[1]).zip(by) {
+        *by = differ(*a, *ra).saturating_add(differ(*b, *rb));
+    }
+}
+
+/// `abs_diff` in a form that stays in bytes.
+fn differ(a: u8, b: u8) -> u8 {
+    a.saturating_sub(b) | b.saturating_sub(a)
+}
+
+/// By how much two samples of colour differ together.
+#[inline(never)]
+pub fn colours_differ([u, v]: [&[u8]; 2], reference: [&[u8]; 2], by: &mut [u8]) {
+    for ((((u, ru), v), rv), by) in u.iter().zip(reference[0]).zip(v).zip(reference[1]).zip(by) {
+        *by = differ(*u, *ru).saturating_add(differ(*v, *rv));
+    }
+}
+
+/// The differences of cells: those of their luma samples, and `times` those of their colour.
+#[inline(never)]
+pub fn cells_differ(pairs: &[u16], colour: &[u8], times: u16, by: &mut [u16]) {
+    for ((pair, colour), by) in pairs.iter().zip(colour).zip(by) {
+        *by = left(*pair) + right(*pair) + u16::from(*colour) * times;
+    }
+}
+
 /// The sums of the cells in two luma rows: 0 to 1020.
 #[inline(never)]
 pub fn cells(upper: &[u16], lower: &[u16], sums: &mut [u16]) {
     for ((a, b), sum) in upper.iter().zip(lower).zip(sums) {
         *sum = left(*a) + right(*a) + left(*b) + right(*b);
-    }
-}
-
-/// By how much the cells of two luma rows differ from the reference's.
-#[inline(never)]
-pub fn differ(upper: &[u16], lower: &[u16], reference: &[u16], by: &mut [u16]) {
-    for (((a, b), reference), by) in upper.iter().zip(lower).zip(reference).zip(by) {
-        *by = (left(*a) + right(*a) + left(*b) + right(*b)).abs_diff(*reference);
-    }
-}
-
-/// By how much two samples of colour differ together beyond `noise`; false where none does.
-#[inline(never)]
-pub fn colours_differ(u: [&[u8]; 2], v: [&[u8]; 2], noise: u8, by: &mut [u8]) -> bool {
-    // `abs_diff` in a form that stays in bytes.
-    let differ = |a: u8, b: u8| a.saturating_sub(b) | b.saturating_sub(a);
-    let mut any = 0;
-    for ((((u, ru), v), rv), by) in u[0].iter().zip(u[1]).zip(v[0]).zip(v[1]).zip(by) {
-        *by = differ(*u, *ru).saturating_add(differ(*v, *rv)).saturating_sub(noise);
-        any |= *by;
-    }
-    any != 0
-}
-
-/// Adds `times` the differences of colour to those of luma.
-#[inline(never)]
-pub fn add_difference(colour: &[u8], times: u16, by: &mut [u16]) {
-    for (colour, by) in colour.iter().zip(by) {
-        *by += u16::from(*colour) * times;
     }
 }
 

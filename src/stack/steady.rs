@@ -1,10 +1,10 @@
 //! Owns the gated average: each place is averaged over those frames that show there what the reference shows, as far as noise
 //! lets one tell. Pure arithmetic on frames; export threads.
 //!
-//! A frame is compared with the reference cell by cell ([`rows`]), each with its eight neighbours, and counts the less the more it
-//! differs: fully up to [`ALIKE`] times what noise alone makes of two frames, not at all from [`OTHER`] times on. In between lies
-//! the point where what a frame adds in error outweighs what it takes away in noise. A difference of colour beyond noise counts
-//! as well: something red before something grey and as bright.
+//! A frame is compared with the reference cell by cell ([`rows`]), sample by sample, each cell with its eight neighbours, and
+//! counts the less the more it differs: fully up to [`ALIKE`] times what noise alone makes of two frames, not at all from [`OTHER`]
+//! times on. In between lies the point where what a frame adds in error outweighs what it takes away in noise. Colour counts along
+//! with luma: something red before something grey and as bright.
 //!
 //! A frame in another light goes through its [`light::Curve`] first.
 //!
@@ -15,12 +15,17 @@ use super::noise::{LEVELS, Noise};
 use super::rows::{self, Limits};
 use crate::frame::Layout;
 
-/// Difference, in units of what noise makes, up to which a frame counts fully.
-const ALIKE: f32 = 1.4;
+/// Difference of luma, in units of what noise makes, up to which a frame counts fully.
+const ALIKE: f32 = 1.25;
 /// Difference from which on it does not count.
-const OTHER: f32 = 2.4;
-/// Difference of colour, in the same units, up to which it is noise: it is looked at sample by sample.
-const COLOUR: f32 = 3.0;
+const OTHER: f32 = 1.65;
+/// The same where neighbours share their noise: the fewer samples there are that tell something, the wider they spread.
+const ALIKE_COARSE: f32 = 1.45;
+const OTHER_COARSE: f32 = 2.2;
+/// Share of colour in a difference, beside luma.
+const COLOUR: f32 = 0.4;
+/// Luma samples of a cell.
+const CELL: f32 = 4.0;
 /// The weight of a frame that counts fully, at most. Sums of weights stay below 257, so that sums of samples fit 16 bits.
 const FULL: usize = 32;
 /// What a difference is multiplied by when it is smoothed 1 : 2 : 1 in both directions.
@@ -36,20 +41,20 @@ struct Gate {
     none: [u16; LEVELS],
     slope: [u16; LEVELS],
     full: u16,
-    /// See [`rows::add_colour`].
-    colour_noise: u8,
+    /// See [`rows::cells_differ`].
     colour_times: u16,
 }
 
 impl Gate {
     fn new(noise: &Noise, frames: usize) -> Gate {
         let full = FULL.min(256 / frames) as u16;
-        // Casts from floating point saturate.
-        let none = noise.luma.map(|mean| (SMOOTHED * OTHER * mean) as u16);
-        let slope = noise.luma.map(|mean| (f32::from(full) * 65_536.0 / (SMOOTHED * (OTHER - ALIKE) * mean)) as u16);
-        let luma = noise.luma.iter().sum::<f32>() / LEVELS as f32;
-        let times = (luma / noise.colour).clamp(1.0, 32.0) as u16;
-        Gate { none, slope, full, colour_noise: (COLOUR * noise.colour) as u8, colour_times: times }
+        let (alike, other) = if noise.coarse { (ALIKE_COARSE, OTHER_COARSE) } else { (ALIKE, OTHER) };
+        let [luma, colour] = [&noise.luma, &noise.colour].map(|by_level| by_level.iter().sum::<f32>());
+        // At most 12, so that a smoothed difference fits 16 bits. Casts from floating point saturate.
+        let times = (COLOUR * CELL * luma / colour).round().clamp(1.0, 12.0);
+        let none = |level: usize| (SMOOTHED * (CELL * other * noise.luma[level] + times * noise.colour[level])) as u16;
+        let slope = |level: usize| (f32::from(full) * 65_536.0 / (SMOOTHED * CELL * (other - alike) * noise.luma[level])) as u16;
+        Gate { none: std::array::from_fn(none), slope: std::array::from_fn(slope), full, colour_times: times as u16 }
     }
 }
 
@@ -81,8 +86,11 @@ pub struct Scratch {
     /// Of two rows.
     none: [Vec<u16>; 2],
     slope: [Vec<u16>; 2],
-    /// Differences of colour in one row.
+    /// Differences of one row, of luma samples (both rows of a cell together) and of colour.
+    samples: Vec<u8>,
     coloured: Vec<u8>,
+    /// Two luma rows of a frame in another light, as the reference's light would show them.
+    relit: [Vec<u8>; 2],
     /// Two luma rows of a frame, as pairs of samples, and its weights; of two frames.
     pairs: [[Vec<u16>; 2]; 2],
     weights: [Vec<u16>; 2],
@@ -103,6 +111,9 @@ impl Scratch {
         }
         self.differences.resize(n + 2 * EDGE, 0);
         self.coloured.resize(n, 0);
+        for row in self.relit.iter_mut().chain([&mut self.samples]) {
+            row.resize(2 * n, 0);
+        }
         self.smoothed.resize(frames * 3 * n, 0);
     }
 }
@@ -185,19 +196,17 @@ impl Work<'_> {
         let inner = EDGE..EDGE + s.reference.len();
         let reference = self.sight(self.reference);
         let [pairs, _] = &mut s.pairs;
-        self.pairs(self.reference, row, pairs);
+        for (samples, pairs) in reference.luma(row).into_iter().zip(pairs.iter_mut()) {
+            rows::pairs(samples, pairs);
+        }
         rows::cells(&pairs[0], &pairs[1], &mut s.reference);
         self.gate.limits(&s.reference, &mut s.none[row % 2], &mut s.slope[row % 2]);
-        let [reference_u, reference_v] = reference.colour(row);
         for (index, _) in self.frames.iter().enumerate().filter(|(index, _)| *index != self.reference) {
-            let frame = self.sight(index);
-            let [u, v] = frame.colour(row);
-            let differences = &mut s.differences[inner.clone()];
-            self.pairs(index, row, pairs);
-            rows::differ(&pairs[0], &pairs[1], &s.reference, differences);
-            if rows::colours_differ([u, reference_u], [v, reference_v], self.gate.colour_noise, &mut s.coloured) {
-                rows::add_difference(&s.coloured, self.gate.colour_times, differences);
-            }
+            let luma = self.relit(index, row, &mut s.relit);
+            rows::samples_differ(luma, reference.luma(row), &mut s.samples);
+            rows::colours_differ(self.sight(index).colour(row), reference.colour(row), &mut s.coloured);
+            rows::pairs(&s.samples, &mut pairs[0]);
+            rows::cells_differ(&pairs[0], &s.coloured, self.gate.colour_times, &mut s.differences[inner.clone()]);
             let wide = &mut s.differences;
             (wide[EDGE - 1], wide[inner.end]) = (wide[EDGE], wide[inner.end - 1]);
             let smoothed = &mut s.smoothed[(index * 3 + row % 3) * inner.len()..][..inner.len()];
@@ -225,7 +234,9 @@ impl Work<'_> {
             } else if !rows::weigh(three, &limits, weights, &mut s.totals) {
                 continue;
             }
-            self.pairs(index, row, &mut s.pairs[place]);
+            for (samples, pairs) in self.relit(index, row, &mut s.relit).into_iter().zip(&mut s.pairs[place]) {
+                rows::pairs(samples, pairs);
+            }
             rows::add_colours(self.sight(index).colour(row), weights, slices(&mut s.colours));
             if waits {
                 rows::add_luma(weighed(&s.pairs, &s.weights, 0), Some(weighed(&s.pairs, &s.weights, 1)), slices(&mut s.luma));
@@ -237,18 +248,16 @@ impl Work<'_> {
         }
     }
 
-    /// The luma of one row of cells of a frame, in the reference's light.
-    fn pairs(&self, frame: usize, row: usize, out: &mut [Vec<u16>; 2]) {
-        for (samples, out) in self.sight(frame).luma(row).into_iter().zip(out) {
-            match &self.curves[frame] {
-                None => rows::pairs(samples, out),
-                Some(curve) => {
-                    for (two, out) in samples.chunks_exact(2).zip(out) {
-                        *out = u16::from_le_bytes([curve[usize::from(two[0])], curve[usize::from(two[1])]]);
-                    }
-                }
+    /// The two luma rows of a row of cells of a frame, in the reference's light.
+    fn relit<'b>(&'b self, frame: usize, row: usize, room: &'b mut [Vec<u8>; 2]) -> [&'b [u8]; 2] {
+        let luma = self.sight(frame).luma(row);
+        let Some(curve) = &self.curves[frame] else { return luma };
+        for (samples, room) in luma.iter().zip(room.iter_mut()) {
+            for (sample, room) in samples.iter().zip(room) {
+                *room = curve[usize::from(*sample)];
             }
         }
+        room.each_ref().map(Vec::as_slice)
     }
 
     /// Writes what has been added up.
