@@ -21,12 +21,14 @@ pub const LEVELS: usize = 64;
 const CLASSES: usize = 16;
 /// Fewest tiles that tell something about a level.
 const FEW: usize = 24;
-/// The quarter of the tiles with the least difference tells the noise: moving fine structure is in the others.
-const QUANTILE: usize = 4;
-/// What the lowest quarter's limit is of the mean of n differences that are normally distributed: 1 − 0.674·0.756/√n, for what
-/// is fine and for what is coarse: of 16 cells and of 64 samples of luma, of 8 and 32 of colour.
-const LOW: (f32, f32) = (0.873, 0.936);
-const LOW_COLOUR: (f32, f32) = (0.820, 0.910);
+/// The eighth of the tiles with the least fine difference tells the noise: moving fine structure is in the others. Of the coarse
+/// difference it is the quarter.
+const FINE: usize = 8;
+const COARSE: usize = 4;
+/// Below these shares of the mean lie an eighth and a quarter of all means of n differences that are normally distributed:
+/// 1 − 1.15·0.756/√n and 1 − 0.674·0.756/√n; of 16 cells and 64 samples of luma, of 8 and 32 of colour.
+const LOW: (f32, f32) = (0.783, 0.936);
+const LOW_COLOUR: (f32, f32) = (0.693, 0.910);
 /// The coarse difference counts as even where its median is no larger than this times its lowest quarter's limit. White noise has
 /// 1.07 there, and noise in blotches of three samples about 1.2.
 const EVEN: f32 = 1.25;
@@ -94,12 +96,15 @@ impl Noise {
     /// Measures `frames` against the frame `reference`, at `places` of the picture.
     pub fn measure(s: &mut Scratch, frames: &[&[u8]], reference: usize, layout: Layout) -> Noise {
         s.tiles.clear();
-        let others = frames.len() - 1;
-        for (k, place) in places(layout).enumerate() {
-            // Each tile with another frame; one that is the very same picture tells nothing.
-            let frame = (reference + 1 + k % others.max(1)) % frames.len();
-            let tile = look(frames[reference], frames[frame], layout, place);
-            s.tiles.push(tile);
+        // The nearest frames, in which least has moved; what is the very same picture again tells nothing.
+        let near = (1..frames.len()).flat_map(|away| [reference.checked_sub(away), Some(reference + away)]).flatten();
+        let mut near = near.filter_map(|index| frames.get(index)).filter(|frame| **frame != frames[reference]);
+        if let Some(first) = near.next() {
+            let second = near.next().unwrap_or(first);
+            for (k, place) in places(layout).enumerate() {
+                let other = if k % 2 == 0 { first } else { second };
+                s.tiles.push(look(frames[reference], other, layout, place));
+            }
         }
         let (luma, coarse) = curve(s, |t| (t.fine, t.coarse), LOW, LEAST);
         let (colour, _) = curve(s, |t| (t.fine_colour, t.coarse_colour), LOW_COLOUR, LEAST_COLOUR);
@@ -185,10 +190,10 @@ fn curve(s: &mut Scratch, of: fn(&Tile) -> (f32, f32), calibration: (f32, f32), 
         let values = &mut s.values;
         values.clear();
         values.extend(near(reach).map(|t| of(t).0));
-        let fine = low(values, QUANTILE) / calibration.0;
+        let fine = low(values, FINE) / calibration.0;
         values.clear();
         values.extend(near(reach).map(|t| of(t).1));
-        let (coarse, median) = (low(values, QUANTILE), low(values, 2));
+        let (coarse, median) = (low(values, COARSE), low(values, 2));
         even += own as f32 * median / coarse.max(least / 4.0);
         seen += own as f32;
         *known = Some((fine, coarse / calibration.1));

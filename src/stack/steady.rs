@@ -16,7 +16,7 @@ use super::rows::{self, Limits};
 use crate::frame::Layout;
 
 /// Difference of luma, in units of what noise makes, up to which a frame counts fully.
-const ALIKE: f32 = 1.25;
+const ALIKE: f32 = 1.3;
 /// Difference from which on it does not count.
 const OTHER: f32 = 1.65;
 /// The same where neighbours share their noise: the fewer samples there are that tell something, the wider they spread.
