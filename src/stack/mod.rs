@@ -6,6 +6,7 @@ mod light;
 mod mean;
 mod noise;
 mod rows;
+mod shift;
 mod steady;
 mod still;
 

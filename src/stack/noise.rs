@@ -4,9 +4,10 @@
 //! Motion must not pass for noise. The difference of two frames is taken once more across each cell, both ways (`+ − − +`): what
 //! rests is gone with the first difference, what moves and is smooth with the second, and white noise is as strong in it as in
 //! four samples. Cameras that smooth their pictures leave coarse noise, of which that shows little. Where the plain difference, less
-//! what a whole tile differs by, is much stronger and nearly the same all over the picture, it is noise and counts instead; motion
-//! is never that even.
+//! what a whole tile differs by, is much stronger and nearly the same all over the picture, and no shift explains it, it is noise and
+//! counts instead.
 
+use super::shift;
 use crate::frame::Layout;
 
 /// A tile is so many luma samples wide and high.
@@ -33,9 +34,9 @@ const LOW_COLOUR: (f32, f32) = (0.693, 0.910);
 /// 1.07 there, and noise in blotches of three samples about 1.2.
 const EVEN: f32 = 1.25;
 /// So much stronger than the fine noise the coarse noise is where it counts: from here on motion does not look like it.
-const COARSER: f32 = 1.6;
+const COARSER: f32 = 1.8;
 /// And so much at most.
-const COARSEST: f32 = 4.0;
+const COARSEST: f32 = 2.5;
 /// What is allowed for coarse noise otherwise.
 const ALLOWED: f32 = 1.05;
 /// Smallest noise that is believed (mean difference): what rounding makes of two frames.
@@ -99,15 +100,18 @@ impl Noise {
         // The nearest frames, in which least has moved; what is the very same picture again tells nothing.
         let near = (1..frames.len()).flat_map(|away| [reference.checked_sub(away), Some(reference + away)]).flatten();
         let mut near = near.filter_map(|index| frames.get(index)).filter(|frame| **frame != frames[reference]);
-        if let Some(first) = near.next() {
+        let first = near.next();
+        if let Some(first) = first {
             let second = near.next().unwrap_or(first);
             for (k, place) in places(layout).enumerate() {
                 let other = if k % 2 == 0 { first } else { second };
                 s.tiles.push(look(frames[reference], other, layout, place));
             }
         }
-        let (luma, coarse) = curve(s, |t| (t.fine, t.coarse), LOW, LEAST);
-        let (colour, _) = curve(s, |t| (t.fine_colour, t.coarse_colour), LOW_COLOUR, LEAST_COLOUR);
+        // Where the whole picture has moved alike, its difference is even too.
+        let turned = || first.is_some_and(|first| shift::explains(frames[reference], first, layout));
+        let (luma, coarse) = curve(s, |t| (t.fine, t.coarse), LOW, LEAST, &turned);
+        let (colour, _) = curve(s, |t| (t.fine_colour, t.coarse_colour), LOW_COLOUR, LEAST_COLOUR, &|| !coarse);
         Noise { luma, colour, coarse }
     }
 }
@@ -174,8 +178,14 @@ fn low(values: &mut [f32], one_in: usize) -> f32 {
     *values.select_nth_unstable_by(at, f32::total_cmp).1
 }
 
-/// Noise by level, and whether it is coarse. Classes that were hardly seen take what their neighbours have.
-fn curve(s: &mut Scratch, of: fn(&Tile) -> (f32, f32), calibration: (f32, f32), least: f32) -> (Level, bool) {
+/// Noise by level, and whether it is coarse, which it is not where the picture has `turned`. Classes that were hardly seen take what their neighbours have.
+fn curve(
+    s: &mut Scratch,
+    of: fn(&Tile) -> (f32, f32),
+    calibration: (f32, f32),
+    least: f32,
+    turned: &dyn Fn() -> bool,
+) -> (Level, bool) {
     // For each class what is fine and what is coarse.
     let mut known: [Option<(f32, f32)>; CLASSES] = [None; CLASSES];
     let (mut even, mut seen) = (0.0, 0.0);
@@ -199,7 +209,7 @@ fn curve(s: &mut Scratch, of: fn(&Tile) -> (f32, f32), calibration: (f32, f32), 
         *known = Some((fine, coarse / calibration.1));
     }
     let ratio = |limit: f32| known.iter().flatten().filter(|(fine, coarse)| *coarse > limit * fine.max(least)).count();
-    let counts = even <= EVEN * seen && 2 * ratio(COARSER) > ratio(0.0);
+    let counts = even <= EVEN * seen && 2 * ratio(COARSER) > ratio(0.0) && !turned();
     let noise = |(fine, coarse): (f32, f32)| {
         let most = if counts { COARSEST * fine.max(least) } else { ALLOWED * fine };
         coarse.min(most).max(fine).max(least)

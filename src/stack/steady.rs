@@ -26,6 +26,9 @@ const OTHER_COARSE: f32 = 2.2;
 const COLOUR: f32 = 0.4;
 /// Luma samples of a cell.
 const CELL: f32 = 4.0;
+/// A difference of colour counts so many times at most, so that a smoothed difference fits 16 bits.
+const MOST_TIMES: f32 = 12.0;
+const _: () = assert!((2.0 * 255.0 + MOST_TIMES * 255.0) * SMOOTHED <= 65_535.0);
 /// The weight of a frame that counts fully, at most. Sums of weights stay below 257, so that sums of samples fit 16 bits.
 const FULL: usize = 32;
 /// What a difference is multiplied by when it is smoothed 1 : 2 : 1 in both directions.
@@ -47,11 +50,14 @@ struct Gate {
 
 impl Gate {
     fn new(noise: &Noise, frames: usize) -> Gate {
-        let full = FULL.min(256 / frames) as u16;
         let (alike, other) = if noise.coarse { (ALIKE_COARSE, OTHER_COARSE) } else { (ALIKE, OTHER) };
         let [luma, colour] = [&noise.luma, &noise.colour].map(|by_level| by_level.iter().sum::<f32>());
-        // At most 12, so that a smoothed difference fits 16 bits. Casts from floating point saturate.
-        let times = (COLOUR * CELL * luma / colour).round().clamp(1.0, 12.0);
+        let times = (COLOUR * CELL * luma / colour).round().clamp(1.0, MOST_TIMES);
+        // Where there is hardly any noise a weight goes down steeply: no more steps than its slope has room for.
+        let least = noise.luma.iter().copied().fold(f32::INFINITY, f32::min);
+        let steps = (SMOOTHED * CELL * (other - alike) * least) as usize;
+        let full = FULL.min(256 / frames).min(steps).max(1) as u16;
+        // Casts from floating point saturate.
         let none = |level: usize| (SMOOTHED * (CELL * other * noise.luma[level] + times * noise.colour[level])) as u16;
         let slope = |level: usize| (f32::from(full) * 65_536.0 / (SMOOTHED * CELL * (other - alike) * noise.luma[level])) as u16;
         Gate { none: std::array::from_fn(none), slope: std::array::from_fn(slope), full, colour_times: times as u16 }

@@ -163,3 +163,59 @@ fn any_size_and_number_of_frames_is_taken() {
         }
     }
 }
+
+#[test]
+fn a_scene_that_turns_is_not_taken_for_noise() {
+    // Blotches of a few samples, the same all over, seen from another direction in each frame.
+    let wide = 2 * SIZE.width as usize;
+    let mut dice = Dice(21);
+    let mut plane: Vec<f32> = (0..wide * wide).map(|_| dice.normal()).collect();
+    for _ in 0..4 {
+        for step in [1, wide] {
+            let before = plane.clone();
+            let at = |i: usize| before[i % before.len()];
+            for (i, value) in plane.iter_mut().enumerate() {
+                *value = (at(i + before.len() - step) + 2.0 * at(i) + at(i + step)) / 4.0;
+            }
+        }
+    }
+    let spread = (plane.iter().map(|v| v * v).sum::<f32>() / plane.len() as f32).sqrt();
+    let clean: Vec<Vec<u8>> = (0..8)
+        .map(|k| {
+            let mut frame = vec![128; SIZE.bytes()];
+            for (row, line) in frame[SIZE.y()].chunks_exact_mut(SIZE.y_stride()).enumerate() {
+                for (column, value) in line.iter_mut().enumerate() {
+                    *value = (120.0 + 20.0 * plane[(row + 2 * k) * wide + column + 7 * k] / spread) as u8;
+                }
+            }
+            frame
+        })
+        .collect();
+    let frames: Vec<Vec<u8>> = clean.iter().map(|f| dice.noisy(f, SIZE, 3.0)).collect();
+    let (out, stacked) = merged(Mode::Steady, &frames, 4, SIZE);
+    let luma = |i: usize| i < SIZE.y().end;
+    let [steady, single] = [&out, &frames[4]].map(|picture| error(picture, &clean[4], luma));
+    assert!(steady < 1.03 * single, "steady {steady}, one frame {single}, {stacked:?}");
+}
+
+#[test]
+fn noise_that_neighbours_share_is_noise() {
+    let (clean, mut dice) = (ground(SIZE), Dice(5));
+    let stride = SIZE.y_stride();
+    let frames: Vec<Vec<u8>> = (0..8)
+        .map(|_| {
+            let fine: Vec<f32> = (0..SIZE.y().end).map(|_| dice.normal()).collect();
+            let mut frame = clean.clone();
+            for i in stride + 1..SIZE.y().end - stride - 1 {
+                let near = [1, stride].map(|step| fine[i - step] + fine[i + step]).iter().sum::<f32>();
+                let corners = [stride - 1, stride + 1].map(|step| fine[i - step] + fine[i + step]).iter().sum::<f32>();
+                frame[i] = (f32::from(frame[i]) + 2.0 * (fine[i] + near / 1.5 + corners / 2.0)).round() as u8;
+            }
+            frame
+        })
+        .collect();
+    let (out, stacked) = merged(Mode::Steady, &frames, 4, SIZE);
+    let luma = |i: usize| i < SIZE.y().end;
+    let [steady, single] = [&out, &frames[4]].map(|picture| error(picture, &clean, luma));
+    assert!(steady < 0.3 * single && stacked.share > 0.7, "steady {steady}, one frame {single}, {stacked:?}");
+}
