@@ -139,7 +139,7 @@ impl Record {
     /// Ends the view under way.
     pub fn judge(&mut self) {
         let (found, missed) = (std::mem::take(&mut self.found), std::mem::take(&mut self.missed));
-        if found > 2 * missed {
+        if u16::from(found) > 2 * u16::from(missed) {
             self.proof = self.proof.saturating_add(self.worth);
             self.moved = self.moved.saturating_add(if self.worth == WHOLE { WHOLE } else { 0 });
         } else if missed > 0 && missed >= found {
@@ -181,5 +181,17 @@ impl Record {
         let elsewhere = self.against > WHOLE + self.proof / 6;
         let flickers = !self.known && self.missed >= 2 && self.missed > self.found;
         elsewhere || flickers || (self.known && (self.absent >= ABSENT || !self.is_sharp()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_view_that_missed_it_as_often_as_it_was_found_counts_against_it() {
+        let mut record = Record { worth: WHOLE, found: 200, missed: 200, ..Record::default() };
+        record.judge();
+        assert_eq!((record.proof, record.against), (0, WHOLE));
     }
 }
