@@ -52,6 +52,11 @@ impl Learner {
         self.records.extend(list.spots.iter().take(room).copied().map(Record::adopted));
     }
 
+    /// The next frame is another exposure: it is compared with none before, and the view under way goes on.
+    pub fn restart_scene(&mut self) {
+        self.scene.restart();
+    }
+
     /// The known pixels, by row and column.
     pub fn list(&self) -> List {
         let mut spots: Vec<Spot> = self.records.iter().filter(|r| r.known).map(Record::spot).collect();

@@ -1,5 +1,6 @@
 //! Owns whether the scene has moved: compares the structure of a frame, tile by tile, with that of an earlier one. A change of light
-//! is none: brightness and contrast of a tile are taken out, and what showed nothing before or shows nothing now does not count.
+//! is none: brightness and contrast of a tile are taken out, and what showed nothing before or shows nothing now does not count, but
+//! it is what the next look is compared with.
 //! Arithmetic on luma it is handed. Any thread.
 
 use super::ground::Luma;
@@ -48,7 +49,7 @@ pub struct Scene {
     across: usize,
     tiles: Vec<Tile>,
     now: Vec<Tile>,
-    /// Of each tile: can be compared, shows something else.
+    /// Of each tile: both frames show structure, which can be compared; it is another one.
     judged: Vec<(bool, bool)>,
     begun: bool,
 }
@@ -63,7 +64,13 @@ impl Scene {
         Scene { cell, across, tiles: vec![empty; n], now: vec![empty; n], judged: vec![(false, false); n], begun: false }
     }
 
-    /// Compares the frame with the earlier one, whose place it takes where it shows something else. `noise`: as [`Luma::noise`] says.
+    /// The next frame is the first one again.
+    pub fn restart(&mut self) {
+        self.begun = false;
+    }
+
+    /// Compares the frame with the earlier one, whose place it takes where it shows something else, and where one of them shows
+    /// nothing: after a black frame there would be nothing to compare for ever. `noise`: as [`Luma::noise`] says.
     pub fn look(&mut self, luma: &Luma<'_>, noise: f32) -> Change {
         for k in 0..self.now.len() {
             self.now[k] = self.measure(luma, k % self.across, k / self.across);
@@ -89,15 +96,13 @@ impl Scene {
             std::mem::swap(&mut self.tiles, &mut self.now);
             return Change::Whole;
         }
-        if other < STIRRED {
-            return Change::None;
-        }
-        for ((judged, tile), now) in self.judged.iter().zip(&mut self.tiles).zip(&self.now) {
-            if judged.1 {
+        let stirred = other >= STIRRED;
+        for (((both, differs), tile), now) in self.judged.iter().zip(&mut self.tiles).zip(&self.now) {
+            if !both || (stirred && *differs) {
                 *tile = *now;
             }
         }
-        Change::Part(self.spread())
+        if stirred { Change::Part(self.spread()) } else { Change::None }
     }
 
     /// The share of the sectors with any structure in which some of it is another.

@@ -318,3 +318,30 @@ fn where_only_a_part_moves_sharpness_has_to_be_proven_too() {
     let wrong: Vec<_> = list.spots.iter().filter(|s| !planted(s)).collect();
     assert!(wrong.is_empty(), "{wrong:?}");
 }
+
+#[test]
+fn after_a_black_frame_a_moving_night_is_learned_all_the_same() {
+    let mut night = Night::new(160, 120, (20, 0, 0));
+    let mut learner = Learner::new(night.layout);
+    let black = vec![0; night.layout.bytes()];
+    learner.look(&black, BootUs(0));
+    learn(&mut night, &mut learner, 16, turning);
+    assert!(learner.list().spots.len() >= 19, "{}", learner.list().spots.len());
+}
+
+#[test]
+fn lights_that_pass_in_a_dark_scene_are_no_views_of_it() {
+    // Nothing shows that these 20 are not stars.
+    let (mut night, cars) = (Night::new(160, 120, (20, 0, 0)), Night::new(160, 120, (0, 0, 0)));
+    night.light = 0.05;
+    let (l, mut learner) = (night.layout, Learner::new(night.layout));
+    for k in 0..60 {
+        let [mut frame, _] = night.frame((0, 0));
+        let (dx, dy) = turning(k);
+        for (y, x) in (64..120).flat_map(|y| (0..160).map(move |x| (y, x))).filter(|_| k % 2 == 0) {
+            frame[y * l.y_stride() + x] = cars.ground[(y + dy) * cars.wide.0 + x + dx] as u8;
+        }
+        learner.look(&frame, BootUs(k as u64 * 2_000_000));
+    }
+    assert_eq!(learner.list().spots, []);
+}

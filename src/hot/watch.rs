@@ -62,6 +62,8 @@ struct Course {
     behind: Option<Instant>,
     /// Number of the last frame that was looked at: by night the next may not be there yet.
     seen: Option<u64>,
+    /// Whether it was taken in night mode.
+    night: bool,
     /// Since when the log is, and how many it was told.
     untold: Option<Instant>,
     told: usize,
@@ -123,6 +125,9 @@ impl Watch {
         self.hot.set_state(State::Learning);
         let Some(c) = course.as_mut().filter(|c| c.seen != Some(meta.id)) else { return true };
         c.seen = Some(meta.id);
+        if std::mem::replace(&mut c.night, meta.night) != meta.night {
+            c.learner.restart_scene();
+        }
         let changed = c.learner.look(slot.pixels(), meta.boot);
         drop(slot);
         c.calm = if changed { 0 } else { c.calm.saturating_add(1) };
@@ -160,7 +165,7 @@ impl Watch {
         let list = learner.list();
         let told = list.spots.len();
         self.hot.set(list);
-        *course = Some(Course { owner, learner, behind: None, seen: None, untold: None, told, calm: 0 });
+        *course = Some(Course { owner, learner, behind: None, seen: None, night: false, untold: None, told, calm: 0 });
     }
 
     fn dir(&self) -> PathBuf {
