@@ -331,7 +331,7 @@ fn shutter(s: &Shared) {
         let seen = ring.published();
         let now = s.clock.boot();
         let mut q = s.lock();
-        let (mut ripe, mut expired) = (Vec::new(), Vec::new());
+        let (mut ripe, mut expired, mut over) = (Vec::new(), Vec::new(), Vec::new());
         let mut i = 0;
         while i < q.waiting.len() {
             let w = &mut q.waiting[i];
@@ -343,7 +343,7 @@ fn shutter(s: &Shared) {
             let found = match &w.then {
                 Then::Once(..) => Some(ring.first_since(w.trigger).into_iter().collect()),
                 Then::Next(rest) if rest.is_over() => {
-                    q.waiting.swap_remove(i);
+                    over.push(q.waiting.swap_remove(i));
                     continue;
                 }
                 Then::Next(_) => burst::hold(ring, w.trigger),
@@ -365,12 +365,14 @@ fn shutter(s: &Shared) {
         let next_end = q.waiting.iter().map(|w| w.until).min();
         // Where all wait for an instant to come and none for a frame, nobody has to look at each.
         let idle = q.waiting.iter().map(|w| w.trigger.since(now + AHEAD)).min().unwrap_or_default();
-        if ripe.is_empty() && expired.is_empty() && !idle.is_zero() {
+        if ripe.is_empty() && expired.is_empty() && over.is_empty() && !idle.is_zero() {
             Thread::Shutter.rests();
             drop(q.wait_timeout(&s.to_shutter, idle));
             continue;
         }
         drop(q);
+        // With a burst go its callbacks and what they own: not under the lock.
+        drop(over);
         // First come, first served: `swap_remove` has mixed them up.
         ripe.sort_by_key(|(trigger, _)| *trigger);
         for (_, (job, has_room)) in ripe {
