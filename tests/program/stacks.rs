@@ -8,7 +8,7 @@ use gstreamer::{ClockTime, MessageType};
 use pastcam::error::Kind as Fault;
 use pastcam::gst::{Pipe, has};
 
-use crate::harness::{Running, Setup};
+use crate::harness::{Running, Setup, until};
 use crate::image::Image;
 use crate::said;
 
@@ -24,8 +24,9 @@ mod score;
 use made::LAYOUT;
 use score::squares;
 
-/// Frames of the film, which goes on from its last to its first, and in a stack.
+/// Frames of the film, which goes on from its last to its first, in a second, and in a stack.
 const FRAMES: usize = 24;
+const RATE: u32 = 10;
 const STACK: usize = 8;
 
 /// Luma in the span of pictures (0 to 255) of a frame in that of films (16 to 235).
@@ -39,7 +40,7 @@ fn film(dir: &Path, frames: &[Vec<u8>]) -> PathBuf {
     let (raw, avi) = (dir.join("film.raw"), dir.join("film.avi"));
     fs::write(&raw, frames.concat()).unwrap();
     let line = format!(
-        "filesrc location={} blocksize={} ! rawvideoparse width={} height={} format=i420 framerate=25/1 ! avimux ! filesink location={}",
+        "filesrc location={} blocksize={} ! rawvideoparse width={} height={} format=i420 framerate={RATE}/1 ! avimux ! filesink location={}",
         raw.display(),
         LAYOUT.bytes(),
         LAYOUT.width,
@@ -81,10 +82,14 @@ impl Truth {
     }
 }
 
+/// A picture of so many frames, none of which is missing between the first and the last, as may happen on a busy machine.
 fn luma(r: &Running, command: &str, frames: usize) -> Vec<u8> {
-    let said = said::stacked(&r.ask(command));
-    assert_eq!(said.frames, frames, "{command}");
-    Image::open(&said.path).luma()
+    until("frames in a row", || {
+        let said = said::stacked(&r.ask(command));
+        assert_eq!(said.frames, frames, "{command}");
+        let steps = (said.last - said.first) * f64::from(RATE);
+        (steps.round() as usize == frames - 1).then(|| Image::open(&said.path).luma())
+    })
 }
 
 #[test]
@@ -99,13 +104,13 @@ fn a_stack_is_sharp_where_it_moves_and_clean_where_it_rests() {
     let taken: Vec<Vec<u8>> = clean.iter().map(|f| noise.on(f, LAYOUT, noise::Kind::Plain, 5.0)).collect();
     let file = film(&setup.dir, &taken);
     let truth = Truth(clean.iter().map(|f| shown(f)).collect());
-    let r = setup.set("camera.source", format!("file:{}", file.display())).set("camera.framerate", 25.0).start();
-    r.until_frame(30);
+    let r = setup.set("camera.source", format!("file:{}", file.display())).set("camera.framerate", RATE).start();
+    r.until_frame(14);
     let mut gains = Vec::new();
     for _ in 0..3 {
-        let single = truth.score(&luma(&r, "pastStack npy before=0.4 count=1", 1));
-        let mean = truth.score(&luma(&r, "pastStack npy before=0.4 count=8 mode=mean", STACK));
-        let steady = truth.score(&luma(&r, "pastStack npy before=0.4 count=8", STACK));
+        let single = truth.score(&luma(&r, "pastStack npy before=0.6 count=1", 1));
+        let mean = truth.score(&luma(&r, "pastStack npy before=0.6 count=8 mode=mean", STACK));
+        let steady = truth.score(&luma(&r, "pastStack npy before=0.6 count=8", STACK));
         println!("single {single:.1?}\nmean   {mean:.1?}\nsteady {steady:.1?}");
         // σ 5 in the span of films: this is the film.
         assert!((32.0..33.5).contains(&single.all), "{single:?}");
@@ -118,7 +123,7 @@ fn a_stack_is_sharp_where_it_moves_and_clean_where_it_rests() {
     assert!(gains.iter().all(|g| *g >= 3.0), "{gains:?}");
     // Walkers stand in front of no place in more than two frames of eight.
     let empty = shown(&made::frames("ground", 1)[0]);
-    let still = luma(&r, "pastStack npy before=0.4 count=8 mode=still", STACK);
+    let still = luma(&r, "pastStack npy before=0.6 count=8 mode=still", STACK);
     let left = squares(&still, &empty).psnr();
     assert!(left > 36.0, "{left:.1} dB from the empty place");
 }
