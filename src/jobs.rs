@@ -496,8 +496,8 @@ fn save_stack(
     let picture = Picture { meta: last, pixels, model: s.gauges.model(), stacked };
     let files = s.exporter.save(encoders, &picture, &order.formats, order.tag.as_ref())?;
     if let Some(stacked) = stacked {
-        let percent = (stacked.share * 100.0).round();
-        log::info!("stack of {n} frames around frame {asked_for}, {}: {percent} % averaged", stacked.mode.word());
+        let averaged = stacked.averaged_percent().map_or(String::new(), |percent| format!(": {percent:.0} % averaged"));
+        log::info!("stack of {n} frames around frame {asked_for}, {}{averaged}", stacked.mode.word());
         s.lock().stacked = Some(LastStack { stacked, reference: asked_for });
     }
     Ok(Saved { files, first, last, frames: n })

@@ -199,7 +199,7 @@ impl Commands {
                 "configured": config.export.stack_mode.word(),
                 "mode": stack.map(|s| s.stacked.mode.word()),
                 "frames": stack.map(|s| s.stacked.frames),
-                "averaged_percent": real(stack.map(|s| f64::from(s.stacked.share) * 100.0), 1),
+                "averaged_percent": real(stack.and_then(|s| s.stacked.averaged_percent()), 1),
                 "reference": stack.map(|s| s.reference),
             },
             "hot_pixels": self.hot_json(),

@@ -70,8 +70,16 @@ pub struct Stacked {
     pub mode: Mode,
     /// How many went in.
     pub frames: usize,
-    /// What share of all samples of the other frames went in, 0 to 1: 1 where nothing moved, and with a plain mean.
+    /// What share of all samples of the other frames went in, 0 to 1: 1 where nothing moved, and with a plain mean. Says
+    /// nothing with a median.
     pub share: f32,
+}
+
+impl Stacked {
+    /// [`Stacked::share`] in per cent; none with a median, which averages nothing.
+    pub fn averaged_percent(&self) -> Option<f64> {
+        (self.mode != Mode::Still).then(|| f64::from(self.share) * 100.0)
+    }
 }
 
 /// Makes one picture of several frames. Keeps its working memory from call to call; one for each thread.
