@@ -16,9 +16,9 @@ use super::rows::{self, Limits};
 use crate::frame::Layout;
 
 /// Difference of luma, in units of what noise makes, up to which a frame counts fully.
-const ALIKE: f32 = 1.3;
+const ALIKE: f32 = 1.4;
 /// Difference from which on it does not count.
-const OTHER: f32 = 1.65;
+const OTHER: f32 = 1.7;
 /// The same where neighbours share their noise: the fewer samples there are that tell something, the wider they spread.
 const ALIKE_COARSE: f32 = 1.45;
 const OTHER_COARSE: f32 = 2.2;
