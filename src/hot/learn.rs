@@ -46,10 +46,13 @@ impl Learner {
         }
     }
 
-    /// Takes over what an earlier run knew.
+    /// Takes over what an earlier run knew, beside what is known. What is not known yet will be noticed again.
     pub fn adopt(&mut self, list: &List) {
+        self.records.retain(|r| r.known);
         let room = MAX - self.records.len();
-        self.records.extend(list.spots.iter().take(room).copied().map(Record::adopted));
+        let known = self.list().spots;
+        let new = list.spots.iter().filter(|s| known.binary_search_by_key(&(s.y, s.x), |k| (k.y, k.x)).is_err());
+        self.records.extend(new.take(room).copied().map(Record::adopted));
     }
 
     /// The next frame is another exposure: it is compared with none before, and the view under way goes on.

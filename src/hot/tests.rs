@@ -121,7 +121,7 @@ impl Night {
     }
 }
 
-fn meta(layout: Layout, night: bool) -> FrameMeta {
+pub fn meta(layout: Layout, night: bool) -> FrameMeta {
     FrameMeta {
         id: 1,
         boot: BootUs(0),

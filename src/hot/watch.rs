@@ -6,19 +6,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::file::{self, Owner};
-use super::{Hot, Learner, State, is_dark};
+use super::{Hot, Learner, List, Spot, State, is_dark};
 use crate::frame::Layout;
 use crate::ring::Frames;
 use crate::shutdown::Shutdown;
 use crate::threads;
 
+#[cfg(test)]
+mod tests;
+
 /// Between looks while there is something to learn: of differing length, so that nothing that comes round at regular times is found at
 /// the same place again and again.
 const LOOKS: [Duration; 4] =
     [Duration::from_millis(1700), Duration::from_millis(2300), Duration::from_millis(1900), Duration::from_millis(2900)];
-/// Before the first look: pictures shall be repaired soon after a restart.
+/// Before the first look, so many times at most: pictures shall be repaired soon after a restart.
 const SOON: Duration = Duration::from_millis(250);
-/// Between looks by day, and when nothing new has been learned for [`CALM`] looks.
+const EARLY: u32 = 40;
+/// Between looks by day, where there are no frames, while it is off, and when nothing new has been learned for [`CALM`] looks.
 const SELDOM: Duration = Duration::from_secs(10);
 const CALM: u32 = 300;
 /// Rests are at least so many times as long as looks.
@@ -58,6 +62,8 @@ pub struct Watch {
 struct Course {
     owner: Owner,
     learner: Learner,
+    /// The folder whose file holds nothing that the learner does not know. A card may be mounted late.
+    read: Option<PathBuf>,
     /// Since when the file is behind.
     behind: Option<Instant>,
     /// Number of the last frame that was looked at: by night the next may not be there yet.
@@ -76,20 +82,15 @@ impl Watch {
         // On Linux this concerns the calling thread alone. Where it is refused, it learns all the same.
         let _ = rustix::process::setpriority_process(None, BEHIND);
         let mut course: Option<Course> = None;
-        let (mut pause, mut k) = (SOON, 0);
+        let (mut pause, mut k, mut looks) = (SOON, 0, 0u32);
         let mut written: Option<Instant> = None;
         while !shutdown.sleep(pause) {
             threads::fault("work");
             let begun = Instant::now();
             k = (k + 1) % LOOKS.len();
             let dark = self.look(&mut course);
-            let calm = course.as_ref().is_none_or(|c| c.calm > CALM);
-            pause = match &course {
-                None => SOON,
-                Some(_) if dark && !calm => LOOKS[k],
-                Some(_) => SELDOM.min(LOOKS[k] * 4),
-            };
-            pause = pause.max(begun.elapsed() * SHARE);
+            looks = looks.saturating_add(1);
+            pause = rest(course.as_ref().map(|c| c.calm), dark, looks, LOOKS[k]).max(begun.elapsed() * SHARE);
             if let Some(c) = &mut course {
                 c.tell();
                 if c.behind.is_some_and(|since| since.elapsed() >= FIRST) && written.is_none_or(|w| w.elapsed() >= WRITE) {
@@ -108,7 +109,8 @@ impl Watch {
         if self.hot.state() == State::Off {
             return false;
         }
-        let (Some(origin), Some(slot)) = ((self.origin)(), self.frames.past.newest()) else {
+        let newest = || self.frames.past.newest();
+        let (Some(origin), Some(layout)) = ((self.origin)(), newest().map(|slot| slot.meta().layout)) else {
             self.hot.set_state(State::Waiting);
             return false;
         };
@@ -116,8 +118,10 @@ impl Watch {
             self.hot.set_state(State::Suspended);
             return false;
         }
+        // It may wait for a disk, and holds no frame meanwhile.
+        self.begin(course, &origin, layout);
+        let Some(slot) = newest().filter(|slot| slot.meta().layout == layout) else { return false };
         let meta = *slot.meta();
-        self.begin(course, &origin, meta.layout);
         if !is_dark(&meta, slot.pixels()) {
             self.hot.set_state(State::Waiting);
             return false;
@@ -131,14 +135,17 @@ impl Watch {
         let changed = c.learner.look(slot.pixels(), meta.boot);
         drop(slot);
         c.calm = if changed { 0 } else { c.calm.saturating_add(1) };
+        let now = Instant::now();
         if changed {
-            let now = Instant::now();
-            c.behind.get_or_insert(now);
             c.untold.get_or_insert(now);
         }
         // What is known of each gets better with every look.
         if changed || c.calm % 16 == 0 {
-            self.hot.set(c.learner.list());
+            let list = c.learner.list();
+            if differs(&self.hot.list(), &list) {
+                c.behind.get_or_insert(now);
+            }
+            self.hot.set(list);
         }
         true
     }
@@ -152,37 +159,65 @@ impl Watch {
         if let Some(before) = course.as_mut() {
             self.write(before);
         }
-        let mut learner = Learner::new(layout);
-        let dir = self.dir();
-        match file::load(&dir, &owner) {
-            Ok(Some(list)) => {
-                log::info!("Hot pixels: {} are known from {}", list.spots.len(), dir.join(file::NAME).display());
-                learner.adopt(&list);
-            }
-            Ok(None) => {}
-            Err(e) => log::warn!("{e}"),
-        }
-        let list = learner.list();
-        let told = list.spots.len();
+        let learner = Learner::new(layout);
+        let mut c = Course { owner, learner, read: None, behind: None, seen: None, night: false, untold: None, told: 0, calm: 0 };
+        c.read(self.dir());
+        let list = c.learner.list();
+        c.told = list.spots.len();
         self.hot.set(list);
-        *course = Some(Course { owner, learner, behind: None, seen: None, night: false, untold: None, told, calm: 0 });
+        *course = Some(c);
     }
 
     fn dir(&self) -> PathBuf {
         self.dir.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Writes what the file lacks.
+    /// Writes what the file lacks; where that fails, it still lacks it.
     fn write(&self, c: &mut Course) {
-        if c.behind.take().is_some() {
-            if let Err(e) = file::save(&self.dir(), &c.owner, &c.learner.list()) {
-                log::warn!("{e}");
-            }
+        if c.behind.is_none() {
+            return;
+        }
+        let dir = self.dir();
+        if c.read.as_ref() != Some(&dir) {
+            c.read(dir.clone());
+            self.hot.set(c.learner.list());
+        }
+        match file::save(&dir, &c.owner, &c.learner.list()) {
+            Ok(()) => (c.behind, c.read) = (None, Some(dir)),
+            Err(e) => log::warn!("{e}"),
         }
     }
 }
 
+/// How long to rest after a look: `calm` looks of a course have brought nothing new.
+fn rest(calm: Option<u32>, dark: bool, looks: u32, usual: Duration) -> Duration {
+    match calm {
+        None if looks < EARLY => SOON,
+        Some(calm) if dark && calm <= CALM => usual,
+        _ => SELDOM.min(usual * 4),
+    }
+}
+
+/// Whether other pixels are known, or other planes of them; by how much they glow changes all the time.
+fn differs(a: &List, b: &List) -> bool {
+    let what = |s: &Spot| (s.y, s.x, s.u != 0, s.v != 0);
+    !a.spots.iter().map(what).eq(b.spots.iter().map(what))
+}
+
 impl Course {
+    /// Takes over the file of this folder, if there is one.
+    fn read(&mut self, dir: PathBuf) {
+        match file::load(&dir, &self.owner) {
+            Ok(Some(list)) => {
+                log::info!("Hot pixels: {} are known from {}", list.spots.len(), dir.join(file::NAME).display());
+                self.learner.adopt(&list);
+                self.read = Some(dir);
+            }
+            Ok(None) => {}
+            Err(e) => log::warn!("{e}"),
+        }
+    }
+
     fn tell(&mut self) {
         if self.untold.is_some_and(|since| since.elapsed() >= TELL) {
             self.untold = None;
