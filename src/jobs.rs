@@ -64,6 +64,8 @@ pub struct Order {
     pub formats: Vec<Format>,
     /// Kept in the file's name.
     pub tag: Option<Tag>,
+    /// Only a frame of this mode will do, night or day; one of the other is refused.
+    pub night: Option<bool>,
 }
 
 /// What to do with frames of the past.
@@ -376,7 +378,10 @@ fn shutter(s: &Shared) {
         // First come, first served: `swap_remove` has mixed them up.
         ripe.sort_by_key(|(trigger, _)| *trigger);
         for (_, (job, has_room)) in ripe {
-            if has_room || ring.has_room() {
+            let night = job.frames[0].meta().night;
+            if job.order.night.is_some_and(|wanted| wanted != night) {
+                job.refuse("the camera has changed between day and night");
+            } else if has_room || ring.has_room() {
                 s.push(job);
             } else {
                 job.refuse("the disk is too slow for so many pictures; ask again");

@@ -67,7 +67,7 @@ impl Commands {
         if let Err(e) = self.debounced(call.verb, line.trigger, config) {
             return respond(failed(&e));
         }
-        let (this, order) = (self.clone(), Order { formats, tag: call.tag.clone() });
+        let (this, order) = (self.clone(), Order { formats, tag: call.tag.clone(), night: None });
         if burst.count == 1 {
             let done = Box::new(move |result: Result<Saved>| respond(this.said(result, saved_line)));
             return self.jobs.next(line.trigger, burst.patience, order, done);
@@ -129,7 +129,7 @@ impl Commands {
                 Past::Separate => separate_line(saved, now, before_s),
             }));
         });
-        let order = Order { formats, tag: call.tag.clone() };
+        let order = Order { formats, tag: call.tag.clone(), night: None };
         self.jobs.past(line.trigger, Duration::from_secs_f64(before_s), slack, what, order, done);
     }
 

@@ -91,8 +91,8 @@ impl Periodic {
         let interval = config.export.auto_save_interval_s;
         let due = self.cadence.due(c.clock.boot(), interval);
         let make = if config.export.auto_save_use_ring { Make::Newest } else { Make::Fresh };
-        let order = || Order { formats: vec![Format::Jpg], tag: None };
-        let owed = self.old.look(c, due, || Wish { make, night: None, only_now: false, order: order(), often: interval < OFTEN });
+        let order = || Order { formats: vec![Format::Jpg], tag: None, night: None };
+        let owed = self.old.look(c, due, || Wish { make, only_now: false, order: order(), often: interval < OFTEN });
         let to_next = self.cadence.next.map_or(Duration::MAX, |next| next.since(c.clock.boot()));
         // What is owed is mostly there before half a beat is over.
         if owed { to_next.min(interval / 2) } else { to_next }
@@ -153,8 +153,8 @@ fn wish(entry: &Entry) -> Wish {
         when => Some(when == When::Night),
     };
     let often = !entry.interval_s.is_zero() && entry.interval_s < OFTEN;
-    let order = Order { formats: entry.formats.clone(), tag: entry.tag.clone() };
-    Wish { make, night, only_now: entry.is_bound(), order, often }
+    let order = Order { formats: entry.formats.clone(), tag: entry.tag.clone(), night };
+    Wish { make, only_now: entry.is_bound(), order, often }
 }
 
 impl Keeper {

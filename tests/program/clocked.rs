@@ -100,6 +100,41 @@ fn day_and_night_entries_follow_the_mode_and_stacks_wait_for_the_night() {
     assert_eq!([0, 1].map(|i| r.status()["auto"][i]["on"].clone()), [json!(false), json!(true)]);
 }
 
+/// Takes some seconds: a camera that hangs is noticed after five.
+#[test]
+fn a_bound_entry_takes_no_picture_of_another_time() {
+    let auto = json!([
+        {"interval_s": 0.1, "when": "day", "tag": "day"},
+        {"interval_s": 0.1, "when": "night", "tag": "night"},
+        {"interval_s": 0.1, "tag": "any"},
+    ]);
+    let setup = setup("bound", auto)
+        .controlled("lux=400")
+        .set("camera.width", 640)
+        .set("camera.height", 480)
+        .set("camera.framerate", 8.0)
+        .set("night.min_dark_frames", 3)
+        .set("night.exposure_us", 300_000)
+        .set("logging.level", "DEBUG");
+    let r = setup.start();
+    until("a picture by day", || (taken(&r, "day") > 0).then_some(()));
+    // One waits for every frame, also for that which switches.
+    setup.control("lux=0.02");
+    r.until_logged("Auto-save \"day\": the camera has changed between day and night");
+    until("a picture by night", || (taken(&r, "night") > 0).then_some(()));
+    setup.control("lux=400 hang=1");
+    r.until_logged("Auto-save \"night\" failed: no frame came within 5.0 s");
+    assert!(!r.log().contains("Auto-save \"any\" failed"), "a picture for any time waits for the camera");
+}
+
+#[test]
+fn pictures_that_fail_are_told_as_left_out() {
+    let r = setup("failing", json!([{"interval_s": 0.5, "tag": "full"}])).set("export.min_free_mib", 100_000_000).start();
+    r.until_logged("Auto-save \"full\" failed: ");
+    until("the count", || (r.status()["auto"][0]["left_out"].as_u64() > Some(0)).then_some(()));
+    assert_eq!(r.status()["auto"][0]["taken"], 0);
+}
+
 #[test]
 fn pictures_of_an_entry_have_bounds_of_their_own() {
     let keep = json!({"max_bytes": 1});

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::auto::Told;
+use crate::capture::frame_timeout;
 use crate::clock::BootUs;
 use crate::commands::Commands;
 use crate::error::{Kind, Result};
@@ -16,8 +17,8 @@ use crate::logging::Tally;
 use crate::ring::Metas;
 use crate::stack::{Mode, centred};
 
-/// How long a picture waits for a frame: until the camera is back, however long that takes.
-const PATIENCE: Duration = Duration::from_secs(u32::MAX as u64);
+/// How long a picture that is wanted at any time waits for a frame: until the camera is back, however long that takes.
+const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// Between lines about pictures left out.
 const MINUTE: Duration = Duration::from_secs(60);
 /// What the log calls the pictures of `export.auto_save_interval_s`.
@@ -49,8 +50,6 @@ impl Make {
 /// What is wanted now.
 pub(super) struct Wish {
     pub make: Make,
-    /// Only frames of this mode.
-    pub night: Option<bool>,
     /// While the camera is away nothing waits for it: later may be another time of the day.
     pub only_now: bool,
     pub order: Order,
@@ -101,16 +100,23 @@ impl Series {
 
     fn order(&mut self, c: &Commands, due: Option<BootUs>, wish: Wish) {
         let away = wish.only_now && c.gauges.state() != State::Running;
-        if away || self.under_way.load(Relaxed) {
-            self.leave_out(u64::from(due.is_some()));
-            return;
+        if away {
+            let owed = self.ring.owed.take().is_some();
+            return self.leave_out(u64::from(due.is_some()) + u64::from(owed));
+        }
+        if self.under_way.load(Relaxed) {
+            return self.leave_out(u64::from(due.is_some()));
         }
         let missed = self.ring.missed(due.is_some());
         self.leave_out(missed);
-        let now = c.clock.boot();
+        let (now, frame_time) = (c.clock.boot(), c.frame_time(&c.config()));
         let (newest, there) = c.frames.past.look(|frames| state(frames, now, &wish));
+        if c.gauges.state() != State::Running {
+            // What it waits for then is the camera.
+            self.ring.owed = self.ring.owed.map(|_| now);
+        }
         let waits = self.ring.owed.map_or(Duration::ZERO, |since| now.since(since));
-        let enough = wish.make.is_enough(there, c.frames.past.stats().capacity, c.frame_time(&c.config()), waits);
+        let enough = wish.make.is_enough(there, c.frames.past.stats().capacity, frame_time, waits);
         if !self.ring.takes(newest, wish.make != Make::Fresh, enough, due.unwrap_or(now)) {
             return;
         }
@@ -133,12 +139,22 @@ impl Series {
                     };
                     log::log!(level, "{label} {of}: {file}");
                 }
-                Err(e) if e.kind == Kind::Busy => log::debug!("{label}: {e}"),
-                Err(e) => tally.log_about(log::Level::Error, e.kind.word(), &format!("{label} failed: {e}")),
+                Err(e) => {
+                    told.left_out.fetch_add(1, Relaxed);
+                    if e.kind == Kind::Busy {
+                        log::debug!("{label}: {e}");
+                    } else {
+                        tally.log_about(log::Level::Error, e.kind.word(), &format!("{label} failed: {e}"));
+                    }
+                }
             }
         });
         match wish.make {
-            Make::Fresh => c.jobs.next(due.unwrap_or(now), PATIENCE, wish.order, done),
+            Make::Fresh => {
+                // A camera that has only just gone is not known to be away.
+                let patience = if wish.only_now { frame_timeout(frame_time) } else { FOR_EVER };
+                c.jobs.next(due.unwrap_or(now), patience, wish.order, done);
+            }
             Make::Newest => c.jobs.past(now, Duration::ZERO, None, Past::Stack(1, Mode::Mean), wish.order, done),
             Make::Stack(n, mode) => c.jobs.past(now, Duration::ZERO, None, Past::Stack(n, mode), wish.order, done),
         }
@@ -149,7 +165,7 @@ impl Series {
 fn state(frames: &Metas<'_>, now: BootUs, wish: &Wish) -> (Option<u64>, usize) {
     let Some(newest) = frames.len().checked_sub(1).map(|i| frames.get(i)) else { return (None, 0) };
     let run = match wish.make {
-        _ if wish.make != Make::Fresh && wish.night.is_some_and(|night| newest.night != night) => 0,
+        _ if wish.make != Make::Fresh && wish.order.night.is_some_and(|night| newest.night != night) => 0,
         Make::Stack(count, _) => centred(frames, now, count).len(),
         _ => 1,
     };
@@ -161,14 +177,15 @@ fn state(frames: &Metas<'_>, now: BootUs, wish: &Wish) -> (Option<u64>, usize) {
 struct Ring {
     /// The newest frame when the last picture was taken.
     last: Option<u64>,
-    /// A picture was due then while there was no newer frame, or not enough for a stack: it is taken as soon as there are.
+    /// A picture was due then while there was no newer frame, or not enough for a stack: one is taken as soon as there are.
+    /// The instant stays over later beats, so that a stack waits no longer than it should where the interval is shorter.
     owed: Option<BootUs>,
 }
 
 impl Ring {
     /// How many pictures this look leaves out: the one that is still owed when the next beat comes.
-    fn missed(&mut self, beat: bool) -> u64 {
-        if beat { u64::from(self.owed.take().is_some()) } else { 0 }
+    fn missed(&self, beat: bool) -> u64 {
+        u64::from(beat && self.owed.is_some())
     }
 
     /// Whether a picture is taken now. One that would show the same frame again, or for which there are not `enough`, is owed;
@@ -272,6 +289,20 @@ mod tests {
         // One that never comes, and a camera with half the frames.
         assert_eq!(counted(&[(true, 0), (true, 0), (false, 0), (true, 1), (true, 2)]), (3, 1));
         assert_eq!(counted(&[(true, 0), (true, 0), (true, 1), (true, 1), (true, 2), (true, 2)]), (3, 2));
+    }
+
+    #[test]
+    fn a_stack_waits_over_beats_that_come_meanwhile() {
+        let mut ring = Ring::default();
+        let missed: Vec<u64> = [1, 2, 3]
+            .map(|s| {
+                let missed = ring.missed(true);
+                assert!(!ring.takes(Some(s), true, false, ms(s * 1000)));
+                missed
+            })
+            .into();
+        assert_eq!((missed, ring.owed), (vec![0, 1, 1], Some(ms(1000))));
+        assert!(ring.takes(Some(4), true, true, ms(4000)) && ring.owed.is_none());
     }
 
     #[test]
