@@ -32,7 +32,7 @@ fn pictures(clean: &[&[u8]], layout: Layout, sigma: f64) -> ([Vec<u8>; 3], f32) 
     ([taken[middle].clone(), mean, steady], share)
 }
 
-/// Never worse than the single frame, where it moves neither; where it rests as good as the mean.
+/// Never worse than the single frame, in luma and chroma, where it moves neither; where it rests as good as the mean.
 fn assert_worth_it(what: &str, clean: &[&[u8]], layout: Layout, sigma: f64) -> f64 {
     let middle = clean.len() / 2;
     let (pictures, share) = pictures(clean, layout, sigma);
@@ -63,13 +63,26 @@ fn assert_worth_it(what: &str, clean: &[&[u8]], layout: Layout, sigma: f64) -> f
 
 #[test]
 fn made_scenes_are_never_worse_than_one_frame() {
-    let gains = ["walk", "dim", "thin", "pan", "leaf"].map(|rule| {
+    let gains = ["walk", "dim", "thin", "pan", "leaf", "fade"].map(|rule| {
         let frames = made::frames(rule, 8);
         let clean: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
         assert_worth_it(rule, &clean, made::LAYOUT, 6.0)
     });
     let mean = score::mean(gains.into_iter());
     assert!(mean >= 3.0, "{gains:.1?} dB");
+}
+
+/// Its luma rests everywhere, but is averaged only where the colour rests too: it is not held to the mean.
+#[test]
+fn colour_that_moves_is_kept() {
+    let frames = made::frames("tint", 8);
+    let clean: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+    let (pictures, share) = pictures(&clean, made::LAYOUT, 6.0);
+    let [single, mean, steady] = pictures.map(|p| Score::of(&p, clean[4], &vec![false; made::LAYOUT.y().len()], made::LAYOUT));
+    println!("tint, {share:.2} averaged\n  single {single:.2?}\n  mean   {mean:.2?}\n  steady {steady:.2?}");
+    assert!(steady.all >= single.all + 3.0, "{:.2} against one frame's {:.2} dB", steady.all, single.all);
+    let others = single.chroma.max(mean.chroma);
+    assert!(steady.chroma >= others + 3.0, "chroma {:.2} against {others:.2} dB", steady.chroma);
 }
 
 #[test]

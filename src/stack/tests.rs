@@ -122,6 +122,34 @@ fn colour_alone_leaves_no_ghosts() {
     assert!(steady < 0.5 * single && mean > 5.0 * single, "steady {steady}, mean {mean}, one frame {single}");
 }
 
+/// Noise that a camera took out of colour and left in luma, and colour at its ends: the largest deviations there are.
+#[test]
+fn the_strongest_colour_may_cross_a_colour_without_noise() {
+    let mut dice = Dice(13);
+    let clean: Vec<Vec<u8>> = (0..8)
+        .map(|k| {
+            let mut frame = ground(SIZE);
+            square(&mut frame, SIZE, (20 + 10 * k, 40), None, 128 - 120);
+            for row in 20..32 {
+                frame[SIZE.v()][row * SIZE.c_stride() + 10 + 5 * k..][..12].fill(128 + 120);
+            }
+            frame
+        })
+        .collect();
+    let frames: Vec<Vec<u8>> = clean
+        .iter()
+        .map(|f| {
+            let mut taken = dice.noisy(f, SIZE, 20.0);
+            taken[SIZE.y().end..].copy_from_slice(&f[SIZE.y().end..]);
+            taken
+        })
+        .collect();
+    let (out, stacked) = merged(Mode::Steady, &frames, 4, SIZE);
+    let colour = error(&out, &clean[4], |i| i >= SIZE.y().end);
+    let [luma, single] = [&out, &frames[4]].map(|f| error(f, &clean[4], |i| i < SIZE.y().end));
+    assert!(colour < 1.0 && luma < 0.5 * single, "colour {colour}, luma {luma}, one frame {single}: {stacked:?}");
+}
+
 #[test]
 fn a_change_of_light_is_no_motion() {
     let (clean, mut dice) = (ground(SIZE), Dice(11));
