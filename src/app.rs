@@ -317,7 +317,7 @@ fn spawn_others(
     let notes = commands.notes.clone();
     let notes = Thread::Notes.keep(move || notes.watch(|| by_notes.config().status.clone(), &events, &over))?;
     let (by_hot, over) = (commands.clone(), shutdown.clone());
-    let origin = Box::new(move || origin(&by_hot.config(), &by_hot.board.shown()));
+    let origin = Box::new(move || origin(&by_hot.config(), by_hot.gauges.device(), &by_hot.board.shown()));
     let watch = hot::Watch { hot: commands.exporter.hot().clone(), frames: commands.frames.clone(), dir, origin };
     Ok([spawn_warm_up(commands.frames.clone(), config)?, notes, Thread::HotPixels.keep(move || watch.run(&over))?])
 }

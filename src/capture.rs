@@ -260,6 +260,7 @@ impl Loop<'_> {
             let made = self.c.spec.make(&self.c.camera, &self.c.outlet)?;
             self.tally.log(Level::Info, &format!("Source: {}", made.name()));
             self.c.gauges.set_model(made.model());
+            self.c.gauges.set_device(made.device());
             let mut settings = self.c.night.settings().clone();
             settings.max_exposure_us = made.longest_exposure_us().map(|us| us as u64);
             self.c.night.reconfigure(settings);

@@ -70,6 +70,7 @@ pub struct Gauges {
     source: Mutex<Option<&'static str>>,
     /// What the camera calls itself.
     model: Mutex<Option<Arc<str>>>,
+    device: Mutex<Option<String>>,
     /// Pixels of the pictures that the source sends, the largest so far; those of the ring may be smaller.
     pub sent_pixels: AtomicU64,
     /// Frames the source lost on its way here.
@@ -124,6 +125,14 @@ impl Gauges {
     /// Sets it.
     pub fn set_model(&self, model: Option<String>) {
         *self.model.lock().unwrap_or_else(PoisonError::into_inner) = model.map(Arc::from);
+    }
+    /// Whose pixels the frames have; nothing before there is a source.
+    pub fn device(&self) -> Option<String> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    /// Sets it.
+    pub fn set_device(&self, device: String) {
+        *self.device.lock().unwrap_or_else(PoisonError::into_inner) = Some(device);
     }
     /// Why there are no frames, while that is so.
     pub fn lost_because(&self) -> Option<String> {

@@ -81,10 +81,10 @@ pub(super) fn export_settings(config: &Config) -> export::Settings {
 /// Controls that move every pixel of the sensor to another place of the picture.
 const MOVES: [&str; 3] = ["ScalerCrop", "HorizontalFlip", "VerticalFlip"];
 
-/// Where the frames come from, as far as it decides which pixels are hot; nothing before the source has told its name.
-pub(super) fn origin(config: &Config, shown: &tuning::Shown) -> Option<hot::Origin> {
+/// Where the frames come from, as far as it decides which pixels are hot; nothing before the source has told its controls.
+pub(super) fn origin(config: &Config, device: Option<String>, shown: &tuning::Shown) -> Option<hot::Origin> {
     let moved = |(k, control): (usize, &Control)| MOVES.contains(&&*control.name) && shown.current(k) != control.default;
-    Some(shown.source.clone()).filter(|source| !source.is_empty()).map(|source| hot::Origin {
+    device.filter(|_| !shown.source.is_empty()).map(|source| hot::Origin {
         source,
         turn: config.camera.turn().orientation(),
         moved: shown.controls.iter().enumerate().any(moved),

@@ -20,7 +20,7 @@ const CURE: &str = "its pixels are learned anew; delete it if it is not this pro
 /// Whose pixels they are.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Owner {
-    /// The source's name, without secrets.
+    /// The device, whatever its rate; without secrets.
     pub source: String,
     /// How they are turned, as EXIF numbers it.
     pub turn: u8,

@@ -38,7 +38,7 @@ const BEHIND: i32 = 15;
 /// Where frames come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// Its name, without secrets.
+    /// Whose pixels they are, whatever their rate; without secrets.
     pub source: String,
     /// How they are turned, as EXIF numbers it.
     pub turn: u8,

@@ -102,6 +102,10 @@ pub enum RetryPolicy {
 pub trait Source {
     /// What it is, for people; never with credentials.
     fn name(&self) -> String;
+    /// Whose pixels its frames have: the part of the name that no other rate and no update changes.
+    fn device(&self) -> String {
+        self.name()
+    }
     /// What the camera calls itself, where it does: its sensor, or the product.
     fn model(&self) -> Option<String> {
         None

@@ -70,6 +70,7 @@ pub(super) struct Library {
     _manager: CameraManager,
     _only: Only,
     name: String,
+    device: String,
     /// As the camera tells it.
     model: Option<String>,
     catalogue: Catalogue,
@@ -155,14 +156,8 @@ impl Library {
         let jpeg = [Some(main.format), low.as_ref().map(|l| l.format)].contains(&Some(Format::Mjpeg));
         let jpeg = if jpeg { Some(Jpeg::start()?) } else { None };
         let l = main.layout;
-        let name = format!(
-            "camera {chosen}, {}x{} {:?} at {} fps, libcamera {}",
-            l.width,
-            l.height,
-            main.format,
-            camera.fps,
-            manager.version()
-        );
+        let device = format!("camera {chosen}, {}x{}", l.width, l.height);
+        let name = format!("{device} {:?} at {} fps, libcamera {}", main.format, camera.fps, manager.version());
         if turn.of(l) != camera.layout {
             log::warn!(
                 "The camera {chosen} makes no pictures of {}x{} (camera.width, camera.height) but of {}x{}",
@@ -192,6 +187,7 @@ impl Library {
             _manager: manager,
             _only: only,
             name,
+            device,
             model: Some(chosen.model.clone()).filter(|model| model != UNKNOWN),
             catalogue,
             jpeg,
@@ -407,6 +403,10 @@ impl Library {
 impl Source for Library {
     fn name(&self) -> String {
         self.name.clone()
+    }
+
+    fn device(&self) -> String {
+        self.device.clone()
     }
 
     fn model(&self) -> Option<String> {

@@ -102,8 +102,12 @@ impl Pattern {
 
 impl Source for Pattern {
     fn name(&self) -> String {
+        format!("{} at {} fps", self.device(), self.camera.fps)
+    }
+
+    fn device(&self) -> String {
         let l = self.camera.turn.of(self.camera.layout);
-        format!("pattern {}x{} at {} fps", l.width, l.height, self.camera.fps)
+        format!("pattern {}x{}", l.width, l.height)
     }
 
     fn start(&mut self, first: u64) -> Result<()> {
