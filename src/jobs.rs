@@ -332,6 +332,7 @@ fn shutter(s: &Shared) {
         let ring = s.frames.whole();
         let seen = ring.published();
         let now = s.clock.boot();
+        let exposure = Duration::from_micros(s.gauges.frame_us.load(Relaxed));
         let mut q = s.lock();
         let (mut ripe, mut expired, mut over) = (Vec::new(), Vec::new(), Vec::new());
         let mut i = 0;
@@ -350,10 +351,14 @@ fn shutter(s: &Shared) {
                 }
                 Then::Next(_) => burst::hold(ring, w.trigger),
             };
+            if let Then::Next(rest) = &w.then {
+                // Exposures may have grown since it began to wait.
+                w.until = w.until.max(rest.until(w.trigger, exposure));
+            }
             match (found, &w.then) {
                 // The disk is behind: the picture is taken when there is room, and later than it might.
                 (None, Then::Next(rest)) => {
-                    w.until = rest.until(now);
+                    w.until = rest.until(now, exposure);
                     i += 1;
                 }
                 (Some(frames), _) if !frames.is_empty() => {

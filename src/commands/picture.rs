@@ -28,7 +28,7 @@ fn formats(call: &Call, config: &Config) -> std::result::Result<Vec<Format>, Ans
 }
 
 /// What `count=` and `every=` ask for; one picture without them.
-fn burst(call: &Call, patience: Duration) -> Result<Burst> {
+fn burst(call: &Call, frame_time: Duration) -> Result<Burst> {
     let (count, every) = (call.number(verbs::COUNT), call.number(verbs::EVERY));
     if let (None, Some(every)) = (count, every) {
         return Err(Error::new(Kind::Usage, format!("save takes every= with count= only, not every={every} alone")));
@@ -38,7 +38,7 @@ fn burst(call: &Call, patience: Duration) -> Result<Burst> {
         let what = format!("save takes at most {} s from the first picture to the last, not {length} s", verbs::DAY);
         return Err(Error::new(Kind::Usage, what));
     }
-    Ok(Burst { count: count as usize, every: Duration::from_secs_f64(every), patience })
+    Ok(Burst { count: count as usize, every: Duration::from_secs_f64(every), frame_time })
 }
 
 // What the table lets through is what a stack takes.
@@ -60,7 +60,7 @@ impl Commands {
             Ok(formats) => formats,
             Err(answer) => return respond(answer),
         };
-        let burst = match burst(call, self.patience(config)) {
+        let burst = match burst(call, Duration::from_secs_f64(1.0 / config.camera.framerate)) {
             Ok(burst) => burst,
             Err(e) => return respond(failed(&e)),
         };
@@ -70,7 +70,7 @@ impl Commands {
         let (this, order) = (self.clone(), Order { formats, tag: call.tag.clone(), night: None });
         if burst.count == 1 {
             let done = Box::new(move |result: Result<Saved>| respond(this.said(result, saved_line)));
-            return self.jobs.next(line.trigger, burst.patience, order, done);
+            return self.jobs.next(line.trigger, self.patience(config), order, done);
         }
         let events = self.events.clone();
         let each = Box::new(move |saved: &Saved| saved.tell_of_it(&events, By::Command));

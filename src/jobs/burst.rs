@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Job, Make, Order, Saved, Then, Waiting};
+use crate::capture::frame_timeout;
 use crate::clock::BootUs;
 use crate::error::{Error, Result};
 use crate::ring::{Ring, Slot};
@@ -17,8 +18,8 @@ pub struct Burst {
     pub count: usize,
     /// From one instant to the next; zero: every frame.
     pub every: Duration,
-    /// How long each waits for its frame.
-    pub patience: Duration,
+    /// From one frame to the next by day; exposures may make it longer.
+    pub frame_time: Duration,
 }
 
 /// What became of a burst.
@@ -71,12 +72,12 @@ impl Rest {
     pub fn waiting(self, last: Option<BootUs>, now: BootUs) -> Waiting {
         let due = self.begin + self.burst.every * self.taken as u32;
         let trigger = last.map_or(due, |last| due.max(last + Duration::from_micros(1)));
-        Waiting { trigger, until: self.until(trigger.max(now)), wanted: None, then: Then::Next(self) }
+        Waiting { trigger, until: self.until(trigger.max(now), Duration::ZERO), wanted: None, then: Then::Next(self) }
     }
 
-    /// How long the next picture waits from then on.
-    pub fn until(&self, from: BootUs) -> BootUs {
-        from + self.burst.patience
+    /// How long the next picture waits from then on, where a frame may take as long as `exposure`.
+    pub fn until(&self, from: BootUs, exposure: Duration) -> BootUs {
+        from + frame_timeout(self.burst.frame_time.max(exposure))
     }
 
     /// Whether no more are wanted: all are taken, or one has failed.
@@ -146,4 +147,20 @@ fn joined(mut written: Vec<Saved>) -> Option<Saved> {
     let (first, last) = (written.first()?.first, written.last()?.last);
     let frames = written.iter().map(|s| s.frames).sum();
     Some(Saved { files: written.into_iter().flat_map(|s| s.files).collect(), first, last, frames })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_waits_longer_once_exposures_have_grown() {
+        let burst = Burst { count: 12, every: Duration::from_secs(10), frame_time: Duration::from_millis(100) };
+        let order = Order { formats: Vec::new(), tag: None, night: None };
+        let rest = Rest::new(burst, BootUs(0), order, Box::new(|_| {}), Box::new(|_| {}));
+        let (from, s) = (BootUs(7_000_000), Duration::from_secs);
+        assert_eq!((rest.until(from, Duration::ZERO), rest.until(from, s(8))), (from + s(5), from + s(26)));
+        let waiting = rest.waiting(Some(BootUs(12_000_000)), from);
+        assert_eq!((waiting.trigger, waiting.until), (BootUs(12_000_001), BootUs(17_000_001)));
+    }
 }
