@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::server::LONG_MAX;
-use crate::verbs::{Call, Rights};
+use crate::verbs::{Call, DAY, Rights};
 
 /// Time to reach the server.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Time for the command and its answer: at night a picture takes seconds, a camera that is being recovered some more.
+/// Time for the command and its answer, for each picture of a burst: at night one takes seconds, a camera that is being recovered
+/// some more.
 const ANSWER: Duration = Duration::from_secs(60);
 /// Time for a piece of a file to be taken, and for the verdict on it: it is checked, and written to a slow card.
 const FILE: Duration = Duration::from_secs(25 * 60);
@@ -50,11 +51,15 @@ pub fn address(text: &str) -> Result<(String, u16)> {
 
 /// Sends one command and waits for its answer. An error means: no answer.
 pub fn send(host: &str, port: u16, command: &str) -> Result<Answer> {
-    let burst = Call::parse(command, Rights::ALL).map_or(0.0, |call| call.burst_s());
-    let patience = ANSWER + Duration::from_secs_f64(burst);
-    exchange(connect(host, port, &find(host, port)?, CONNECT)?, command, None, patience, &|step| {
+    exchange(connect(host, port, &find(host, port)?, CONNECT)?, command, None, patience(command), &|step| {
         format!("{step} {host} port {port}")
     })
+}
+
+/// How long the answer to this command may take.
+fn patience(command: &str) -> Duration {
+    Call::parse(command, Rights::ALL)
+        .map_or(ANSWER, |call| ANSWER * call.pictures() + Duration::from_secs_f64(call.burst_s().min(DAY)))
 }
 
 /// The same at the addresses of `host` that were found, with so much time for all of it.
@@ -165,6 +170,13 @@ mod tests {
         let (began, silent) = (Instant::now(), "192.0.2.1:9".parse().unwrap());
         let _ = connect("it", 1, &[silent; 8], Duration::from_millis(400));
         assert!(began.elapsed() < Duration::from_millis(8 * 400), "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn each_picture_of_a_burst_may_take_as_long_as_one() {
+        let s = Duration::from_secs;
+        assert_eq!([patience("save jpg"), patience("pastStack count=8"), patience("no such verb")], [s(60); 3]);
+        assert_eq!((patience("save count=10"), patience("save count=11 every=30")), (s(600), s(660 + 300)));
     }
 
     /// Talks to a server that does `serve` once it has read the command.

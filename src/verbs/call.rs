@@ -135,6 +135,11 @@ impl Call {
         of_save(COUNT).zip(of_save(EVERY)).map_or(0.0, |(count, every)| (count - 1.0) * every)
     }
 
+    /// How many pictures `save` takes; 1 for every other command.
+    pub fn pictures(&self) -> u32 {
+        self.number(COUNT).filter(|_| self.verb == Verb::Save).map_or(1, |count| count as u32)
+    }
+
     /// The value of an argument that is a number, seconds or bytes.
     pub fn number(&self, arg: Arg) -> Option<f64> {
         self.numbers.iter().rev().find(|(name, _)| *name == arg.name).map(|(_, number)| *number)
