@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::BootUs;
+use crate::verbs::Tag;
 
 /// Of one entry.
 #[derive(Debug, Default)]
@@ -32,18 +33,21 @@ impl Told {
     }
 }
 
+/// An entry's tag, and what is told of it.
+pub type Line = (Option<Tag>, Arc<Told>);
+
 /// Of all entries, in their order.
 #[derive(Debug, Default)]
-pub struct Board(Mutex<Vec<Arc<Told>>>);
+pub struct Board(Mutex<Vec<Line>>);
 
 impl Board {
     /// Another list.
-    pub fn set(&self, all: Vec<Arc<Told>>) {
+    pub fn set(&self, all: Vec<Line>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
     /// The list; empty until the keeper has taken the configuration over.
-    pub fn all(&self) -> Vec<Arc<Told>> {
+    pub fn all(&self) -> Vec<Line> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -105,15 +105,14 @@ impl Commands {
         json!({"state": hot.state().word(), "known": hot.known(), "repaired_last": hot.repaired_last()})
     }
 
-    /// What the entries of `auto` do.
-    fn auto_json(&self, config: &Config) -> Vec<Value> {
+    /// What the entries of `auto` do, those that the keeper goes by.
+    fn auto_json(&self) -> Vec<Value> {
         use std::sync::atomic::Ordering::Relaxed;
         let now = self.clock.boot();
-        let told = self.auto.all().into_iter().zip(config.auto.iter());
-        let json = told.map(|(told, entry)| {
+        let json = self.auto.all().into_iter().map(|(tag, told)| {
             let (on, next) = told.state();
             json!({
-                "tag": entry.tag.as_ref().map(crate::verbs::Tag::as_str),
+                "tag": tag.as_ref().map(crate::verbs::Tag::as_str),
                 "on": on,
                 "next_s": next.map(|next| round(next.since(now).as_secs_f64(), 1)),
                 "taken": told.taken.load(Relaxed),
@@ -203,7 +202,7 @@ impl Commands {
                 "reference": stack.map(|s| s.reference),
             },
             "hot_pixels": self.hot_json(),
-            "auto": self.auto_json(config),
+            "auto": self.auto_json(),
             "switches": g.switches.load(Relaxed),
             "saved": g.saved.load(Relaxed),
             "failed": g.failed.load(Relaxed),

@@ -133,7 +133,7 @@ impl Periodic {
             let label = entry.tag.as_ref().map_or_else(|| format!("{OLD} auto[{i}]"), |tag| format!("{OLD} \"{tag}\""));
             self.entries.push((entry.clone(), known.unwrap_or_default().called(label)));
         }
-        c.auto.set(self.entries.iter().map(|(_, series)| series.told.clone()).collect());
+        c.auto.set(self.entries.iter().map(|(entry, series)| (entry.tag.clone(), series.told.clone())).collect());
         if self.entries.is_empty() {
             self.seen = None;
         }
