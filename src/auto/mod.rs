@@ -152,17 +152,21 @@ pub fn check(entries: &Entries) -> Result<()> {
         if entries.iter().enumerate().any(|(k, other)| k != i && other.tag.as_ref() == Some(tag)) {
             return refuse("tag", format!("a tag that no other entry has, where auto[{i}].keep is set"), &quoted);
         }
-        let number = tag.as_str().rsplit_once('_').map_or("", |(_, end)| end);
-        if number.len() >= 3 && number.bytes().all(|b| b.is_ascii_digit()) {
-            // `gate_002` is also the second `gate` of one moment.
-            return refuse(
-                "tag",
-                format!("without a number of three digits or more behind _, where auto[{i}].keep is set"),
-                &quoted,
-            );
-        }
     }
-    Ok(())
+    let Some(kept) = entries.iter().position(Entry::is_kept) else { return Ok(()) };
+    // `gate_002` is also the second `gate` of one frame, and `002` the second without a tag.
+    let numbered =
+        entries.iter().enumerate().find_map(|(i, e)| e.tag.as_ref().filter(|tag| is_numbered(tag)).map(|tag| (i, tag)));
+    numbered.map_or(Ok(()), |(i, tag)| {
+        let rule = format!("without a number of three digits or more, alone or behind _, where auto[{kept}].keep is set");
+        Err(Refusal::new(rule, format!("\"{tag}\"")).of(&format!("auto[{i}].tag")))
+    })
+}
+
+/// Whether its end is what a name that was taken has behind it.
+fn is_numbered(tag: &Tag) -> bool {
+    let end = tag.as_str().rsplit('_').next().unwrap_or_default();
+    end.len() >= 3 && end.bytes().all(|b| b.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -226,7 +230,15 @@ mod tests {
             ),
             (
                 r#"{"interval_s": 60, "tag": "a_002", "keep": {"max_bytes": 9}}"#,
-                "auto[0].tag: without a number of three digits or more behind _, where auto[0].keep is set, not \"a_002\"",
+                "auto[0].tag: without a number of three digits or more, alone or behind _, where auto[0].keep is set, not \"a_002\"",
+            ),
+            (
+                r#"{"interval_s": 60, "tag": "002", "keep": {"max_bytes": 9}}"#,
+                "auto[0].tag: without a number of three digits or more, alone or behind _, where auto[0].keep is set, not \"002\"",
+            ),
+            (
+                r#"{"interval_s": 60, "tag": "a_002"}, {"interval_s": 60, "tag": "a", "keep": {"max_bytes": 9}}"#,
+                "auto[0].tag: without a number of three digits or more, alone or behind _, where auto[1].keep is set, not \"a_002\"",
             ),
             (
                 r#"{"interval_s": 60, "tag": "a", "keep": {"max_age": 9}}"#,
