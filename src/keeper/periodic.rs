@@ -19,8 +19,10 @@ use crate::jobs::Order;
 
 /// Below this interval single pictures are no news for the log.
 const OFTEN: Duration = Duration::from_secs(1);
-/// A beat that is further away was jumped over, as by a clock that was set, and is not made up for (µs).
+/// A beat that is longer ago is not made up for; a clock that is set back by no more repeats no beat (µs).
 const LATE: i64 = 60_000_000;
+/// More than that between two looks is a clock that was set, and no adjustment of its rate (µs).
+const JUMP: i64 = 500_000;
 /// A picture that is not later than this is still of the frame that its beat asks for; the keeper goes a round in less.
 const PROMPT: Duration = Duration::from_secs(2);
 
@@ -33,8 +35,29 @@ pub(super) struct Periodic {
     entries: Vec<(Entry, Series)>,
     /// The configuration these are of.
     config: Option<Arc<Config>>,
-    /// The last look: the wall clock, or the boot-time clock while that is not set (µs).
-    seen: Option<i64>,
+    /// The last look.
+    seen: Option<Seen>,
+}
+
+/// Up to where beats have been seen.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// The wall clock, or the boot-time clock while that is not set (µs).
+    time: i64,
+    boot: BootUs,
+}
+
+impl Seen {
+    /// From where on beats count at this look: what a clock that was set forward jumped over is not made up for.
+    fn since(self, time: i64, boot: BootUs) -> i64 {
+        let passed = boot.since(self.boot).as_micros() as i64;
+        if time - self.time - passed > JUMP { time - passed } else { self.time }
+    }
+
+    /// After this look. A clock that was set back a little passes no beat twice.
+    fn then(self, time: i64, boot: BootUs) -> Seen {
+        Seen { time: if (0..=LATE).contains(&(self.time - time)) { self.time } else { time }, boot }
+    }
 }
 
 impl Default for Periodic {
@@ -107,7 +130,9 @@ impl Periodic {
         }
         let boot = c.clock.boot();
         let (now, night) = (Now::of(boot, c.clock.wall()), c.gauges.night());
-        let seen = self.seen.replace(now.time).unwrap_or(now.time);
+        let last = self.seen.unwrap_or(Seen { time: now.time, boot });
+        let seen = last.since(now.time, boot);
+        self.seen = Some(last.then(now.time, boot));
         let mut soonest = Duration::MAX;
         for (entry, series) in &mut self.entries {
             let on = entry.is_on(night, now.offset.map(|offset| now.time + offset));
@@ -231,6 +256,28 @@ mod tests {
             let beats: Vec<BootUs> = (0..100_000).filter_map(|i| c.due(ms(i * 10 + i % 4 * 3), interval)).collect();
             assert!(beats.windows(2).all(|w| w[1].since(w[0]) == interval), "{interval:?}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_passes_each_beat_once() {
+        const S: i64 = 1_000_000;
+        let minute = Entry { interval_s: Duration::from_secs(60), ..Entry::default() };
+        // Looks at the wall clock once a second of the boot-time clock (s), and at which of them a picture was due.
+        let due = |walls: &[i64]| {
+            let mut seen = Seen { time: walls[0] * S, boot: ms(0) };
+            let looks = walls.iter().enumerate().skip(1).filter(|(i, wall)| {
+                let (boot, time) = (ms(*i as u64 * 1000), **wall * S);
+                let due = Now { time, offset: Some(0) }.due(&minute, seen.since(time, boot));
+                seen = seen.then(time, boot);
+                due.is_some()
+            });
+            looks.map(|(_, wall)| *wall).collect::<Vec<_>>()
+        };
+        assert_eq!(due(&[58, 59, 60, 61]), [60]);
+        assert_eq!(due(&[50, 51, 80, 81]), [0; 0], "set forward over a beat");
+        assert_eq!(due(&[50, 51, 120, 121]), [120], "set forward to a beat");
+        assert_eq!(due(&[59, 60, 61, 58, 59, 60, 61, 62]), [60], "set back over a beat");
+        assert_eq!(due(&[7200, 7201, 59, 60, 61]), [60], "set back by hours");
     }
 
     #[test]
