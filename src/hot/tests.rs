@@ -26,8 +26,8 @@ impl Dice {
 }
 
 /// A scene larger than the picture, and what the sensor adds.
-struct Night {
-    layout: Layout,
+pub struct Night {
+    pub layout: Layout,
     wide: (usize, usize),
     ground: Vec<f32>,
     hot: Vec<Spot>,
@@ -43,7 +43,7 @@ const ROOM: usize = 160;
 impl Night {
     /// `hot` pixels of 25 to 200, every third of them coloured; `stars` of one pixel and `lamps` of two and four, within the picture while
     /// nothing has moved.
-    fn new(width: u32, height: u32, (hot, stars, lamps): (usize, usize, usize)) -> Night {
+    pub fn new(width: u32, height: u32, (hot, stars, lamps): (usize, usize, usize)) -> Night {
         let layout = Layout::new(width, height);
         let (w, h) = (width as usize, height as usize);
         let wide = (w + ROOM, h + ROOM);
@@ -89,7 +89,7 @@ impl Night {
     }
 
     /// A frame whose upper left corner lies at (x, y) of the scene, with hot pixels and, second, without.
-    fn frame(&mut self, (x, y): (usize, usize)) -> [Vec<u8>; 2] {
+    pub fn frame(&mut self, (x, y): (usize, usize)) -> [Vec<u8>; 2] {
         let l = self.layout;
         let mut clean = vec![128; l.bytes()];
         let across = l.width as usize / 8 + 1;
@@ -147,7 +147,7 @@ fn learn(night: &mut Night, learner: &mut Learner, looks: usize, path: impl Fn(u
 }
 
 /// A camera that turns without end: 16 to 20 pixels from look to look.
-fn turning(k: usize) -> (usize, usize) {
+pub fn turning(k: usize) -> (usize, usize) {
     ((ROOM / 2 + k * 17) % ROOM, (ROOM / 2 + k * k * 5) % ROOM)
 }
 

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::mpsc::channel;
 
-use super::super::tests::meta;
+use super::super::tests::{Night, meta, turning};
 use super::*;
+use crate::frame::FrameMeta;
 use crate::ring::Ring;
 
 const L: Layout = Layout::new(64, 48);
@@ -112,4 +113,26 @@ fn while_the_file_is_read_no_frame_is_held() {
     assert_eq!(Arc::strong_count(&frames.past.newest().unwrap()), 2);
     drop(disk);
     assert!(looks.join().unwrap());
+}
+
+#[test]
+fn a_change_of_the_night_mode_is_no_view() {
+    let mut night = Night::new(160, 120, (20, 0, 0));
+    let layout = night.layout;
+    let (mut watch, _) = watch("hot-mode", || Some(origin()));
+    let ring = Ring::anonymous(layout.bytes(), 2, false).unwrap();
+    ring.populate(false).unwrap();
+    watch.frames = Arc::new(Frames::new(ring, None));
+    let mut learned = |changes: bool| {
+        let mut course = None;
+        for k in 0..16 {
+            let mut slot = watch.frames.past.take().unwrap();
+            slot.pixels()[..layout.bytes()].copy_from_slice(&night.frame(turning(k))[0]);
+            slot.publish(FrameMeta { id: k as u64, ..meta(layout, changes && k % 2 == 0) }).unwrap();
+            assert!(watch.look(&mut course), "dark");
+        }
+        course.unwrap().learner.list().spots.len()
+    };
+    assert_eq!(learned(true), 0);
+    assert!(learned(false) >= 19);
 }
