@@ -15,7 +15,6 @@ const FAR: f32 = 0.52;
 const NEAR: f32 = 0.5;
 /// Largest change of light that is believed; beyond, the noise of the frame would be another one too.
 const MOST: f32 = 1.5;
-
 /// In what is dark a change is believed up to here (code values), however large it is beside the brightness.
 const DARK: f32 = 12.0;
 

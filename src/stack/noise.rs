@@ -18,7 +18,7 @@ const TILES: usize = 500;
 const SPARSE: usize = 2;
 /// Levels of brightness that are told apart.
 pub const LEVELS: usize = 64;
-/// The same, as tiles are sorted by their mean.
+/// The same, as tiles are sorted.
 const CLASSES: usize = 16;
 /// Fewest tiles that tell something about a level.
 const FEW: usize = 24;
@@ -30,8 +30,8 @@ const COARSE: usize = 4;
 /// 1 − 1.15·0.756/√n and 1 − 0.674·0.756/√n; of 16 cells and 64 samples of luma, of 8 and 32 of colour.
 const LOW: (f32, f32) = (0.783, 0.936);
 const LOW_COLOUR: (f32, f32) = (0.693, 0.910);
-/// The coarse difference counts as even where its median is no larger than this times its lowest quarter's limit. White noise has
-/// 1.07 there, and noise in blotches of three samples about 1.2.
+/// The coarse difference counts as even where its median is no larger than this times its lowest quarter's limit. By the same
+/// formula white noise has 1.07 there, and 1.22 where no more than 8 of the 64 samples are independent.
 const EVEN: f32 = 1.25;
 /// So much stronger than the fine noise the coarse noise is where it counts: from here on motion does not look like it.
 const COARSER: f32 = 1.8;
@@ -61,7 +61,7 @@ pub type Level = [f32; LEVELS];
 #[derive(Debug, Clone, Copy)]
 struct Tile {
     class: usize,
-    /// Luma: across cells, and of cells.
+    /// Luma: across cells, and of samples.
     fine: f32,
     coarse: f32,
     /// Colour likewise.

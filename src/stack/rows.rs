@@ -1,7 +1,7 @@
 //! Owns what the gated average does to one row: how cells differ, weights, weighted sums. Loops over slices of 8 and
 //! 16 bit integers, which compilers turn into vector code where there is any. Pure arithmetic; export threads.
 //!
-//! None is inlined: as arguments the slices are known not to overlap, without which there is no vector code.
+//! The loops are not inlined: as arguments the slices are known not to overlap, without which there is no vector code.
 //!
 //! A cell is two by two luma samples and the one sample of U and of V that lie on them.
 
@@ -9,7 +9,7 @@
 pub fn pairs(row: &[u8], words: &mut [u16]) {
     let (eights, fours) = (row.chunks_exact(8), words.chunks_exact_mut(4));
     let rest = eights.remainder().chunks_exact(2);
-    let done = words_of(row);
+    let done = row.len() / 8 * 4;
     for (eight, four) in eights.zip(fours) {
         let all = u64::from_le_bytes(eight.try_into().expect("chunks of eight bytes"));
         four[0] = all as u16;
@@ -20,11 +20,6 @@ pub fn pairs(row: &[u8], words: &mut [u16]) {
     for (two, word) in rest.zip(&mut words[done..]) {
         *word = u16::from_le_bytes([two[0], two[1]]);
     }
-}
-
-/// Words in whole groups of eight bytes.
-fn words_of(row: &[u8]) -> usize {
-    row.len() / 8 * 4
 }
 
 /// Left and right samples of a pair.

@@ -62,9 +62,7 @@ impl Gate {
         let slope = |level: usize| (f32::from(full) * 65_536.0 / (SMOOTHED * CELL * (other - alike) * noise.luma[level])) as u16;
         Gate { none: std::array::from_fn(none), slope: std::array::from_fn(slope), full, colour_times: times as u16 }
     }
-}
 
-impl Gate {
     /// [`Limits`] for the cells of the reference, which go by two and two.
     #[inline(never)]
     fn limits(&self, reference: &[u16], none: &mut [u16], slope: &mut [u16]) {
